@@ -1,0 +1,52 @@
+#include "base/ids.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+namespace tierlog {
+namespace {
+
+constexpr auto kIn = Direction::Ingress;
+constexpr auto kOut = Direction::Egress;
+
+constexpr std::array kReserved{
+    ReservedRule{reserved::kNoPolicyIngress, Reason::NoPolicy, kIn, true},
+    ReservedRule{reserved::kNoPolicyEgress, Reason::NoPolicy, kOut, true},
+    ReservedRule{reserved::kProfileIngress, Reason::Profile, kIn, true},
+    ReservedRule{reserved::kProfileEgress, Reason::Profile, kOut, true},
+    ReservedRule{reserved::kHostIngress, Reason::Host, kIn, true},
+    ReservedRule{reserved::kMidStreamIngress, Reason::MidStream, kIn, false},
+    ReservedRule{reserved::kMidStreamEgress, Reason::MidStream, kOut, false},
+    ReservedRule{reserved::kNoVerdictIngress, Reason::NoVerdict, kIn, false},
+    ReservedRule{reserved::kNoVerdictEgress, Reason::NoVerdict, kOut, false},
+    ReservedRule{reserved::kNotReadyIngress, Reason::NotReady, kIn, false},
+    ReservedRule{reserved::kNotReadyEgress, Reason::NotReady, kOut, false},
+    ReservedRule{reserved::kSelfIngress, Reason::Self, kIn, true},
+    ReservedRule{reserved::kSelfEgress, Reason::Self, kOut, true},
+};
+
+constexpr std::array<std::string_view, static_cast<std::size_t>(Reason::Other) + 1> kReasonNames{
+    "policy", "end-of-tier", "no-policy", "profile", "host", "self", "failsafe", "mid-stream", "cut",
+    "invalid", "spoofed", "vlan", "ethertype", "fragment", "no-verdict", "not-ready", "preexisting",
+    "audit", "service-backends-differ", "source-rewritten", "dropped-later", "other"};
+
+}  // namespace
+
+std::string to_hex(RuleId id) {
+  char text[16];
+  std::snprintf(text, sizeof text, "%x", number(id));
+  return text;
+}
+
+std::string_view name(Reason reason) { return kReasonNames[static_cast<std::size_t>(reason)]; }
+
+std::span<const ReservedRule> reserved_rules() { return kReserved; }
+
+const ReservedRule* find_reserved(RuleId id) {
+  const auto found = std::find_if(kReserved.begin(), kReserved.end(),
+                                  [id](const ReservedRule& rule) { return rule.id == id; });
+  return found == kReserved.end() ? nullptr : &*found;
+}
+
+}  // namespace tierlog

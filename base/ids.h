@@ -1,0 +1,69 @@
+// base/ids.h - RuleId, and the reserved ones.
+//
+// A RuleId names, for ever, one thing that can give a verdict: a rule, the end of a tier, a default or a
+// reserved reason. The kernel carries it (packet mark, connection label, log prefix), the flow index
+// stores it. 0 is none. 1..255 are the reserved ids below, the same on every node; policy rules start
+// at kFirstPolicyRuleId and are handed out by the registry in state.db (store/state_db.h).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tierlog {
+
+enum class RuleId : std::uint32_t { None = 0 };
+inline constexpr std::uint32_t kFirstPolicyRuleId = 0x100;
+
+constexpr std::uint32_t number(RuleId id) { return static_cast<std::uint32_t>(id); }
+std::string to_hex(RuleId id);  // "2a": lower case, no prefix, as printed for people
+
+enum class Direction : std::uint8_t { Ingress, Egress };
+constexpr std::string_view name(Direction d) { return d == Direction::Ingress ? "ingress" : "egress"; }
+
+// Why a verdict was given; the record's `reason`.
+enum class Reason : std::uint8_t {
+  Policy, EndOfTier, NoPolicy, Profile, Host, Self, Failsafe, MidStream, Cut, Invalid, Spoofed, Vlan,
+  Ethertype, Fragment, NoVerdict, NotReady, Preexisting, Audit, ServiceBackendsDiffer, SourceRewritten,
+  DroppedLater, Other,
+};
+std::string_view name(Reason reason);  // "end-of-tier", … as in the record
+
+// One reserved id: what the kernel back ends use where no policy rule decides.
+struct ReservedRule {
+  RuleId id;
+  Reason reason;
+  Direction direction;
+  bool allows;
+};
+
+namespace reserved {
+// No policy selects the endpoint in this direction.
+inline constexpr RuleId kNoPolicyIngress{1};
+inline constexpr RuleId kNoPolicyEgress{2};
+// Every applying tier passed; the profile (Kubernetes: allow) decided.
+inline constexpr RuleId kProfileIngress{3};
+inline constexpr RuleId kProfileEgress{4};
+// The node itself to its own pods.
+inline constexpr RuleId kHostIngress{5};
+// TCP that is not the start of a connection and belongs to none.
+inline constexpr RuleId kMidStreamIngress{7};
+inline constexpr RuleId kMidStreamEgress{8};
+// A class gave no verdict: a defect of ours, dropped and counted.
+inline constexpr RuleId kNoVerdictIngress{9};
+inline constexpr RuleId kNoVerdictEgress{10};
+// The daemon has no good policy set yet.
+inline constexpr RuleId kNotReadyIngress{11};
+inline constexpr RuleId kNotReadyEgress{12};
+// Traffic of a pod to itself through a Service (hairpin).
+inline constexpr RuleId kSelfIngress{13};
+inline constexpr RuleId kSelfEgress{14};
+}  // namespace reserved
+
+// All reserved ids in use, ascending.
+std::span<const ReservedRule> reserved_rules();
+// nullptr when `id` is not reserved.
+const ReservedRule* find_reserved(RuleId id);
+
+}  // namespace tierlog

@@ -1,0 +1,55 @@
+// base/yaml.h - YAML and JSON text as a tree whose every key and value knows its place.
+//
+// Built on yaml-cpp's event interface: its own node tree silently keeps duplicate keys and misplaces the
+// marks of aliases and empty values. A duplicate key is a finding. Used by everything that reads a
+// user's file: policies, topologies, test cases, tierlogd.yaml.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/diagnostics.h"
+
+namespace tierlog::yaml {
+
+enum class Kind : std::uint8_t { Null, Scalar, Sequence, Map };
+
+struct Node {
+  Kind kind = Kind::Null;
+  std::string text;     // of a scalar
+  bool quoted = false;  // "yes", '5': a string whatever it looks like
+  SourceRef place;
+  std::vector<Node> items;                        // of a sequence
+  std::vector<std::pair<Node, Node>> entries;     // of a map, keys are scalars, in file order
+
+  const Node* find(std::string_view key) const;   // nullptr when absent or not a map
+  bool is_null() const;      // null, ~ or empty, unquoted
+  std::string kind_name() const;  // "a map", "a list", "a string", "a number", "null"
+  // Each reads an unquoted scalar of that type (a quoted one is none of them).
+  std::optional<std::int64_t> as_int() const;
+  std::optional<double> as_double() const;
+  std::optional<bool> as_bool() const;
+};
+
+// Bounds on what a document may be; beyond them a finding, not a crash.
+struct Limits {
+  std::size_t max_bytes = 16u << 20;
+  std::size_t max_depth = 64;
+  std::size_t max_nodes = 2'000'000;  // aliases count as often as they are used
+};
+
+struct Documents {
+  std::vector<Node> documents;  // empty documents are left out
+  Diagnostics findings;
+};
+
+Documents parse(std::string_view text, const std::string& file_name, const Limits& limits = {});
+// Reads the file first; its absence is a finding without a line.
+Documents parse_file(const std::string& path, const Limits& limits = {});
+
+}  // namespace tierlog::yaml

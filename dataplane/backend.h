@@ -1,0 +1,38 @@
+// dataplane/backend.h - the only way to a kernel: Programs in, counters out.
+//
+//   policy/program.h --> [Backend: nftables | ebpf] --> kernel --> dataplane/events.h
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "dataplane/events.h"
+#include "policy/program.h"
+
+namespace tierlog::dataplane {
+
+struct RuleCounter {
+  RuleId id{};
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // Makes `program` what the kernel enforces: prepare beside the old, flip, sweep. On an error the old
+  // rules are in force, nothing of the new is left, and the message names the operation, the object
+  // (with the policy it belongs to) and the errno.
+  virtual Result<void> apply(std::shared_ptr<const policy::Program> program) = 0;
+  // Cumulative since each counter was made; counters outlive the rules that refer to them.
+  virtual Result<std::vector<RuleCounter>> read_counters() = 0;
+  virtual Result<std::vector<DeniedCount>> read_denied() = 0;
+  // Denied packets that no entry could be made for, cumulative.
+  virtual Result<std::uint64_t> read_overflow() = 0;
+  // Takes everything of ours out of the kernel.
+  virtual Result<void> remove_all() = 0;
+};
+
+}  // namespace tierlog::dataplane

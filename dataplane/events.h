@@ -1,0 +1,72 @@
+// dataplane/events.h - what the kernel tells: the one event type of all back ends.
+//
+//   NFLOG, ring buffer --[EventSource]--> VerdictEvent --> logger/
+//   sets, maps         --[Backend::read_denied]--> DeniedCount --> logger/
+//
+// Numbers are in host byte order.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/net_types.h"
+#include "base/result.h"
+#include "base/time.h"
+
+namespace tierlog::dataplane {
+
+enum class EventKind : std::uint8_t {
+  Allowed,   // the first packet of an allowed connection, after both directions agreed; one per direction
+  Denied,    // a packet of a denied flow: its first, then one per interval
+  Logged,    // a packet that matched a Log rule; the decision comes as another event
+  Overflow,  // a denied packet that found the deny set full
+};
+
+struct VerdictEvent {
+  EventKind kind{};
+  RuleId rule{};
+  WallTime time{};                   // the packet's, else the time of reading
+  IpAddr source;
+  IpAddr destination;
+  std::uint8_t protocol = 0;
+  std::uint16_t source_port = 0;     // 0 without ports
+  std::uint16_t destination_port = 0;
+  std::uint8_t icmp_type = 0;
+  std::uint8_t icmp_code = 0;
+  std::uint8_t tcp_flags = 0;        // as in the header: fin 1, syn 2, rst 4, psh 8, ack 16
+  std::uint32_t length = 0;          // the packet's L3 length in bytes, not the copy's
+  std::uint32_t in_interface = 0;    // ifindex, 0 = none
+  std::uint32_t out_interface = 0;
+};
+
+// What was lost on the way to us, cumulative.
+struct EventLoss {
+  std::uint64_t sequence_gaps = 0;  // messages the kernel numbered and we never saw
+  std::uint64_t overruns = 0;       // ENOBUFS told by the socket
+  std::uint64_t undecodable = 0;    // messages that made no sense
+};
+
+class EventSource {
+ public:
+  virtual ~EventSource() = default;
+  // Appends what is waiting, without blocking, at most about `limit` events. Returns false when the
+  // source is empty now, true when there may be more.
+  virtual Result<bool> drain(std::vector<VerdictEvent>& into, std::size_t limit) = 0;
+  virtual EventLoss loss() const = 0;
+};
+
+// One aggregated denied flow as the kernel counts it, cumulative while its entry lives.
+struct DeniedCount {
+  RuleId rule{};
+  IpAddr source;
+  IpAddr destination;
+  std::uint8_t protocol = 0;
+  std::uint16_t port_or_icmp = 0;  // destination port; type << 8 | code for ICMP; else 0
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;
+};
+
+}  // namespace tierlog::dataplane

@@ -1,0 +1,78 @@
+// policy/cluster.h - who there is: endpoints with addresses and labels, namespaces, network sets.
+//
+//   endpoints/ (CNI registrations, topology file, Kubernetes API) --> [Cluster] --> resolve.h, compile.h
+//                                                                            `----> logger/ (names)
+// A plain value, one snapshot of the world; shared as std::shared_ptr<const Cluster>.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/net_types.h"
+#include "policy/labels.h"
+#include "policy/model.h"
+
+namespace tierlog::policy {
+
+struct NamedPort {
+  std::string name;
+  std::uint8_t protocol = protocol::kTcp;
+  std::uint16_t port = 0;
+
+  bool operator==(const NamedPort&) const = default;
+};
+
+struct Endpoint {
+  std::string endpoint_namespace;  // "tenant-01"
+  std::string name;                // "db-0"
+  Labels labels;                   // its own
+  std::vector<IpAddr> addresses;
+  std::vector<NamedPort> ports;
+  std::string service_account;
+  std::string workload;   // "web" of "web-7c9f8-x2x1z"; the name itself when there is no owner
+  std::string node;       // empty: unknown
+  std::string interface;  // host side of its veth; empty when not local
+  bool host_network = false;
+  bool local = false;     // enforced on this node
+
+  std::string display() const { return endpoint_namespace + "/" + name; }
+  bool operator==(const Endpoint&) const = default;
+};
+
+struct ServiceAccountObject {
+  std::string account_namespace;
+  std::string name;
+  Labels labels;
+
+  bool operator==(const ServiceAccountObject&) const = default;
+};
+
+struct NodeObject {
+  std::string name;
+  Labels labels;
+  std::vector<IpAddr> addresses;
+
+  bool operator==(const NodeObject&) const = default;
+};
+
+struct Cluster {
+  std::map<std::string, NamespaceObject> namespaces;  // by name; a namespace nobody declared has only
+                                                      // its kubernetes.io/metadata.name label
+  std::vector<ServiceAccountObject> service_accounts;
+  std::vector<NodeObject> nodes;
+  std::vector<Endpoint> endpoints;
+  std::vector<NetworkSet> network_sets;  // from the topology; those of the PolicySet come on top
+
+  const Endpoint* find(std::string_view endpoint_namespace, std::string_view name) const;  // linear
+};
+
+// What selectors see of an endpoint (policy/labels.h).
+Labels effective_labels(const Cluster& cluster, const Endpoint& endpoint);
+// The same of a network set: its own labels, projectcalico.org/name, projectcalico.org/namespace and pcns.*.
+Labels effective_labels(const Cluster& cluster, const NetworkSet& set);
+// "web-7c9f8b6d5-x2x1z" -> "web", "db-0" -> "db": owner by the usual suffixes when nobody told it.
+std::string workload_of(std::string_view pod_name);
+
+}  // namespace tierlog::policy

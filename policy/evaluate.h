@@ -1,0 +1,73 @@
+// policy/evaluate.h - the reference verdict of a packet and the trace that explains it.
+//
+// The oracle: every back end must agree with it, `explain` prints it, the logger adds its trace to
+// records and counts disagreements. Reads a Program, changes nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/net_types.h"
+#include "policy/program.h"
+
+namespace tierlog::policy {
+
+// The first packet of a connection. Ports are 0 where the protocol has none.
+struct Packet {
+  IpAddr source;
+  IpAddr destination;
+  std::uint8_t protocol = protocol::kTcp;
+  std::uint16_t source_port = 0;
+  std::uint16_t destination_port = 0;
+  std::uint8_t icmp_type = 0;  // of icmp and icmpv6 only
+  std::uint8_t icmp_code = 0;
+};
+
+enum class StepResult : std::uint8_t { NoMatch, Logged, Passed, Allowed, Denied };
+std::string_view name(StepResult result);  // "no-match", "log", "pass", "allow", "deny": as in records
+
+// One thing that was asked on the way. A policy with rules gives one step for each rule that was looked
+// at up to the deciding one (rule_index >= 0), or a single NoMatch step with rule_index = nullopt when
+// `Detail::Summary` was asked for and none of its rules matched.
+struct TraceStep {
+  std::uint32_t tier = kNone;
+  std::uint32_t policy = kNone;     // kNone: the end of the tier (rule_index -1) or the fallback
+  std::optional<int> rule_index;    // -1 = end of tier
+  RuleId rule{};                    // None for a policy's summary step
+  StepResult result{};
+  bool staged = false;              // of a staged policy: what it would have done
+  bool decides = false;
+  std::string why;                  // Detail::Full: "source is not role == 'api'", "destination port is not 5432"
+};
+
+struct DirectionVerdict {
+  Direction direction{};
+  Action action{};                  // Allow or Deny
+  RuleId rule{};                    // who decided
+  std::vector<TraceStep> trace;
+  std::vector<RuleId> logged_by;    // Log rules on the way, then the deciding rule if its decision counts as logged
+};
+
+struct Evaluation {
+  // The source's egress, present when the source is an enforced endpoint; the destination's ingress
+  // likewise, and only when egress (if any) allowed.
+  std::optional<DirectionVerdict> egress;
+  std::optional<DirectionVerdict> ingress;
+  Action action = Action::Allow;
+
+  const DirectionVerdict* deciding() const;  // the denial, else ingress, else egress, else nullptr
+};
+
+enum class Detail : std::uint8_t { Summary, Full };
+
+// `also_after_deny`: evaluates ingress even when egress denied (test cases state each direction alone).
+enum class Directions : std::uint8_t { AsTheKernel, Both };
+
+Evaluation evaluate(const Program& program, const Packet& packet, Detail detail = Detail::Summary,
+                    Directions directions = Directions::AsTheKernel);
+DirectionVerdict evaluate_direction(const Program& program, const ProgramEndpoint& endpoint,
+                                    Direction direction, const Packet& packet, Detail detail = Detail::Summary);
+
+}  // namespace tierlog::policy

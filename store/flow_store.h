@@ -1,0 +1,61 @@
+// store/flow_store.h - the flow index: one SQLite file that anybody in the group may read.
+//
+//   logger/ records --> [FlowStore] --> views flows, denied_flows, policy_activity, rules, endpoints, loss
+//                            `--> exporters (read_after), store/query.h (the commands)
+//
+// WAL, one writer (the daemon). Records are committed in batches. Schema version = PRAGMA user_version;
+// migrations run on open for writing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "store/catalog.h"
+#include "store/record.h"
+
+namespace tierlog::store {
+
+inline constexpr int kSchemaVersion = 1;
+
+// A record and its place in the file; sequences ascend in the order of writing.
+struct StoredRecord {
+  std::int64_t sequence = 0;
+  FlowRecord record;
+};
+
+class FlowStore {
+ public:
+  // Creates the file (mode 0640; group `tierlog` where it exists, -wal and -shm alike and persistent) and
+  // its schema, or migrates an older one. The folder must exist.
+  // Errors: Corrupt (not ours, or a newer schema: the message says which), Io.
+  static Result<FlowStore> open_writer(const std::string& path, const Origin& origin);
+  FlowStore(FlowStore&&) noexcept;
+  FlowStore& operator=(FlowStore&&) noexcept;
+  ~FlowStore();
+
+  // Each call is one transaction. The rules that records refer to must be in a catalog written before.
+  Result<void> insert(std::span<const FlowRecord> records);
+  Result<void> put_catalog(const Catalog& catalog);
+  Result<void> put_rules(std::span<const RuleRow> rules);  // adds or updates, marks nothing as gone
+  Result<void> put_counts(std::span<const RuleCount> counts, std::span<const LossCount> losses, WallTime at);
+  // Packets and bytes already recorded for a rule: where a restarted daemon's books begin.
+  Result<std::vector<RuleCount>> recorded();
+
+  // Records after `sequence`, ascending, at most `limit`.
+  Result<std::vector<StoredRecord>> read_after(std::int64_t sequence, std::size_t limit);
+  Result<std::int64_t> last_sequence();
+
+ private:
+  struct Impl;
+  explicit FlowStore(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// The folder of flows.db and state.db: created with mode 2750 root:tierlog (group as far as it exists).
+Result<void> prepare_store_folder(const std::string& folder);
+
+}  // namespace tierlog::store

@@ -1,0 +1,104 @@
+// store/query.h - what the commands ask of the flow index. Reads only, needs no daemon.
+//
+//   cli/, HTTP --Filter--> [FlowReader] --SQL with bound parameters--> flows.db
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "store/catalog.h"
+#include "store/flow_store.h"
+#include "store/record.h"
+
+namespace tierlog::store {
+
+// One --policy, --namespace, … option: values are ORed, options of the same field too (Calico's and
+// hubble's habit), different fields are ANDed; `negate` = --not.
+struct FieldFilter {
+  enum class Field : std::uint8_t {
+    Policy, Tier, Action, Rule, Revision, Namespace, FromNamespace, ToNamespace, Pod, From, To, Label,
+    FromLabel, ToLabel, Workload, Service, Ip, Port, Protocol, Direction, Reporter, Logged, Unanswered,
+    StagedAction, Reason, Node, Cluster, PolicyKind,
+  } field{};
+  std::vector<std::string> values;  // as typed
+  bool negate = false;
+};
+
+struct FlowQuery {
+  std::vector<FieldFilter> filters;
+  std::optional<WallTime> since, until;  // by the record's end time
+  std::size_t limit = 100;               // 0 = all
+  bool oldest_first = false;
+  // Only records after this sequence (--follow).
+  std::int64_t after_sequence = 0;
+};
+
+// Denied records of one flow summed: what `tierlog denied` lists.
+struct FlowGroup {
+  FlowRecord newest;            // names, addresses and rule of the newest record of the group
+  WallTime first{}, last{};
+  std::uint64_t records = 0;
+  std::uint64_t packets = 0;    // sum of verdict_packets
+  std::uint64_t bytes = 0;      // sum of bytes_out
+  std::uint64_t connections = 0;
+};
+
+struct PolicyActivity {
+  PolicyRow policy;
+  std::string tier_order;       // as printed: "100", "-"
+  std::uint64_t allowed = 0;    // connections
+  std::uint64_t denied = 0;     // packets
+  std::uint64_t passed = 0;     // packets, kernel counters of Pass rules
+  std::uint64_t logged = 0;     // packets, kernel counters of Log rules
+  std::uint64_t staged_denied = 0;
+  std::optional<WallTime> last_hit;
+};
+
+struct RuleActivity {
+  RuleRow rule;
+  bool live = true;             // part of what is enforced now
+  std::uint64_t kernel_packets = 0, kernel_bytes = 0;
+  std::uint64_t recorded_packets = 0;  // sum of verdict_packets
+  std::uint64_t unattributed = 0;      // declared, by all causes
+  std::uint64_t suppressed = 0;        // log messages not sent
+};
+
+class FlowReader {
+ public:
+  // Opens read-only; works beside a writing daemon, after kill -9 and after a clean stop.
+  // Errors: NotFound (no such file), Corrupt (no flow index or a newer schema), Io.
+  static Result<FlowReader> open(const std::string& path);
+  FlowReader(FlowReader&&) noexcept;
+  FlowReader& operator=(FlowReader&&) noexcept;
+  ~FlowReader();
+
+  // Errors: InvalidArgument for a value that cannot be understood ("port 99999; expected 0 to 65535").
+  Result<std::vector<StoredRecord>> flows(const FlowQuery& query);
+  // Sums by (reporter, direction, source and destination address, port, protocol, rule), newest first.
+  Result<std::vector<FlowGroup>> grouped_flows(const FlowQuery& query);
+  Result<std::vector<PolicyActivity>> policies();  // in evaluation order
+  Result<std::vector<TierRow>> tiers();
+  // Rules of the policies that match `pattern` (empty = all), reserved ids last; live ones only unless `all`.
+  Result<std::vector<RuleActivity>> rules(const std::string& pattern = {}, bool all = false);
+  Result<std::vector<EndpointRow>> endpoints();
+  Result<std::vector<LossCount>> losses();
+  Result<std::optional<FlowRecord>> record(const std::string& id);
+  Result<Origin> origin();
+  Result<WallTime> since();  // of the current catalog
+  // Displays of all policies that ever gave a verdict or are enforced, for "did you mean".
+  Result<std::vector<std::string>> policy_names();
+  // Displays that POLICY (name, ns/name, tier/ns/name, shell pattern or /RE2/) stands for.
+  Result<std::vector<std::string>> match_policies(const std::string& pattern);
+
+ private:
+  struct Impl;
+  explicit FlowReader(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tierlog::store
