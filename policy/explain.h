@@ -1,0 +1,52 @@
+// policy/explain.h - an evaluation with every name resolved: what `tierlog explain` shows.
+//
+//   evaluate.h --> [Explanation] --explain_json.h--> control socket, --output json --> cli/ (the picture)
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "policy/evaluate.h"
+
+namespace tierlog::policy {
+
+struct ExplainedStep {
+  std::string tier;
+  std::string policy;             // display "tier/ns/name"; empty = end of the tier, or the fallback
+  std::string policy_kind;        // short: NP, GNP, KNP …
+  std::optional<int> rule_index;  // -1 = end of tier; nullopt = fallback or a policy without rules here
+  std::string action;             // Allow, Deny, Pass, Log: what the rule says
+  StepResult result{};
+  bool staged = false;
+  bool decides = false;
+  RuleId rule{};
+  std::uint32_t revision = 0;     // of the policy
+  std::string why;                // "matched", "source is not role == 'api'"
+  std::string text;               // the rule in one line
+  std::string source;             // FILE:LINE
+};
+
+struct ExplainedDirection {
+  Direction direction{};
+  std::string endpoint;           // "tenant-01/db"
+  Action action{};
+  Reason reason{};                // policy, end-of-tier, no-policy, profile
+  std::vector<std::string> skipped_tiers;  // tiers in which no policy selects the endpoint
+  std::vector<ExplainedStep> steps;        // in evaluation order; staged ones included
+};
+
+struct Explanation {
+  Packet packet;
+  std::string source_name, destination_name;  // "tenant-02/web", or "outside 203.0.113.9"
+  Action action{};
+  // Absent when that end is no enforced endpoint (or egress already denied).
+  std::optional<ExplainedDirection> egress, ingress;
+};
+
+Explanation explain(const Program& program, const Packet& packet);
+// "ns/pod" or an address -> the address to explain with, of the wanted family when a pod has both.
+// Nothing when there is no such pod.
+std::optional<IpAddr> resolve_who(const Cluster& cluster, std::string_view who, Family wanted = Family::V4);
+
+}  // namespace tierlog::policy
