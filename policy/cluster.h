@@ -24,6 +24,15 @@ struct NamedPort {
   bool operator==(const NamedPort&) const = default;
 };
 
+// One (address, protocol, port) that something listens on.
+struct EndpointPort {
+  IpAddr address;
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;
+
+  auto operator<=>(const EndpointPort&) const = default;
+};
+
 struct Endpoint {
   std::string endpoint_namespace;  // "tenant-01"
   std::string name;                // "db-0"
@@ -57,11 +66,22 @@ struct NodeObject {
   bool operator==(const NodeObject&) const = default;
 };
 
+// Where a Kubernetes Service leads, by its EndpointSlices: the backends, never the Service's own address.
+struct ServiceObject {
+  std::string service_namespace;
+  std::string name;
+  std::vector<IpAddr> addresses;
+  std::vector<EndpointPort> ports;
+
+  bool operator==(const ServiceObject&) const = default;
+};
+
 struct Cluster {
   std::map<std::string, NamespaceObject> namespaces;  // by name; a namespace nobody declared has only
                                                       // its kubernetes.io/metadata.name label
   std::vector<ServiceAccountObject> service_accounts;
   std::vector<NodeObject> nodes;
+  std::vector<ServiceObject> services;
   std::vector<Endpoint> endpoints;
   std::vector<NetworkSet> network_sets;  // from the topology; those of the PolicySet come on top
 

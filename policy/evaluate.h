@@ -28,9 +28,11 @@ struct Packet {
 enum class StepResult : std::uint8_t { NoMatch, Logged, Passed, Allowed, Denied };
 std::string_view name(StepResult result);  // "no-match", "log", "pass", "allow", "deny": as in records
 
-// One thing that was asked on the way. A policy with rules gives one step for each rule that was looked
-// at up to the deciding one (rule_index >= 0), or a single NoMatch step with rule_index = nullopt when
-// `Detail::Summary` was asked for and none of its rules matched.
+// One thing that was asked on the way. Detail::Full: a step for each rule that was looked at, up to the
+// deciding one; a policy without rules in this direction gives a single NoMatch step with rule_index =
+// nullopt. Detail::Summary: the rules that matched; a policy of which none did gives that single step.
+// A tier that only staged policies apply to ends with a staged step, rule_index -1 and rule None, of the
+// last of them: what its default action would have done.
 struct TraceStep {
   std::uint32_t tier = kNone;
   std::uint32_t policy = kNone;     // kNone: the end of the tier (rule_index -1) or the fallback

@@ -37,13 +37,6 @@ struct AddressSet {
 };
 
 // Named ports, resolved: each selected endpoint's (address, protocol, port).
-struct EndpointPort {
-  IpAddr address;
-  std::uint8_t protocol = 0;
-  std::uint16_t port = 0;
-
-  auto operator<=>(const EndpointPort&) const = default;
-};
 struct PortSet {
   std::string key;
   std::string text;                   // "http"
