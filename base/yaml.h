@@ -19,21 +19,32 @@ namespace tierlog::yaml {
 
 enum class Kind : std::uint8_t { Null, Scalar, Sequence, Map };
 
+// From byte `offset` of a scalar's text on, its bytes stand one after the other from (line, column).
+struct TextPiece {
+  std::size_t offset = 0;
+  int line = 0;
+  int column = 0;
+};
+
 struct Node {
   Kind kind = Kind::Null;
   std::string text;     // of a scalar
   bool quoted = false;  // "yes", '5': a string whatever it looks like
   SourceRef place;
-  std::vector<Node> items;                        // of a sequence
-  std::vector<std::pair<Node, Node>> entries;     // of a map, keys are scalars, in file order
+  std::vector<Node> items;                     // of a sequence
+  std::vector<std::pair<Node, Node>> entries;  // of a map, keys are scalars, in file order
+  std::vector<TextPiece> pieces;               // of a scalar with escapes or several lines
 
-  const Node* find(std::string_view key) const;   // nullptr when absent or not a map
-  bool is_null() const;      // null, ~ or empty, unquoted
-  std::string kind_name() const;  // "a map", "a list", "a string", "a number", "null"
+  const Node* find(std::string_view key) const;  // nullptr when absent or not a map
+  bool is_null() const;                          // null, ~ or empty, unquoted
+  std::string kind_name() const;                 // "a map", "a list", "a string", "a number", "null"
   // Each reads an unquoted scalar of that type (a quoted one is none of them).
   std::optional<std::int64_t> as_int() const;
   std::optional<double> as_double() const;
   std::optional<bool> as_bool() const;
+  // Where byte `offset` of a scalar's text stands in the file: behind the quote, in the right line of a
+  // folded text.
+  SourceRef place_at(std::size_t offset) const;
 };
 
 // Bounds on what a document may be; beyond them a finding, not a crash.

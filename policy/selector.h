@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "policy/labels.h"
 #include <tl/expected.hpp>
+#include "policy/labels.h"
 
 namespace tierlog::policy {
 
@@ -43,11 +43,14 @@ class Selector {
   bool matches(const Labels& labels) const;
   // "(a == \"b\" && !has(c))": sets sorted, blanks and quotes as in the semantics.
   const std::string& canonical() const;
-  bool is_all() const;     // exactly all() or empty
-  bool is_global() const;  // exactly global()
+  bool is_all() const;       // exactly all() or empty
+  bool is_global() const;    // exactly global()
   bool uses_global() const;  // global() somewhere in it
   // Every label name with `prefix` in front (namespace selectors see "pcns." labels).
   Selector with_prefix(std::string_view prefix) const;
+  // As a namespaceSelector means it: labels get "pcns.", all() is whatever has a namespace, global()
+  // whatever has none.
+  Selector over_namespaces() const;
 
   bool operator==(const Selector& other) const { return canonical() == other.canonical(); }
 
