@@ -41,6 +41,7 @@ struct ExpectedDecider {
 struct Check {
   CaseEnd from, to;
   std::uint8_t protocol = protocol::kTcp;
+  bool any_icmp = false;  // "ICMP" by name: ICMPv6 between IPv6 addresses
   std::uint16_t port = 0;
   std::optional<std::uint16_t> source_port;
   std::optional<std::uint8_t> icmp_type, icmp_code;
@@ -62,8 +63,8 @@ struct PolicyCase {
 };
 
 struct LoadedCases {
-  std::vector<PolicyCase> cases;
-  Diagnostics findings;  // with errors: nothing may be run
+  std::vector<PolicyCase> cases;  // without those that have errors
+  Diagnostics findings;           // with errors: the caller prints them and ends with 2
   std::size_t files = 0;
 };
 
