@@ -1,0 +1,174 @@
+#include "store/flow_rows.h"
+
+#include <array>
+#include <utility>
+
+namespace tierlog::store {
+namespace {
+
+constexpr std::size_t kUuidText = 36;
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
+
+bool is_dash_place(std::size_t i) { return i == 8 || i == 13 || i == 18 || i == 23; }
+
+std::string uuid_text(std::string_view bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const char byte : bytes) {
+    if (is_dash_place(text.size())) text += '-';
+    text += kDigits[static_cast<unsigned char>(byte) >> 4];
+    text += kDigits[static_cast<unsigned char>(byte) & 15];
+  }
+  return text;
+}
+
+std::string read_id(const sqlite::Statement& row, int column) {
+  if (row.type(column) != SQLITE_BLOB) return row.text(column);
+  return uuid_text(row.view(column));
+}
+
+template <typename T>
+std::optional<std::int64_t> as_optional_int(const std::optional<T>& value) {
+  if (!value) return std::nullopt;
+  return static_cast<std::int64_t>(*value);
+}
+
+std::optional<std::string_view> text_or_null(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  return std::string_view(text);
+}
+
+constexpr const char* kInsert =
+    "INSERT INTO flow(seq, start_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto, src_port,"
+    " dst_port, icmp_type, icmp_code, logged_by, trace, staged, dst_service, connections, verdict_packets,"
+    " packets_out, packets_in, bytes_out, bytes_in, tcp_flags, ct_state, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
+constexpr int kIdParameter = 28;
+
+}  // namespace
+
+const char* const kFlowColumns =
+    "f.seq, f.id, f.start_ns, f.end_ns, f.reporter, f.direction, f.action, f.reason, f.rule, f.src, f.dst, f.proto,"
+    " f.src_port, f.dst_port, f.icmp_type, f.icmp_code, f.logged_by, f.trace, f.staged, f.dst_service,"
+    " f.connections, f.verdict_packets, f.packets_out, f.packets_in, f.bytes_out, f.bytes_in, f.tcp_flags,"
+    " f.ct_state";
+
+std::optional<std::string> uuid_bytes(std::string_view id) {
+  if (id.size() != kUuidText) return std::nullopt;
+  std::string bytes;
+  for (std::size_t i = 0; i < kUuidText;) {
+    if (is_dash_place(i)) {
+      if (id[i++] != '-') return std::nullopt;
+      continue;
+    }
+    const int high = hex_digit(id[i]);
+    const int low = hex_digit(id[i + 1]);
+    if (high < 0 || low < 0) return std::nullopt;
+    bytes += static_cast<char>(high << 4 | low);
+    i += 2;
+  }
+  return bytes;
+}
+
+Result<FlowRowWriter> FlowRowWriter::open(sqlite::Database& database) {
+  TL_ASSIGN(Dictionary dictionary, Dictionary::open(database));
+  TL_ASSIGN(sqlite::Statement insert, database.prepare(kInsert));
+  return FlowRowWriter(std::move(dictionary), std::move(insert));
+}
+
+Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& record) {
+  TL_ASSIGN(const std::int64_t rule,
+            dictionary_.reference(RuleRevision{record.rule, record.tier, record.policy, record.policy_kind,
+                                               record.policy_namespace, record.policy_name, record.rule_index,
+                                               record.policy_revision}));
+  TL_ASSIGN(const std::int64_t src, dictionary_.reference(record.src));
+  TL_ASSIGN(const std::int64_t dst, dictionary_.reference(record.dst));
+  TL_ASSIGN(const std::int64_t logged_by, dictionary_.reference(record.logged_by));
+  TL_ASSIGN(const std::int64_t trace, dictionary_.reference(record.trace));
+  TL_ASSIGN(const std::int64_t staged, dictionary_.reference(record.staged));
+  insert_.bind(sequence, to_ns(record.start), to_ns(record.end), static_cast<int>(record.reporter),
+               static_cast<int>(record.direction), static_cast<int>(record.action), static_cast<int>(record.reason),
+               rule, src, dst, record.proto, as_optional_int(record.src_port), as_optional_int(record.dst_port),
+               as_optional_int(record.icmp_type), as_optional_int(record.icmp_code), logged_by, trace, staged,
+               text_or_null(record.dst_service), as_optional_int(record.connections), record.verdict_packets,
+               as_optional_int(record.packets_out), as_optional_int(record.packets_in),
+               as_optional_int(record.bytes_out), as_optional_int(record.bytes_in), text_or_null(record.tcp_flags),
+               text_or_null(record.ct_state));
+  if (const auto bytes = uuid_bytes(record.id)) {
+    insert_.bind_blob(kIdParameter, *bytes);
+  } else {
+    insert_.bind_at(kIdParameter, std::string_view(record.id));
+  }
+  return insert_.run();
+}
+
+Result<FlowRowReader> FlowRowReader::open(sqlite::Database& database) {
+  TL_ASSIGN(DictionaryReader dictionary, DictionaryReader::open(database));
+  return FlowRowReader(std::move(dictionary));
+}
+
+Result<StoredRecord> FlowRowReader::read(const sqlite::Statement& row) {
+  StoredRecord stored;
+  stored.sequence = row.integer(0);
+  FlowRecord& record = stored.record;
+  record.id = read_id(row, 1);
+  record.start = from_ns(row.integer(2));
+  record.end = from_ns(row.integer(3));
+  record.reporter = static_cast<Reporter>(row.integer(4));
+  record.direction = static_cast<Direction>(row.integer(5));
+  record.action = static_cast<Verdict>(row.integer(6));
+  record.reason = static_cast<Reason>(row.integer(7));
+  TL_ASSIGN(const RuleRevision* rule, dictionary_.rule(row.integer(8)));
+  record.rule = rule->rule;
+  record.tier = rule->tier;
+  record.policy = rule->policy;
+  record.policy_kind = rule->policy_kind;
+  record.policy_namespace = rule->policy_namespace;
+  record.policy_name = rule->policy_name;
+  record.rule_index = rule->rule_index;
+  record.policy_revision = rule->policy_revision;
+  TL_ASSIGN(const Peer* src, dictionary_.peer(row.integer(9)));
+  record.src = *src;
+  TL_ASSIGN(const Peer* dst, dictionary_.peer(row.integer(10)));
+  record.dst = *dst;
+  record.proto = static_cast<std::uint8_t>(row.integer(11));
+  record.src_port = row.optional<std::uint16_t>(12);
+  record.dst_port = row.optional<std::uint16_t>(13);
+  record.icmp_type = row.optional<std::uint8_t>(14);
+  record.icmp_code = row.optional<std::uint8_t>(15);
+  TL_ASSIGN(const auto* logged_by, dictionary_.logged_by(row.integer(16)));
+  record.logged_by = *logged_by;
+  TL_ASSIGN(const auto* trace, dictionary_.trace(row.integer(17)));
+  record.trace = *trace;
+  TL_ASSIGN(const auto* staged, dictionary_.staged(row.integer(18)));
+  record.staged = *staged;
+  record.dst_service = row.text(19);
+  record.connections = row.optional<std::uint64_t>(20);
+  record.verdict_packets = row.count(21);
+  record.packets_out = row.optional<std::uint64_t>(22);
+  record.packets_in = row.optional<std::uint64_t>(23);
+  record.bytes_out = row.optional<std::uint64_t>(24);
+  record.bytes_in = row.optional<std::uint64_t>(25);
+  record.tcp_flags = row.text(26);
+  record.ct_state = row.text(27);
+  return stored;
+}
+
+Result<std::vector<StoredRecord>> FlowRowReader::read_all(sqlite::Statement& statement) {
+  std::vector<StoredRecord> records;
+  for (;;) {
+    TL_ASSIGN(const bool row, statement.step());
+    if (!row) break;
+    TL_ASSIGN(StoredRecord record, read(statement));
+    records.push_back(std::move(record));
+  }
+  statement.reset();
+  return records;
+}
+
+}  // namespace tierlog::store

@@ -1,0 +1,44 @@
+// store/flow_rows.h - FlowRecords as rows of table flow, both ways.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "store/dictionary.h"
+#include "store/flow_store.h"
+#include "store/sqlite.h"
+
+namespace tierlog::store {
+
+// A UUID's 16 bytes, or nothing when `id` is not a UUID in its usual text form.
+std::optional<std::string> uuid_bytes(std::string_view id);
+
+class FlowRowWriter {
+ public:
+  static Result<FlowRowWriter> open(sqlite::Database& database);
+  Result<void> write(std::int64_t sequence, const FlowRecord& record);
+  void forget() { dictionary_.forget(); }
+
+ private:
+  FlowRowWriter(Dictionary dictionary, sqlite::Statement insert)
+      : dictionary_(std::move(dictionary)), insert_(std::move(insert)) {}
+  Dictionary dictionary_;
+  sqlite::Statement insert_;
+};
+
+// The columns that FlowRowReader::read expects first in a SELECT over `flow AS f`.
+extern const char* const kFlowColumns;
+
+class FlowRowReader {
+ public:
+  static Result<FlowRowReader> open(sqlite::Database& database);
+  Result<StoredRecord> read(const sqlite::Statement& row);
+  // All rows of a statement that selects kFlowColumns.
+  Result<std::vector<StoredRecord>> read_all(sqlite::Statement& statement);
+
+ private:
+  explicit FlowRowReader(DictionaryReader dictionary) : dictionary_(std::move(dictionary)) {}
+  DictionaryReader dictionary_;
+};
+
+}  // namespace tierlog::store

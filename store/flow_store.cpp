@@ -1,0 +1,150 @@
+#include "store/flow_store.h"
+
+#include <mutex>
+#include <utility>
+
+#include "store/catalog_rows.h"
+#include "store/files.h"
+#include "store/flow_rows.h"
+#include "store/schema.h"
+#include "store/sqlite.h"
+#include "store/tallies.h"
+
+namespace tierlog::store {
+namespace {
+
+// WAL and NORMAL: a batch survives the death of the process at once, that of the machine from the next
+// checkpoint on. The limits keep the -wal file from staying as large as its largest burst.
+constexpr const char* kSettings =
+    "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384;"
+    "PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;";
+
+// A reader of the group cannot make -wal and -shm itself: they must stay when the last connection closes.
+Result<void> keep_wal_files(sqlite::Database& database) {
+  int on = 1;
+  const int code = sqlite3_file_control(database.handle(), "main", SQLITE_FCNTL_PERSIST_WAL, &on);
+  if (code != SQLITE_OK) return fail(sqlite::make_error(code, "keep -wal and -shm", sqlite3_errstr(code)));
+  return {};
+}
+
+Result<sqlite::Database> open_database(const std::string& path) {
+  TL_TRY(create_readable_file(path));
+  TL_ASSIGN(auto database, sqlite::Database::open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX));
+  TL_TRY(refuse_foreign(database, path));
+  TL_TRY(keep_wal_files(database));
+  TL_TRY(database.execute(kSettings));
+  TL_TRY(migrate(database, path));
+  return database;
+}
+
+}  // namespace
+
+struct FlowStore::Impl {
+  Impl(sqlite::Database opened, FlowRowWriter row_writer, FlowRowReader row_reader, Tallies sums)
+      : database(std::move(opened)),
+        writer(std::move(row_writer)),
+        reader(std::move(row_reader)),
+        tallies(std::move(sums)) {}
+
+  sqlite::Database database;  // first: statements below must be gone before it closes
+  FlowRowWriter writer;
+  FlowRowReader reader;
+  Tallies tallies;
+  sqlite::Statement read_after, put_sequence;
+  std::int64_t sequence = 0;
+  std::mutex mutex;
+
+  Result<void> write_batch(std::span<const FlowRecord> records);
+};
+
+Result<void> FlowStore::Impl::write_batch(std::span<const FlowRecord> records) {
+  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
+  std::int64_t next = sequence;
+  for (const FlowRecord& record : records) {
+    TL_TRY(writer.write(++next, record));
+    tallies.count(record);
+  }
+  TL_TRY(tallies.flush());
+  TL_TRY(put_sequence.bind(std::to_string(next)).run());
+  TL_TRY(transaction.commit());
+  sequence = next;
+  return {};
+}
+
+Result<FlowStore> FlowStore::open_writer(const std::string& path, const Origin& origin) {
+  TL_ASSIGN(auto database, open_database(path));
+  {
+    TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
+    TL_TRY(write_meta(database, "cluster", origin.cluster));
+    TL_TRY(write_meta(database, "node", origin.node));
+    TL_TRY(transaction.commit());
+  }
+  TL_ASSIGN(auto writer, FlowRowWriter::open(database));
+  TL_ASSIGN(auto reader, FlowRowReader::open(database));
+  TL_ASSIGN(auto tallies, Tallies::open(database));
+  auto impl = std::make_unique<Impl>(std::move(database), std::move(writer), std::move(reader), std::move(tallies));
+  // From meta, not from the rows: sequences must ascend even after retention took the newest row.
+  TL_ASSIGN(impl->sequence,
+            impl->database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_sequence'"));
+  TL_ASSIGN(impl->put_sequence,
+            impl->database.prepare("INSERT INTO meta(key, value) VALUES ('last_sequence', ?1)"
+                                   " ON CONFLICT(key) DO UPDATE SET value = excluded.value"));
+  TL_ASSIGN(impl->read_after, impl->database.prepare(std::string("SELECT ") + kFlowColumns +
+                                                     " FROM flow AS f WHERE f.seq > ?1 ORDER BY f.seq LIMIT ?2"));
+  return FlowStore(std::move(impl));
+}
+
+FlowStore::FlowStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+FlowStore::FlowStore(FlowStore&&) noexcept = default;
+FlowStore& FlowStore::operator=(FlowStore&&) noexcept = default;
+FlowStore::~FlowStore() = default;
+
+Result<void> FlowStore::insert(std::span<const FlowRecord> records) {
+  const std::lock_guard lock(impl_->mutex);
+  if (records.empty()) return {};
+  auto written = impl_->write_batch(records);
+  if (!written) {
+    impl_->writer.forget();
+    impl_->tallies.forget();
+  }
+  return written;
+}
+
+Result<void> FlowStore::put_catalog(const Catalog& catalog) {
+  const std::lock_guard lock(impl_->mutex);
+  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
+  TL_TRY(write_catalog(impl_->database, catalog));
+  return transaction.commit();
+}
+
+Result<void> FlowStore::put_rules(std::span<const RuleRow> rules) {
+  const std::lock_guard lock(impl_->mutex);
+  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
+  TL_TRY(write_rules(impl_->database, rules));
+  return transaction.commit();
+}
+
+Result<void> FlowStore::put_counts(std::span<const RuleCount> counts, std::span<const LossCount> losses,
+                                   WallTime at) {
+  const std::lock_guard lock(impl_->mutex);
+  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
+  TL_TRY(write_counts(impl_->database, counts, losses, at));
+  return transaction.commit();
+}
+
+Result<std::vector<RuleCount>> FlowStore::recorded() {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->tallies.recorded();
+}
+
+Result<std::vector<StoredRecord>> FlowStore::read_after(std::int64_t sequence, std::size_t limit) {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->reader.read_all(impl_->read_after.bind(sequence, limit));
+}
+
+Result<std::int64_t> FlowStore::last_sequence() {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->sequence;
+}
+
+}  // namespace tierlog::store

@@ -1,0 +1,245 @@
+#include "store/schema.h"
+
+#include <iterator>
+#include <string>
+
+#include "store/flow_store.h"
+
+namespace tierlog::store {
+namespace {
+
+constexpr const char* kTables = R"sql(
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Dictionaries: a row is written when its value is first seen. Empty text stands for null.
+CREATE TABLE text(id INTEGER PRIMARY KEY AUTOINCREMENT, hash INTEGER NOT NULL, value TEXT NOT NULL) STRICT;
+CREATE INDEX text_hash ON text(hash);
+INSERT INTO text(id, hash, value) VALUES (1, 0, '[]');
+CREATE TABLE peer(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, ip TEXT NOT NULL, kind INTEGER NOT NULL, namespace TEXT NOT NULL,
+  name TEXT NOT NULL, workload TEXT NOT NULL, labels TEXT NOT NULL) STRICT;
+CREATE INDEX peer_ip ON peer(ip);
+-- A rule with the names it had when it decided.
+CREATE TABLE rule_revision(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, rule_id INTEGER NOT NULL, tier TEXT NOT NULL, policy TEXT NOT NULL,
+  policy_kind TEXT NOT NULL, policy_namespace TEXT NOT NULL, policy_name TEXT NOT NULL, rule_index INTEGER,
+  policy_revision INTEGER NOT NULL) STRICT;
+CREATE INDEX rule_revision_rule ON rule_revision(rule_id);
+CREATE INDEX rule_revision_policy ON rule_revision(policy);
+
+-- action: 0 allow, 1 deny; reporter: 0 src, 1 dst; direction: 0 ingress, 1 egress.
+CREATE TABLE flow(
+  seq INTEGER PRIMARY KEY, id ANY NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
+  reporter INTEGER NOT NULL, direction INTEGER NOT NULL, action INTEGER NOT NULL, reason INTEGER NOT NULL,
+  rule INTEGER NOT NULL, src INTEGER NOT NULL, dst INTEGER NOT NULL, proto INTEGER NOT NULL,
+  src_port INTEGER, dst_port INTEGER, icmp_type INTEGER, icmp_code INTEGER,
+  logged_by INTEGER NOT NULL, trace INTEGER NOT NULL, staged INTEGER NOT NULL, dst_service TEXT,
+  connections INTEGER, verdict_packets INTEGER NOT NULL,
+  packets_out INTEGER, packets_in INTEGER, bytes_out INTEGER, bytes_in INTEGER,
+  tcp_flags TEXT, ct_state TEXT) STRICT;
+CREATE INDEX flow_end ON flow(end_ns);
+CREATE INDEX flow_denied_rule ON flow(rule, end_ns) WHERE action = 1;
+
+-- What is enforced. Rules stay when they are no longer live: records refer to them.
+CREATE TABLE tier(position INTEGER NOT NULL, name TEXT NOT NULL, tier_order REAL, default_action TEXT NOT NULL) STRICT;
+CREATE TABLE policy(
+  position INTEGER NOT NULL, display TEXT NOT NULL, tier TEXT NOT NULL, kind TEXT NOT NULL,
+  short_kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, policy_order REAL,
+  revision INTEGER NOT NULL, endpoints_selected INTEGER NOT NULL, staged INTEGER NOT NULL,
+  selector TEXT NOT NULL, source TEXT NOT NULL) STRICT;
+CREATE TABLE rule(
+  rule_id INTEGER PRIMARY KEY, policy TEXT NOT NULL, policy_kind TEXT NOT NULL, tier TEXT NOT NULL,
+  policy_namespace TEXT NOT NULL, policy_name TEXT NOT NULL, direction INTEGER NOT NULL, rule_index INTEGER,
+  action TEXT NOT NULL, reason TEXT NOT NULL, revision INTEGER NOT NULL, text TEXT NOT NULL,
+  source TEXT NOT NULL, also_policies TEXT NOT NULL, live INTEGER NOT NULL) STRICT;
+-- also_policies as rows: an end of tier is found by any of the policies that were asked.
+CREATE TABLE rule_also(rule_id INTEGER NOT NULL, policy TEXT NOT NULL, PRIMARY KEY(policy, rule_id))
+  STRICT, WITHOUT ROWID;
+CREATE TABLE endpoint(
+  namespace TEXT NOT NULL, name TEXT NOT NULL, node TEXT NOT NULL, interface TEXT NOT NULL,
+  workload TEXT NOT NULL, labels TEXT NOT NULL, addresses TEXT NOT NULL, enforced INTEGER NOT NULL,
+  ingress_policies TEXT NOT NULL, egress_policies TEXT NOT NULL) STRICT;
+
+-- What the kernel counted: now_… is its counter, before_… the sum of its earlier lives.
+CREATE TABLE counter(
+  rule_id INTEGER PRIMARY KEY, now_packets INTEGER NOT NULL, now_bytes INTEGER NOT NULL,
+  before_packets INTEGER NOT NULL DEFAULT 0, before_bytes INTEGER NOT NULL DEFAULT 0, grown_ns INTEGER) STRICT;
+CREATE TABLE lost(
+  cause TEXT NOT NULL, rule_id INTEGER NOT NULL, now_packets INTEGER NOT NULL,
+  before_packets INTEGER NOT NULL DEFAULT 0, changed_ns INTEGER, PRIMARY KEY(cause, rule_id)) STRICT, WITHOUT ROWID;
+-- Sums over all records ever written, kept with each batch: also of records that retention took away.
+CREATE TABLE recorded(
+  rule_id INTEGER PRIMARY KEY, packets INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+  connections INTEGER NOT NULL DEFAULT 0, denied_packets INTEGER NOT NULL DEFAULT 0,
+  suppressed INTEGER NOT NULL DEFAULT 0, last_ns INTEGER) STRICT;
+CREATE TABLE staged_recorded(
+  policy TEXT PRIMARY KEY, denied_packets INTEGER NOT NULL DEFAULT 0, last_ns INTEGER) STRICT, WITHOUT ROWID;
+)sql";
+
+std::string rfc3339(const std::string& ns) {
+  return "strftime('%Y-%m-%dT%H:%M:%S', " + ns + " / 1000000000, 'unixepoch') || printf('.%09dZ', " + ns +
+         " % 1000000000)";
+}
+
+std::string peer_columns(const std::string& side) {
+  const std::string p = side + "_peer.";
+  return "CASE " + p + "kind WHEN 0 THEN 'pod' WHEN 1 THEN 'node' WHEN 2 THEN 'networkset' WHEN 3 THEN 'private'"
+         " ELSE 'public' END AS " + side + "_kind, nullif(" + p + "namespace, '') AS " + side +
+         "_namespace, nullif(" + p + "name, '') AS " + side + "_pod, nullif(" + p + "workload, '') AS " + side +
+         "_workload, " + p + "labels AS " + side + "_labels";
+}
+
+std::string reason_column() {
+  std::string sql = "CASE f.reason";
+  for (int reason = 0; reason <= static_cast<int>(Reason::Other); ++reason)
+    sql.append(" WHEN ").append(std::to_string(reason)).append(" THEN '").append(
+        name(static_cast<Reason>(reason))).append("'");
+  return sql + " END AS reason";
+}
+
+std::string proto_column() {
+  std::string sql = "CASE f.proto";
+  for (const std::uint8_t proto : {protocol::kIcmp, protocol::kTcp, protocol::kUdp, protocol::kIcmpV6,
+                                   protocol::kSctp, protocol::kUdpLite})
+    sql.append(" WHEN ").append(std::to_string(proto)).append(" THEN '").append(protocol::name(proto)).append("'");
+  return sql + " ELSE CAST(f.proto AS TEXT) END AS proto";
+}
+
+// Scalar subqueries for what is rarely asked for: a query that does not name the column does not pay.
+std::string flows_view(const std::string& view_name, const std::string& where) {
+  return "CREATE VIEW " + view_name + R"sql( AS SELECT
+  CASE typeof(f.id) WHEN 'blob' THEN lower(substr(hex(f.id), 1, 8) || '-' || substr(hex(f.id), 9, 4) || '-'
+    || substr(hex(f.id), 13, 4) || '-' || substr(hex(f.id), 17, 4) || '-' || substr(hex(f.id), 21))
+    ELSE f.id END AS id,
+  )sql" + rfc3339("f.start_ns") + " AS start_time, " + rfc3339("f.end_ns") + R"sql( AS end_time,
+  f.start_ns AS start_ns, f.end_ns AS end_ns,
+  (SELECT nullif(value, '') FROM meta WHERE key = 'cluster') AS cluster,
+  (SELECT nullif(value, '') FROM meta WHERE key = 'node') AS node,
+  CASE f.reporter WHEN 0 THEN 'src' ELSE 'dst' END AS reporter,
+  CASE f.direction WHEN 0 THEN 'ingress' ELSE 'egress' END AS direction,
+  CASE f.action WHEN 0 THEN 'allow' ELSE 'deny' END AS action,
+  )sql" + reason_column() + R"sql(,
+  nullif(r.tier, '') AS tier, nullif(r.policy, '') AS policy, nullif(r.policy_kind, '') AS policy_kind,
+  nullif(r.policy_namespace, '') AS policy_namespace, nullif(r.policy_name, '') AS policy_name,
+  r.rule_index AS rule_index, nullif(r.rule_id, 0) AS rule_id, nullif(r.policy_revision, 0) AS policy_revision,
+  (SELECT value FROM text WHERE text.id = f.logged_by) AS logged_by,
+  (SELECT value FROM text WHERE text.id = f.trace) AS trace,
+  (SELECT value FROM text WHERE text.id = f.staged) AS staged,
+  )sql" + proto_column() + ", src_peer.ip AS src_ip, f.src_port AS src_port, " + peer_columns("src") +
+         ", dst_peer.ip AS dst_ip, f.dst_port AS dst_port, " + peer_columns("dst") + R"sql(,
+  f.dst_service AS dst_service, f.icmp_type AS icmp_type, f.icmp_code AS icmp_code,
+  f.connections AS connections, f.verdict_packets AS verdict_packets,
+  f.packets_out AS packets_out, f.packets_in AS packets_in, f.bytes_out AS bytes_out, f.bytes_in AS bytes_in,
+  f.tcp_flags AS tcp_flags, f.ct_state AS ct_state, f.seq AS sequence
+FROM flow AS f JOIN rule_revision AS r ON r.id = f.rule JOIN peer AS src_peer ON src_peer.id = f.src
+  JOIN peer AS dst_peer ON dst_peer.id = f.dst)sql" + where + ";\n";
+}
+
+// `decided` sums by the names that the records had; Pass and Log rules have no records, only counters.
+std::string policy_activity_view() {
+  return R"sql(
+CREATE VIEW policy_activity AS
+WITH decided AS (
+  SELECT n.policy AS policy, sum(s.connections) AS allowed, sum(s.denied_packets) AS denied, max(s.last_ns) AS last_ns
+  FROM recorded AS s JOIN (SELECT DISTINCT rule_id, policy FROM rule_revision WHERE policy <> '') AS n
+    ON n.rule_id = s.rule_id GROUP BY n.policy),
+counted AS (
+  SELECT rule.policy AS policy,
+    sum(CASE action WHEN 'Pass' THEN now_packets + before_packets ELSE 0 END) AS passed,
+    sum(CASE action WHEN 'Log' THEN now_packets + before_packets ELSE 0 END) AS logged, max(grown_ns) AS last_ns
+  FROM counter JOIN rule ON rule.rule_id = counter.rule_id
+  WHERE action IN ('Pass', 'Log') AND rule_index >= 0 GROUP BY rule.policy),
+summed AS (
+  SELECT p.*, coalesce(d.allowed, 0) AS allowed, coalesce(d.denied, 0) AS denied,
+    coalesce(c.passed, 0) AS passed, coalesce(c.logged, 0) AS logged,
+    coalesce(s.denied_packets, 0) AS staged_denied,
+    nullif(max(coalesce(d.last_ns, 0), coalesce(c.last_ns, 0), coalesce(s.last_ns, 0)), 0) AS last_hit_ns
+  FROM policy AS p LEFT JOIN decided AS d ON d.policy = p.display LEFT JOIN counted AS c ON c.policy = p.display
+    LEFT JOIN staged_recorded AS s ON s.policy = p.display)
+SELECT position, nullif(tier, '') AS tier, (SELECT tier_order FROM tier WHERE tier.name = summed.tier) AS tier_order,
+  display AS policy, kind AS policy_kind, short_kind, nullif(namespace, '') AS policy_namespace, name AS policy_name,
+  policy_order, revision AS policy_revision, staged, selector, source, endpoints_selected, allowed, denied, passed,
+  logged, staged_denied, last_hit_ns, )sql" + rfc3339("last_hit_ns") + R"sql( AS last_hit_time
+FROM summed ORDER BY position;
+)sql";
+}
+
+std::string other_views() {
+  return R"sql(
+CREATE VIEW rules AS SELECT
+  rule.rule_id AS rule_id, printf('%x', rule.rule_id) AS rule_hex, nullif(tier, '') AS tier,
+  nullif(policy, '') AS policy, nullif(policy_kind, '') AS policy_kind,
+  nullif(policy_namespace, '') AS policy_namespace, nullif(policy_name, '') AS policy_name, also_policies,
+  CASE direction WHEN 0 THEN 'ingress' ELSE 'egress' END AS direction, rule_index, action, reason,
+  nullif(revision, 0) AS policy_revision, text, nullif(source, '') AS source, live,
+  coalesce(now_packets + before_packets, 0) AS kernel_packets, coalesce(now_bytes + before_bytes, 0) AS kernel_bytes,
+  coalesce(recorded.packets, 0) AS recorded_packets,
+  (SELECT coalesce(sum(now_packets + before_packets), 0) FROM lost WHERE lost.rule_id = rule.rule_id) AS unattributed,
+  coalesce(recorded.suppressed, 0) AS suppressed
+FROM rule LEFT JOIN counter ON counter.rule_id = rule.rule_id LEFT JOIN recorded ON recorded.rule_id = rule.rule_id;
+
+CREATE VIEW endpoints AS SELECT
+  nullif(namespace, '') AS namespace, name, nullif(node, '') AS node, nullif(interface, '') AS interface,
+  nullif(workload, '') AS workload, labels, addresses, enforced, ingress_policies, egress_policies FROM endpoint;
+
+CREATE VIEW loss AS SELECT
+  cause, nullif(lost.rule_id, 0) AS rule_id, nullif(rule.policy, '') AS policy,
+  now_packets + before_packets AS packets, changed_ns, )sql" + rfc3339("changed_ns") + R"sql( AS changed_time
+FROM lost LEFT JOIN rule ON rule.rule_id = lost.rule_id;
+)sql";
+}
+
+std::string version_1() {
+  return kTables + flows_view("flows", "") + flows_view("denied_flows", " WHERE f.action = 1") +
+         policy_activity_view() + other_views();
+}
+
+// Migration number n takes a file from version n to n + 1.
+using Migration = std::string (*)();
+constexpr Migration kMigrations[] = {version_1};
+static_assert(std::size(kMigrations) == kSchemaVersion);
+
+
+Result<void> refuse_newer(std::int64_t version, const std::string& path) {
+  if (version <= kSchemaVersion) return {};
+  return fail(ErrorCode::Corrupt, path + " has schema version " + std::to_string(version) +
+                                      "; this program knows versions up to " + std::to_string(kSchemaVersion) +
+                                      ": use the newer Tierlog that wrote it");
+}
+
+}  // namespace
+
+Result<void> refuse_foreign(sqlite::Database& database, const std::string& path) {
+  const auto application = database.integer("PRAGMA application_id");
+  const auto objects = database.integer("SELECT count(*) FROM sqlite_schema");
+  for (const auto* answer : {&application, &objects}) {
+    if (*answer) continue;
+    if (answer->error().code != ErrorCode::Corrupt) return fail(answer->error());
+    return fail(ErrorCode::Corrupt, answer->error().message + "; expected a Tierlog flow index");
+  }
+  if (*application == kApplicationId || (*application == 0 && *objects == 0)) return {};
+  return fail(ErrorCode::Corrupt, path + " is the SQLite database of another program (application id " +
+                                      std::to_string(*application) + "); expected a Tierlog flow index");
+}
+
+Result<void> migrate(sqlite::Database& database, const std::string& path) {
+  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
+  TL_ASSIGN(std::int64_t version, database.integer("PRAGMA user_version"));
+  TL_TRY(refuse_newer(version, path));
+  if (version == kSchemaVersion) return {};
+  for (; version < kSchemaVersion; ++version) TL_TRY(database.execute(kMigrations[version]()));
+  TL_TRY(database.execute("PRAGMA application_id = " + std::to_string(kApplicationId)));
+  TL_TRY(database.execute("PRAGMA user_version = " + std::to_string(kSchemaVersion)));
+  return transaction.commit();
+}
+
+Result<void> check_schema(sqlite::Database& database, const std::string& path) {
+  TL_TRY(refuse_foreign(database, path));
+  TL_ASSIGN(const std::int64_t version, database.integer("PRAGMA user_version"));
+  TL_TRY(refuse_newer(version, path));
+  if (version == kSchemaVersion) return {};
+  return fail(ErrorCode::Corrupt, path + " has schema version " + std::to_string(version) + "; expected " +
+                                      std::to_string(kSchemaVersion) + ": the daemon migrates it when it starts");
+}
+
+}  // namespace tierlog::store
