@@ -27,27 +27,27 @@ struct PolicyRow {
   std::string display;  // "tier/ns/name"
   std::string tier, kind, short_kind, policy_namespace, name;
   std::optional<double> order;
-  int position = 0;     // in evaluation order over all tiers
+  int position = 0;  // in evaluation order over all tiers
   std::uint32_t revision = 1;
   std::uint32_t endpoints_selected = 0;
   bool staged = false;
   std::string selector;
-  std::string source;   // FILE:LINE
+  std::string source;  // FILE:LINE
 };
 
 // A rule, end of tier or reserved id.
 struct RuleRow {
   RuleId id{};
-  std::string policy;   // display; empty for reserved ids
+  std::string policy;  // display; empty for reserved ids
   std::string policy_kind, tier, policy_namespace, policy_name;
   std::vector<std::string> also_policies;  // end of tier: all policies that were asked (displays)
   Direction direction{};
   std::optional<int> rule_index;  // -1 = end of tier, nullopt = reserved
-  std::string action;   // Allow, Deny, Pass, Log
-  std::string reason;   // policy, end-of-tier, no-policy, …
+  std::string action;             // Allow, Deny, Pass, Log
+  std::string reason;             // policy, end-of-tier, no-policy, …
   std::uint32_t revision = 0;
-  std::string text;     // one line for people
-  std::string source;   // FILE:LINE:COL
+  std::string text;    // one line for people
+  std::string source;  // FILE:LINE:COL
 };
 
 struct EndpointRow {

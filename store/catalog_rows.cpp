@@ -18,25 +18,26 @@ Result<void> write_tiers(sqlite::Database& database, const std::vector<TierRow>&
 
 Result<void> write_policies(sqlite::Database& database, const std::vector<PolicyRow>& policies) {
   TL_TRY(database.execute("DELETE FROM policy"));
-  TL_ASSIGN(auto insert, database.prepare(
-                             "INSERT INTO policy(position, display, tier, kind, short_kind, namespace, name,"
+  TL_ASSIGN(auto insert,
+            database.prepare("INSERT INTO policy(position, display, tier, kind, short_kind, namespace, name,"
                              " policy_order, revision, endpoints_selected, staged, selector, source)"
                              " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"));
   for (const PolicyRow& policy : policies)
     TL_TRY(insert
                .bind(policy.position, policy.display, policy.tier, policy.kind, policy.short_kind,
-                     policy.policy_namespace, policy.name, policy.order, policy.revision, policy.endpoints_selected,
-                     policy.staged, policy.selector, policy.source)
+                     policy.policy_namespace, policy.name, policy.order, policy.revision,
+                     policy.endpoints_selected, policy.staged, policy.selector, policy.source)
                .run());
   return {};
 }
 
 Result<void> write_endpoints(sqlite::Database& database, const std::vector<EndpointRow>& endpoints) {
   TL_TRY(database.execute("DELETE FROM endpoint"));
-  TL_ASSIGN(auto insert, database.prepare(
-                             "INSERT INTO endpoint(namespace, name, node, interface, workload, labels, addresses,"
-                             " enforced, ingress_policies, egress_policies)"
-                             " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"));
+  TL_ASSIGN(
+      auto insert,
+      database.prepare("INSERT INTO endpoint(namespace, name, node, interface, workload, labels, addresses,"
+                       " enforced, ingress_policies, egress_policies)"
+                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"));
   for (const EndpointRow& endpoint : endpoints)
     TL_TRY(insert
                .bind(endpoint.endpoint_namespace, endpoint.name, endpoint.node, endpoint.interface,
@@ -56,16 +57,17 @@ Result<void> write_meta(sqlite::Database& database, std::string_view key, std::s
 }
 
 Result<void> write_rules(sqlite::Database& database, std::span<const RuleRow> rules) {
-  TL_ASSIGN(auto put,
-            database.prepare("INSERT OR REPLACE INTO rule(rule_id, policy, policy_kind, tier, policy_namespace,"
-                             " policy_name, direction, rule_index, action, reason, revision, text, source,"
-                             " also_policies, live)"
-                             " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1)"));
-  TL_ASSIGN(auto put_also, database.prepare("INSERT OR IGNORE INTO rule_also(rule_id, policy) VALUES (?1, ?2)"));
+  TL_ASSIGN(auto put, database.prepare(
+                          "INSERT OR REPLACE INTO rule(rule_id, policy, policy_kind, tier, policy_namespace,"
+                          " policy_name, direction, rule_index, action, reason, revision, text, source,"
+                          " also_policies, live)"
+                          " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1)"));
+  TL_ASSIGN(auto put_also,
+            database.prepare("INSERT OR IGNORE INTO rule_also(rule_id, policy) VALUES (?1, ?2)"));
   for (const RuleRow& rule : rules) {
     TL_TRY(put.bind(number(rule.id), rule.policy, rule.policy_kind, rule.tier, rule.policy_namespace,
-                    rule.policy_name, static_cast<int>(rule.direction), rule.rule_index, rule.action, rule.reason,
-                    rule.revision, rule.text, rule.source, strings_text(rule.also_policies))
+                    rule.policy_name, static_cast<int>(rule.direction), rule.rule_index, rule.action,
+                    rule.reason, rule.revision, rule.text, rule.source, strings_text(rule.also_policies))
                .run());
     for (const std::string& policy : rule.also_policies) TL_TRY(put_also.bind(number(rule.id), policy).run());
   }

@@ -23,7 +23,9 @@ void mix(std::size_t& hash, std::size_t value) {
   hash ^= hash >> 29;
 }
 
-void mix(std::size_t& hash, const std::string& text) { mix(hash, std::hash<std::string>()(text)); }
+void mix(std::size_t& hash, const std::string& text) {
+  mix(hash, std::hash<std::string>()(text));
+}
 
 void mix(std::size_t& hash, const std::optional<int>& value) {
   mix(hash, value ? static_cast<std::size_t>(*value) : 0x5555);
@@ -93,9 +95,10 @@ Result<Dictionary> Dictionary::open(sqlite::Database& database) {
   made.handle_ = database.handle();
   TL_ASSIGN(made.find_text_, database.prepare("SELECT id FROM text WHERE hash = ?1 AND value = ?2"));
   TL_ASSIGN(made.insert_text_, database.prepare("INSERT INTO text(hash, value) VALUES (?1, ?2)"));
-  TL_ASSIGN(made.find_peer_,
-            database.prepare("SELECT id FROM peer WHERE ip = ?1 AND kind = ?2 AND namespace = ?3 AND name = ?4"
-                             " AND workload = ?5 AND labels = ?6"));
+  TL_ASSIGN(
+      made.find_peer_,
+      database.prepare("SELECT id FROM peer WHERE ip = ?1 AND kind = ?2 AND namespace = ?3 AND name = ?4"
+                       " AND workload = ?5 AND labels = ?6"));
   TL_ASSIGN(made.insert_peer_,
             database.prepare("INSERT INTO peer(ip, kind, namespace, name, workload, labels)"
                              " VALUES (?1, ?2, ?3, ?4, ?5, ?6)"));
@@ -103,9 +106,10 @@ Result<Dictionary> Dictionary::open(sqlite::Database& database) {
             database.prepare("SELECT id FROM rule_revision WHERE rule_id = ?1 AND tier = ?2 AND policy = ?3"
                              " AND policy_kind = ?4 AND policy_namespace = ?5 AND policy_name = ?6"
                              " AND rule_index IS ?7 AND policy_revision = ?8"));
-  TL_ASSIGN(made.insert_rule_,
-            database.prepare("INSERT INTO rule_revision(rule_id, tier, policy, policy_kind, policy_namespace,"
-                             " policy_name, rule_index, policy_revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"));
+  TL_ASSIGN(
+      made.insert_rule_,
+      database.prepare("INSERT INTO rule_revision(rule_id, tier, policy, policy_kind, policy_namespace,"
+                       " policy_name, rule_index, policy_revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"));
   return made;
 }
 
@@ -141,7 +145,8 @@ Result<std::int64_t> Dictionary::reference(const Peer& value) {
   const std::string ip = value.ip.to_string();
   const std::string labels = labels_text(value.labels);
   for (sqlite::Statement* statement : {&find_peer_, &insert_peer_})
-    statement->bind(ip, static_cast<int>(value.kind), value.peer_namespace, value.name, value.workload, labels);
+    statement->bind(ip, static_cast<int>(value.kind), value.peer_namespace, value.name, value.workload,
+                    labels);
   TL_ASSIGN(const std::int64_t reference, find_or_insert(find_peer_, insert_peer_));
   remember(peers_, value, reference);
   return reference;
@@ -184,9 +189,10 @@ Result<DictionaryReader> DictionaryReader::open(sqlite::Database& database) {
   TL_ASSIGN(made.text_, database.prepare("SELECT value FROM text WHERE id = ?1"));
   TL_ASSIGN(made.peer_,
             database.prepare("SELECT ip, kind, namespace, name, workload, labels FROM peer WHERE id = ?1"));
-  TL_ASSIGN(made.rule_,
-            database.prepare("SELECT rule_id, tier, policy, policy_kind, policy_namespace, policy_name, rule_index,"
-                             " policy_revision FROM rule_revision WHERE id = ?1"));
+  TL_ASSIGN(
+      made.rule_,
+      database.prepare("SELECT rule_id, tier, policy, policy_kind, policy_namespace, policy_name, rule_index,"
+                       " policy_revision FROM rule_revision WHERE id = ?1"));
   return made;
 }
 
@@ -214,7 +220,8 @@ Result<const Peer*> DictionaryReader::peer(std::int64_t reference) {
   const auto ip = IpAddr::parse(peer_.view(0));
   if (!ip) return fail(ErrorCode::Corrupt, "flow index: peer with address \"" + peer_.text(0) + "\"");
   TL_ASSIGN(policy::Labels labels, parse_labels(peer_.view(5)));
-  Peer value{*ip,           static_cast<PeerKind>(peer_.integer(1)), peer_.text(2), peer_.text(3),
+  Peer value{*ip,           static_cast<PeerKind>(peer_.integer(1)),
+             peer_.text(2), peer_.text(3),
              peer_.text(4), std::move(labels)};
   peer_.reset();
   if (peers_.size() >= kCacheLimit) peers_.clear();

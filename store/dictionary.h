@@ -78,7 +78,8 @@ class DictionaryReader {
   Result<std::string> text(std::int64_t reference);
   template <typename T>
   Result<const std::vector<T>*> list(std::unordered_map<std::int64_t, std::vector<T>>& cache,
-                                     std::int64_t reference, Result<std::vector<T>> (*parse)(std::string_view));
+                                     std::int64_t reference,
+                                     Result<std::vector<T>> (*parse)(std::string_view));
 
   sqlite::Statement text_, peer_, rule_;
   std::unordered_map<std::int64_t, RuleRevision> rules_;

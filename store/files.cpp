@@ -29,7 +29,7 @@ std::optional<gid_t> readers_group() {
 bool inherits_group(const std::string& path) {
   const auto slash = path.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-  struct stat status{};
+  struct stat status {};
   return ::stat(folder.c_str(), &status) == 0 && (status.st_mode & S_ISGID) != 0;
 }
 
@@ -58,7 +58,7 @@ Result<void> create_private_file(const std::string& path) {
 Result<void> create_readable_file(const std::string& path) {
   const Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
   if (!file) return fail(Error::from_errno(errno, "open", path));
-  struct stat status{};
+  struct stat status {};
   if (::fstat(file.get(), &status) != 0) return fail(Error::from_errno(errno, "stat", path));
   if (status.st_size != 0) return {};
   const auto group = readers_group();

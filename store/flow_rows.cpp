@@ -14,7 +14,9 @@ int hex_digit(char c) {
   return -1;
 }
 
-bool is_dash_place(std::size_t i) { return i == 8 || i == 13 || i == 18 || i == 23; }
+bool is_dash_place(std::size_t i) {
+  return i == 8 || i == 13 || i == 18 || i == 23;
+}
 
 std::string uuid_text(std::string_view bytes) {
   constexpr char kDigits[] = "0123456789abcdef";
@@ -44,16 +46,19 @@ std::optional<std::string_view> text_or_null(const std::string& text) {
 }
 
 constexpr const char* kInsert =
-    "INSERT INTO flow(seq, start_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto, src_port,"
+    "INSERT INTO flow(seq, start_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto, "
+    "src_port,"
     " dst_port, icmp_type, icmp_code, logged_by, trace, staged, dst_service, connections, verdict_packets,"
-    " packets_out, packets_in, bytes_out, bytes_in, tcp_flags, ct_state, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+    " packets_out, packets_in, bytes_out, bytes_in, tcp_flags, ct_state, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, "
+    "?7,"
     " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
 constexpr int kIdParameter = 28;
 
 }  // namespace
 
 const char* const kFlowColumns =
-    "f.seq, f.id, f.start_ns, f.end_ns, f.reporter, f.direction, f.action, f.reason, f.rule, f.src, f.dst, f.proto,"
+    "f.seq, f.id, f.start_ns, f.end_ns, f.reporter, f.direction, f.action, f.reason, f.rule, f.src, f.dst, "
+    "f.proto,"
     " f.src_port, f.dst_port, f.icmp_type, f.icmp_code, f.logged_by, f.trace, f.staged, f.dst_service,"
     " f.connections, f.verdict_packets, f.packets_out, f.packets_in, f.bytes_out, f.bytes_in, f.tcp_flags,"
     " f.ct_state";
@@ -92,13 +97,14 @@ Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& recor
   TL_ASSIGN(const std::int64_t trace, dictionary_.reference(record.trace));
   TL_ASSIGN(const std::int64_t staged, dictionary_.reference(record.staged));
   insert_.bind(sequence, to_ns(record.start), to_ns(record.end), static_cast<int>(record.reporter),
-               static_cast<int>(record.direction), static_cast<int>(record.action), static_cast<int>(record.reason),
-               rule, src, dst, record.proto, as_optional_int(record.src_port), as_optional_int(record.dst_port),
+               static_cast<int>(record.direction), static_cast<int>(record.action),
+               static_cast<int>(record.reason), rule, src, dst, record.proto,
+               as_optional_int(record.src_port), as_optional_int(record.dst_port),
                as_optional_int(record.icmp_type), as_optional_int(record.icmp_code), logged_by, trace, staged,
                text_or_null(record.dst_service), as_optional_int(record.connections), record.verdict_packets,
                as_optional_int(record.packets_out), as_optional_int(record.packets_in),
-               as_optional_int(record.bytes_out), as_optional_int(record.bytes_in), text_or_null(record.tcp_flags),
-               text_or_null(record.ct_state));
+               as_optional_int(record.bytes_out), as_optional_int(record.bytes_in),
+               text_or_null(record.tcp_flags), text_or_null(record.ct_state));
   if (const auto bytes = uuid_bytes(record.id)) {
     insert_.bind_blob(kIdParameter, *bytes);
   } else {

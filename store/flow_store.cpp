@@ -82,15 +82,17 @@ Result<FlowStore> FlowStore::open_writer(const std::string& path, const Origin& 
   TL_ASSIGN(auto writer, FlowRowWriter::open(database));
   TL_ASSIGN(auto reader, FlowRowReader::open(database));
   TL_ASSIGN(auto tallies, Tallies::open(database));
-  auto impl = std::make_unique<Impl>(std::move(database), std::move(writer), std::move(reader), std::move(tallies));
+  auto impl =
+      std::make_unique<Impl>(std::move(database), std::move(writer), std::move(reader), std::move(tallies));
   // From meta, not from the rows: sequences must ascend even after retention took the newest row.
   TL_ASSIGN(impl->sequence,
             impl->database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_sequence'"));
   TL_ASSIGN(impl->put_sequence,
             impl->database.prepare("INSERT INTO meta(key, value) VALUES ('last_sequence', ?1)"
                                    " ON CONFLICT(key) DO UPDATE SET value = excluded.value"));
-  TL_ASSIGN(impl->read_after, impl->database.prepare(std::string("SELECT ") + kFlowColumns +
-                                                     " FROM flow AS f WHERE f.seq > ?1 ORDER BY f.seq LIMIT ?2"));
+  TL_ASSIGN(impl->read_after,
+            impl->database.prepare(std::string("SELECT ") + kFlowColumns +
+                                   " FROM flow AS f WHERE f.seq > ?1 ORDER BY f.seq LIMIT ?2"));
   return FlowStore(std::move(impl));
 }
 

@@ -21,9 +21,34 @@ namespace tierlog::store {
 // hubble's habit), different fields are ANDed; `negate` = --not.
 struct FieldFilter {
   enum class Field : std::uint8_t {
-    Policy, Tier, Action, Rule, Revision, Namespace, FromNamespace, ToNamespace, Pod, From, To, Label,
-    FromLabel, ToLabel, Workload, Service, Ip, Port, Protocol, Direction, Reporter, Logged, Unanswered,
-    StagedAction, Reason, Node, Cluster, PolicyKind,
+    Policy,
+    Tier,
+    Action,
+    Rule,
+    Revision,
+    Namespace,
+    FromNamespace,
+    ToNamespace,
+    Pod,
+    From,
+    To,
+    Label,
+    FromLabel,
+    ToLabel,
+    Workload,
+    Service,
+    Ip,
+    Port,
+    Protocol,
+    Direction,
+    Reporter,
+    Logged,
+    Unanswered,
+    StagedAction,
+    Reason,
+    Node,
+    Cluster,
+    PolicyKind,
   } field{};
   std::vector<std::string> values;  // as typed
   bool negate = false;
@@ -40,28 +65,28 @@ struct FlowQuery {
 
 // Denied records of one flow summed: what `tierlog denied` lists.
 struct FlowGroup {
-  FlowRecord newest;            // names, addresses and rule of the newest record of the group
+  FlowRecord newest;  // names, addresses and rule of the newest record of the group
   WallTime first{}, last{};
   std::uint64_t records = 0;
-  std::uint64_t packets = 0;    // sum of verdict_packets
-  std::uint64_t bytes = 0;      // sum of bytes_out
+  std::uint64_t packets = 0;  // sum of verdict_packets
+  std::uint64_t bytes = 0;    // sum of bytes_out
   std::uint64_t connections = 0;
 };
 
 struct PolicyActivity {
   PolicyRow policy;
-  std::string tier_order;       // as printed: "100", "-"
-  std::uint64_t allowed = 0;    // connections
-  std::uint64_t denied = 0;     // packets
-  std::uint64_t passed = 0;     // packets, kernel counters of Pass rules
-  std::uint64_t logged = 0;     // packets, kernel counters of Log rules
+  std::string tier_order;     // as printed: "100", "-"
+  std::uint64_t allowed = 0;  // connections
+  std::uint64_t denied = 0;   // packets
+  std::uint64_t passed = 0;   // packets, kernel counters of Pass rules
+  std::uint64_t logged = 0;   // packets, kernel counters of Log rules
   std::uint64_t staged_denied = 0;
   std::optional<WallTime> last_hit;
 };
 
 struct RuleActivity {
   RuleRow rule;
-  bool live = true;             // part of what is enforced now
+  bool live = true;  // part of what is enforced now
   std::uint64_t kernel_packets = 0, kernel_bytes = 0;
   std::uint64_t recorded_packets = 0;  // sum of verdict_packets
   std::uint64_t unattributed = 0;      // declared, by all causes

@@ -2,17 +2,26 @@
 
 namespace tierlog::store {
 
-std::string_view name(Reporter reporter) { return reporter == Reporter::Source ? "src" : "dst"; }
+std::string_view name(Reporter reporter) {
+  return reporter == Reporter::Source ? "src" : "dst";
+}
 
-std::string_view name(Verdict verdict) { return verdict == Verdict::Allow ? "allow" : "deny"; }
+std::string_view name(Verdict verdict) {
+  return verdict == Verdict::Allow ? "allow" : "deny";
+}
 
 std::string_view name(PeerKind kind) {
   switch (kind) {
-    case PeerKind::Pod: return "pod";
-    case PeerKind::Node: return "node";
-    case PeerKind::NetworkSet: return "networkset";
-    case PeerKind::Private: return "private";
-    case PeerKind::Public: return "public";
+    case PeerKind::Pod:
+      return "pod";
+    case PeerKind::Node:
+      return "node";
+    case PeerKind::NetworkSet:
+      return "networkset";
+    case PeerKind::Private:
+      return "private";
+    case PeerKind::Public:
+      return "public";
   }
   return "private";
 }

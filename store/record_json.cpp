@@ -8,7 +8,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+Json text_or_null(const std::string& text) {
+  return text.empty() ? Json() : Json(text);
+}
 
 template <typename T>
 Json value_or_null(const std::optional<T>& value) {
@@ -56,9 +58,13 @@ void add_peer(Json& json, const std::string& side, const Peer& peer) {
 }
 
 // Not UTF-8 (a label of a foreign source) must not make a record unwritable.
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
-std::string read_text(const Json& json) { return json.is_null() ? std::string() : json.get<std::string>(); }
+std::string read_text(const Json& json) {
+  return json.is_null() ? std::string() : json.get<std::string>();
+}
 
 template <typename T>
 std::optional<T> read_optional(const Json& json) {
@@ -98,9 +104,15 @@ Result<std::vector<T>> parse_list(std::string_view text, T (*read)(const Json&))
 
 }  // namespace
 
-std::string logged_by_text(const std::vector<LoggedBy>& entries) { return dump(to_json_list(entries)); }
-std::string trace_text(const std::vector<TraceEntry>& entries) { return dump(to_json_list(entries)); }
-std::string staged_text(const std::vector<StagedVerdict>& entries) { return dump(to_json_list(entries)); }
+std::string logged_by_text(const std::vector<LoggedBy>& entries) {
+  return dump(to_json_list(entries));
+}
+std::string trace_text(const std::vector<TraceEntry>& entries) {
+  return dump(to_json_list(entries));
+}
+std::string staged_text(const std::vector<StagedVerdict>& entries) {
+  return dump(to_json_list(entries));
+}
 
 std::string labels_text(const policy::Labels& labels) {
   Json json = Json::object();
@@ -108,7 +120,9 @@ std::string labels_text(const policy::Labels& labels) {
   return dump(json);
 }
 
-std::string strings_text(const std::vector<std::string>& items) { return dump(Json(items)); }
+std::string strings_text(const std::vector<std::string>& items) {
+  return dump(Json(items));
+}
 
 Result<std::vector<LoggedBy>> parse_logged_by(std::string_view text) {
   return parse_list<LoggedBy>(text, read_logged_by);
@@ -134,7 +148,8 @@ Result<policy::Labels> parse_labels(std::string_view text) {
     for (const auto& item : json.items()) labels.emplace(item.key(), item.value().get<std::string>());
     return labels;
   } catch (const nlohmann::json::exception& error) {
-    return fail(ErrorCode::Corrupt, std::string("flow index holds labels that are not ours: ") + error.what());
+    return fail(ErrorCode::Corrupt,
+                std::string("flow index holds labels that are not ours: ") + error.what());
   }
 }
 

@@ -83,17 +83,22 @@ std::string rfc3339(const std::string& ns) {
 
 std::string peer_columns(const std::string& side) {
   const std::string p = side + "_peer.";
-  return "CASE " + p + "kind WHEN 0 THEN 'pod' WHEN 1 THEN 'node' WHEN 2 THEN 'networkset' WHEN 3 THEN 'private'"
-         " ELSE 'public' END AS " + side + "_kind, nullif(" + p + "namespace, '') AS " + side +
-         "_namespace, nullif(" + p + "name, '') AS " + side + "_pod, nullif(" + p + "workload, '') AS " + side +
-         "_workload, " + p + "labels AS " + side + "_labels";
+  return "CASE " + p +
+         "kind WHEN 0 THEN 'pod' WHEN 1 THEN 'node' WHEN 2 THEN 'networkset' WHEN 3 THEN 'private'"
+         " ELSE 'public' END AS " +
+         side + "_kind, nullif(" + p + "namespace, '') AS " + side + "_namespace, nullif(" + p +
+         "name, '') AS " + side + "_pod, nullif(" + p + "workload, '') AS " + side + "_workload, " + p +
+         "labels AS " + side + "_labels";
 }
 
 std::string reason_column() {
   std::string sql = "CASE f.reason";
   for (int reason = 0; reason <= static_cast<int>(Reason::Other); ++reason)
-    sql.append(" WHEN ").append(std::to_string(reason)).append(" THEN '").append(
-        name(static_cast<Reason>(reason))).append("'");
+    sql.append(" WHEN ")
+        .append(std::to_string(reason))
+        .append(" THEN '")
+        .append(name(static_cast<Reason>(reason)))
+        .append("'");
   return sql + " END AS reason";
 }
 
@@ -101,7 +106,11 @@ std::string proto_column() {
   std::string sql = "CASE f.proto";
   for (const std::uint8_t proto : {protocol::kIcmp, protocol::kTcp, protocol::kUdp, protocol::kIcmpV6,
                                    protocol::kSctp, protocol::kUdpLite})
-    sql.append(" WHEN ").append(std::to_string(proto)).append(" THEN '").append(protocol::name(proto)).append("'");
+    sql.append(" WHEN ")
+        .append(std::to_string(proto))
+        .append(" THEN '")
+        .append(protocol::name(proto))
+        .append("'");
   return sql + " ELSE CAST(f.proto AS TEXT) END AS proto";
 }
 
@@ -111,28 +120,32 @@ std::string flows_view(const std::string& view_name, const std::string& where) {
   CASE typeof(f.id) WHEN 'blob' THEN lower(substr(hex(f.id), 1, 8) || '-' || substr(hex(f.id), 9, 4) || '-'
     || substr(hex(f.id), 13, 4) || '-' || substr(hex(f.id), 17, 4) || '-' || substr(hex(f.id), 21))
     ELSE f.id END AS id,
-  )sql" + rfc3339("f.start_ns") + " AS start_time, " + rfc3339("f.end_ns") + R"sql( AS end_time,
+  )sql" + rfc3339("f.start_ns") +
+         " AS start_time, " + rfc3339("f.end_ns") + R"sql( AS end_time,
   f.start_ns AS start_ns, f.end_ns AS end_ns,
   (SELECT nullif(value, '') FROM meta WHERE key = 'cluster') AS cluster,
   (SELECT nullif(value, '') FROM meta WHERE key = 'node') AS node,
   CASE f.reporter WHEN 0 THEN 'src' ELSE 'dst' END AS reporter,
   CASE f.direction WHEN 0 THEN 'ingress' ELSE 'egress' END AS direction,
   CASE f.action WHEN 0 THEN 'allow' ELSE 'deny' END AS action,
-  )sql" + reason_column() + R"sql(,
+  )sql" + reason_column() +
+         R"sql(,
   nullif(r.tier, '') AS tier, nullif(r.policy, '') AS policy, nullif(r.policy_kind, '') AS policy_kind,
   nullif(r.policy_namespace, '') AS policy_namespace, nullif(r.policy_name, '') AS policy_name,
   r.rule_index AS rule_index, nullif(r.rule_id, 0) AS rule_id, nullif(r.policy_revision, 0) AS policy_revision,
   (SELECT value FROM text WHERE text.id = f.logged_by) AS logged_by,
   (SELECT value FROM text WHERE text.id = f.trace) AS trace,
   (SELECT value FROM text WHERE text.id = f.staged) AS staged,
-  )sql" + proto_column() + ", src_peer.ip AS src_ip, f.src_port AS src_port, " + peer_columns("src") +
+  )sql" + proto_column() +
+         ", src_peer.ip AS src_ip, f.src_port AS src_port, " + peer_columns("src") +
          ", dst_peer.ip AS dst_ip, f.dst_port AS dst_port, " + peer_columns("dst") + R"sql(,
   f.dst_service AS dst_service, f.icmp_type AS icmp_type, f.icmp_code AS icmp_code,
   f.connections AS connections, f.verdict_packets AS verdict_packets,
   f.packets_out AS packets_out, f.packets_in AS packets_in, f.bytes_out AS bytes_out, f.bytes_in AS bytes_in,
   f.tcp_flags AS tcp_flags, f.ct_state AS ct_state, f.seq AS sequence
 FROM flow AS f JOIN rule_revision AS r ON r.id = f.rule JOIN peer AS src_peer ON src_peer.id = f.src
-  JOIN peer AS dst_peer ON dst_peer.id = f.dst)sql" + where + ";\n";
+  JOIN peer AS dst_peer ON dst_peer.id = f.dst)sql" +
+         where + ";\n";
 }
 
 // `decided` sums by the names that the records had; Pass and Log rules have no records, only counters.
@@ -159,7 +172,8 @@ summed AS (
 SELECT position, nullif(tier, '') AS tier, (SELECT tier_order FROM tier WHERE tier.name = summed.tier) AS tier_order,
   display AS policy, kind AS policy_kind, short_kind, nullif(namespace, '') AS policy_namespace, name AS policy_name,
   policy_order, revision AS policy_revision, staged, selector, source, endpoints_selected, allowed, denied, passed,
-  logged, staged_denied, last_hit_ns, )sql" + rfc3339("last_hit_ns") + R"sql( AS last_hit_time
+  logged, staged_denied, last_hit_ns, )sql" +
+         rfc3339("last_hit_ns") + R"sql( AS last_hit_time
 FROM summed ORDER BY position;
 )sql";
 }
@@ -184,7 +198,8 @@ CREATE VIEW endpoints AS SELECT
 
 CREATE VIEW loss AS SELECT
   cause, nullif(lost.rule_id, 0) AS rule_id, nullif(rule.policy, '') AS policy,
-  now_packets + before_packets AS packets, changed_ns, )sql" + rfc3339("changed_ns") + R"sql( AS changed_time
+  now_packets + before_packets AS packets, changed_ns, )sql" +
+         rfc3339("changed_ns") + R"sql( AS changed_time
 FROM lost LEFT JOIN rule ON rule.rule_id = lost.rule_id;
 )sql";
 }
@@ -199,11 +214,11 @@ using Migration = std::string (*)();
 constexpr Migration kMigrations[] = {version_1};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
-
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {
   if (version <= kSchemaVersion) return {};
   return fail(ErrorCode::Corrupt, path + " has schema version " + std::to_string(version) +
-                                      "; this program knows versions up to " + std::to_string(kSchemaVersion) +
+                                      "; this program knows versions up to " +
+                                      std::to_string(kSchemaVersion) +
                                       ": use the newer Tierlog that wrote it");
 }
 
@@ -239,7 +254,8 @@ Result<void> check_schema(sqlite::Database& database, const std::string& path) {
   TL_TRY(refuse_newer(version, path));
   if (version == kSchemaVersion) return {};
   return fail(ErrorCode::Corrupt, path + " has schema version " + std::to_string(version) + "; expected " +
-                                      std::to_string(kSchemaVersion) + ": the daemon migrates it when it starts");
+                                      std::to_string(kSchemaVersion) +
+                                      ": the daemon migrates it when it starts");
 }
 
 }  // namespace tierlog::store

@@ -8,13 +8,17 @@ namespace {
 ErrorCode code_of(int sqlite_code) {
   switch (sqlite_code & 0xff) {
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return ErrorCode::Unavailable;
+    case SQLITE_LOCKED:
+      return ErrorCode::Unavailable;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return ErrorCode::Corrupt;
+    case SQLITE_NOTADB:
+      return ErrorCode::Corrupt;
     case SQLITE_PERM:
     case SQLITE_AUTH:
-    case SQLITE_READONLY: return ErrorCode::Refused;
-    default: return ErrorCode::Io;
+    case SQLITE_READONLY:
+      return ErrorCode::Refused;
+    default:
+      return ErrorCode::Io;
   }
 }
 
@@ -79,14 +83,14 @@ Result<Database> Database::open(const std::string& path, int flags) {
   Database database;
   database.handle_.reset(raw);
   if (code != SQLITE_OK)
-    return fail(make_error(code, "open " + path, raw != nullptr ? sqlite3_errmsg(raw) : sqlite3_errstr(code)));
+    return fail(
+        make_error(code, "open " + path, raw != nullptr ? sqlite3_errmsg(raw) : sqlite3_errstr(code)));
   sqlite3_busy_timeout(raw, 5000);
   return database;
 }
 
 Result<void> Database::execute(const std::string& sql) {
-  if (sqlite3_exec(handle(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK)
-    return fail(error());
+  if (sqlite3_exec(handle(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) return fail(error());
   return {};
 }
 
@@ -104,7 +108,9 @@ Result<std::int64_t> Database::integer(std::string_view sql) {
   return row ? statement.integer(0) : 0;
 }
 
-Error Database::error() const { return last_error(handle()); }
+Error Database::error() const {
+  return last_error(handle());
+}
 
 Result<Transaction> Transaction::begin(Database& database, const char* kind) {
   TL_TRY(database.execute(std::string("BEGIN ") + kind));

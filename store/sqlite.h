@@ -21,8 +21,12 @@
 namespace tierlog::store::sqlite {
 
 // Counters are unsigned in records and signed in SQLite; 2^63 is out of reach.
-inline std::int64_t as_int(std::uint64_t value) { return static_cast<std::int64_t>(value); }
-inline std::uint64_t as_count(std::int64_t value) { return static_cast<std::uint64_t>(value); }
+inline std::int64_t as_int(std::uint64_t value) {
+  return static_cast<std::int64_t>(value);
+}
+inline std::uint64_t as_count(std::int64_t value) {
+  return static_cast<std::uint64_t>(value);
+}
 
 class Statement {
  public:

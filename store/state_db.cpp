@@ -42,7 +42,8 @@ Result<void> make_schema(sqlite::Database& database, const std::string& path) {
                                         std::to_string(*application) + "); expected Tierlog's state.db");
   if (version > kStateVersion)
     return fail(ErrorCode::Corrupt, path + " has schema version " + std::to_string(version) +
-                                        "; this program knows versions up to " + std::to_string(kStateVersion) +
+                                        "; this program knows versions up to " +
+                                        std::to_string(kStateVersion) +
                                         ": use the newer Tierlog that wrote it");
   if (version == kStateVersion) return {};
   TL_TRY(database.execute(kTables));
@@ -77,8 +78,9 @@ Result<void> StateDb::Impl::prepare() {
   TL_ASSIGN(find_id, database.prepare("SELECT id, revision FROM rule_id WHERE key = ?1"));
   TL_ASSIGN(insert_id, database.prepare("INSERT INTO rule_id(key, id, revision) VALUES (?1, ?2, ?3)"));
   TL_ASSIGN(find_revision, database.prepare("SELECT revision FROM policy_revision WHERE policy = ?1"));
-  TL_ASSIGN(put_revision, database.prepare("INSERT INTO policy_revision(policy, revision) VALUES (?1, ?2)"
-                                           " ON CONFLICT(policy) DO UPDATE SET revision = excluded.revision"));
+  TL_ASSIGN(put_revision,
+            database.prepare("INSERT INTO policy_revision(policy, revision) VALUES (?1, ?2)"
+                             " ON CONFLICT(policy) DO UPDATE SET revision = excluded.revision"));
   TL_ASSIGN(find_value, database.prepare("SELECT value FROM value WHERE key = ?1"));
   TL_ASSIGN(put_value, database.prepare("INSERT INTO value(key, value) VALUES (?1, ?2)"
                                         " ON CONFLICT(key) DO UPDATE SET value = excluded.value"));
@@ -184,8 +186,9 @@ Result<void> StateDb::put_endpoint(const RegisteredEndpoint& endpoint) {
                           "INSERT OR REPLACE INTO endpoint(container_id, ifname, namespace, name, netns,"
                           " host_interface, addresses, labels) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"));
   return put
-      .bind(endpoint.container_id, endpoint.ifname, endpoint.endpoint_namespace, endpoint.name, endpoint.netns,
-            endpoint.host_interface, strings_text(endpoint.addresses), labels_text(endpoint.labels))
+      .bind(endpoint.container_id, endpoint.ifname, endpoint.endpoint_namespace, endpoint.name,
+            endpoint.netns, endpoint.host_interface, strings_text(endpoint.addresses),
+            labels_text(endpoint.labels))
       .run();
 }
 

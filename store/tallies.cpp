@@ -7,20 +7,22 @@ namespace tierlog::store {
 
 Result<Tallies> Tallies::open(sqlite::Database& database) {
   Tallies made;
-  TL_ASSIGN(made.add_rule_,
-            database.prepare(
-                "INSERT INTO recorded(rule_id, packets, bytes, connections, denied_packets, suppressed, last_ns)"
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(rule_id) DO UPDATE SET"
-                " packets = packets + excluded.packets, bytes = bytes + excluded.bytes,"
-                " connections = connections + excluded.connections,"
-                " denied_packets = denied_packets + excluded.denied_packets,"
-                " suppressed = suppressed + excluded.suppressed,"
-                " last_ns = coalesce(max(last_ns, excluded.last_ns), last_ns, excluded.last_ns)"));
-  TL_ASSIGN(made.add_staged_,
-            database.prepare("INSERT INTO staged_recorded(policy, denied_packets, last_ns) VALUES (?1, ?2, ?3)"
-                             " ON CONFLICT(policy) DO UPDATE SET"
-                             " denied_packets = denied_packets + excluded.denied_packets,"
-                             " last_ns = max(last_ns, excluded.last_ns)"));
+  TL_ASSIGN(
+      made.add_rule_,
+      database.prepare(
+          "INSERT INTO recorded(rule_id, packets, bytes, connections, denied_packets, suppressed, last_ns)"
+          " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(rule_id) DO UPDATE SET"
+          " packets = packets + excluded.packets, bytes = bytes + excluded.bytes,"
+          " connections = connections + excluded.connections,"
+          " denied_packets = denied_packets + excluded.denied_packets,"
+          " suppressed = suppressed + excluded.suppressed,"
+          " last_ns = coalesce(max(last_ns, excluded.last_ns), last_ns, excluded.last_ns)"));
+  TL_ASSIGN(
+      made.add_staged_,
+      database.prepare("INSERT INTO staged_recorded(policy, denied_packets, last_ns) VALUES (?1, ?2, ?3)"
+                       " ON CONFLICT(policy) DO UPDATE SET"
+                       " denied_packets = denied_packets + excluded.denied_packets,"
+                       " last_ns = max(last_ns, excluded.last_ns)"));
   TL_ASSIGN(made.list_, database.prepare("SELECT rule_id, packets, bytes FROM recorded ORDER BY rule_id"));
   return made;
 }
@@ -46,8 +48,8 @@ void Tallies::count(const FlowRecord& record) {
 Result<void> Tallies::flush() {
   for (const auto& [id, rule] : rules_)
     TL_TRY(add_rule_
-               .bind(number(id), rule.packets, rule.bytes, rule.connections, rule.denied_packets, rule.suppressed,
-                     rule.last_ns)
+               .bind(number(id), rule.packets, rule.bytes, rule.connections, rule.denied_packets,
+                     rule.suppressed, rule.last_ns)
                .run());
   for (const auto& [policy, staged] : staged_)
     TL_TRY(add_staged_.bind(policy, staged.denied_packets, staged.last_ns).run());
