@@ -62,15 +62,15 @@ ExplainedStep explained_step(const Program& program, const TraceStep& step) {
   return explained;
 }
 
-// Tiers up to the deciding one in which no policy selects the endpoint.
-std::vector<std::string> skipped_tiers(const Program& program, const EndpointClass& endpoint_class,
-                                       const std::vector<TraceStep>& trace) {
+// Tiers up to the deciding one, and those of them in which no policy selects the endpoint.
+void add_tiers(const Program& program, const EndpointClass& endpoint_class, std::uint32_t deciding,
+               ExplainedDirection& result) {
   std::vector<bool> applies(program.tiers.size(), false);
   for (const ClassTier& tier : endpoint_class.tiers) applies[tier.tier] = true;
-  std::vector<std::string> skipped;
-  for (std::uint32_t i = 0; i < program.tiers.size() && i < trace.back().tier; ++i)
-    if (!applies[i]) skipped.push_back(program.tiers[i].name);
-  return skipped;
+  for (std::uint32_t i = 0; i < program.tiers.size() && i <= deciding; ++i) {
+    result.tiers.push_back(program.tiers[i].name);
+    if (!applies[i]) result.skipped_tiers.push_back(program.tiers[i].name);
+  }
 }
 
 ExplainedDirection explained(const Program& program, const DirectionVerdict& verdict, const IpAddr& address) {
@@ -81,8 +81,8 @@ ExplainedDirection explained(const Program& program, const DirectionVerdict& ver
   result.action = verdict.action;
   result.reason = reason_of(program, verdict.rule);
   if (result.reason != Reason::Self)
-    result.skipped_tiers =
-        skipped_tiers(program, program.classes[endpoint.class_of(verdict.direction)], verdict.trace);
+    add_tiers(program, program.classes[endpoint.class_of(verdict.direction)], verdict.trace.back().tier,
+              result);
   for (const TraceStep& step : verdict.trace) result.steps.push_back(explained_step(program, step));
   return result;
 }

@@ -21,18 +21,19 @@ struct ExplainedStep {
   bool staged = false;
   bool decides = false;
   RuleId rule{};
-  std::uint32_t revision = 0;     // of the policy
-  std::string why;                // "matched", "source is not role == 'api'"
-  std::string text;               // the rule in one line
-  std::string source;             // FILE:LINE
+  std::uint32_t revision = 0;  // of the policy
+  std::string why;             // "matched", "source is not role == 'api'"
+  std::string text;            // the rule in one line
+  std::string source;          // FILE:LINE
 };
 
 struct ExplainedDirection {
   Direction direction{};
-  std::string endpoint;           // "tenant-01/db"
+  std::string endpoint;  // "tenant-01/db"
   Action action{};
-  Reason reason{};                // policy, end-of-tier, no-policy, profile
-  std::vector<std::string> skipped_tiers;  // tiers in which no policy selects the endpoint
+  Reason reason{};                         // policy, end-of-tier, no-policy, profile
+  std::vector<std::string> tiers;          // all that were come to, in order, skipped ones included
+  std::vector<std::string> skipped_tiers;  // those in which no policy selects the endpoint
   std::vector<ExplainedStep> steps;        // in evaluation order; staged ones included
 };
 

@@ -52,9 +52,13 @@ Json to_json(const std::optional<ExplainedDirection>& direction) {
   if (!direction) return nullptr;
   Json trace = Json::array();
   for (const ExplainedStep& step : direction->steps) trace.push_back(to_json(step));
-  return {{"direction", tierlog::name(direction->direction)}, {"endpoint", direction->endpoint},
-          {"action", lower(name(direction->action))},         {"reason", tierlog::name(direction->reason)},
-          {"skipped_tiers", direction->skipped_tiers},        {"trace", std::move(trace)}};
+  return {{"direction", tierlog::name(direction->direction)},
+          {"endpoint", direction->endpoint},
+          {"action", lower(name(direction->action))},
+          {"reason", tierlog::name(direction->reason)},
+          {"tiers", direction->tiers},
+          {"skipped_tiers", direction->skipped_tiers},
+          {"trace", std::move(trace)}};
 }
 
 // The deciding step with its direction; null where no policy was asked.
@@ -130,6 +134,7 @@ std::optional<ExplainedDirection> direction_of(const nlohmann::json& json) {
   direction.endpoint = json.at("endpoint").get<std::string>();
   direction.action = action_named(json.at("action").get<std::string>());
   direction.reason = reason_named(json.at("reason").get<std::string>());
+  direction.tiers = json.at("tiers").get<std::vector<std::string>>();
   direction.skipped_tiers = json.at("skipped_tiers").get<std::vector<std::string>>();
   for (const auto& step : json.at("trace")) direction.steps.push_back(step_of(step));
   return direction;
