@@ -29,7 +29,7 @@ struct LabOptions {
   std::string folder;                 // default /run/tierlog-lab/NAME
   std::vector<std::string> policies;  // paths, may be empty
   std::string dataplane = "nftables";
-  std::string bin_folder;             // where tierlogd and tierlog-cni are; default: beside this program
+  std::string bin_folder;  // where tierlogd and tierlog-cni are; default: beside this program
   std::string cni_folder = "/usr/lib/cni";
   // The lab ends with this process (tests), or lives until `down` (the command).
   enum class Life : std::uint8_t { WithCaller, UntilDown } life = Life::UntilDown;
@@ -50,7 +50,11 @@ class Lab {
   // an error that names it.
   static Result<Lab> up(const std::string& topology_path, const LabOptions& options,
                         const std::function<void(const std::string&)>& progress = {});
-  // A running lab by name. Errors: NotFound.
+  // The same of a topology that is loaded already; `topology_path` is the file that tierlogd reads.
+  static Result<Lab> up(const endpoints::Topology& topology, const std::string& topology_path,
+                        const LabOptions& options,
+                        const std::function<void(const std::string&)>& progress = {});
+  // A running lab by name, or by its folder (anything with a slash). Errors: NotFound.
   static Result<Lab> find(const std::string& name);
   // Names of labs that are up.
   static std::vector<std::string> running();
@@ -89,12 +93,18 @@ class Lab {
   std::unique_ptr<Impl> impl_;
 };
 
-// Real traffic, from inside a host (call it in run_in).
+// Real traffic, from inside a host (call it in run_in). The outside host may send from any address.
+struct Sender {
+  std::optional<IpAddr> address;  // default: as the host's routes say
+  std::uint16_t port = 0;         // default: the kernel chooses
+};
 enum class Attempt : std::uint8_t { Connected, Refused, TimedOut, Unreachable };
 std::string_view name(Attempt attempt);
 // One new connection: TCP connect, a UDP datagram answered by an echo, an ICMP echo.
-Attempt try_tcp(const IpAddr& to, std::uint16_t port, std::chrono::milliseconds timeout);
-Attempt try_udp(const IpAddr& to, std::uint16_t port, std::chrono::milliseconds timeout);
-Attempt try_ping(const IpAddr& to, std::chrono::milliseconds timeout);
+Attempt try_tcp(const IpAddr& to, std::uint16_t port, std::chrono::milliseconds timeout,
+                const Sender& from = {});
+Attempt try_udp(const IpAddr& to, std::uint16_t port, std::chrono::milliseconds timeout,
+                const Sender& from = {});
+Attempt try_ping(const IpAddr& to, std::chrono::milliseconds timeout, const Sender& from = {});
 
 }  // namespace tierlog::lab

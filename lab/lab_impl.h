@@ -1,0 +1,32 @@
+// lab/lab_impl.h - what a Lab is made of; shared by making one (up.cpp) and using one (lab.cpp).
+#pragma once
+
+#include <string>
+
+#include "lab/lab.h"
+#include "lab/network.h"
+#include "lab/state.h"
+
+namespace tierlog::lab {
+
+struct Lab::Impl {
+  LabState state;
+  bool owner = false;  // this object made the lab, and has not ended it
+
+  // Reads the state again: another command may have changed the lab since. Errors: NotFound when the lab
+  // has ended.
+  Result<void> refresh();
+  // Everything that `up` makes, in order; on an error some of it is there.
+  Result<void> build(const endpoints::Topology& topology, const LabOptions& options,
+                     const std::function<void(const std::string&)>& progress);
+  Result<void> add_pod(const policy::Endpoint& pod);
+  Result<void> remove_pod(const std::string& name);
+  // Starts tierlogd with the configuration file that `up` wrote.
+  Result<void> run_daemon();
+};
+
+std::vector<LabHost> hosts_of(const LabState& state);
+// Errors: NotFound, naming the hosts there are.
+Result<Place> place_of(const LabState& state, const std::string& host);
+
+}  // namespace tierlog::lab

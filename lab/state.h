@@ -1,0 +1,57 @@
+// lab/state.h - lab.json: what a later command needs to find, enter, change and end a lab.
+//
+//   /run/tierlog-lab/NAME/lab.json <--> [LabState]
+// Pids are those of the machine's pid namespace. A state whose first process is dead is a crash's
+// leftover: only its folder remains, and the next `up` or `down` removes it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "lab/cni_chain.h"
+#include "lab/first_process.h"
+
+namespace tierlog::lab {
+
+struct PodState {
+  std::string name;  // "ns/pod"
+  CniPod cni;
+  ProcessId server;  // its listeners; none without ports
+};
+
+struct LabState {
+  std::string name;
+  std::string folder;
+  std::string topology;
+  LabOptions::Life life{};
+  FirstProcess first;
+  ProcessId daemon;
+  Chain chain;
+  std::vector<IpAddr> node, outside;
+  std::vector<Cidr> pod_cidrs;
+  std::vector<IpAddr> fixed;    // pods' addresses that the topology or add_pod gave, in order
+  std::vector<IpAddr> foreign;  // other addresses of the topology, not to be used as gateways
+  std::vector<PodState> pods;
+
+  std::string file(const char* leaf) const { return folder + "/" + leaf; }
+  Place node_place() const { return {first.id, {}}; }
+};
+
+inline constexpr const char* kLabsFolder = "/run/tierlog-lab";
+inline constexpr const char* kStateFile = "lab.json";
+
+// Replaces the file as a whole.
+Result<void> write_state(const LabState& state);
+// Errors: NotFound (no such file), Corrupt.
+Result<LabState> read_state(const std::string& folder);
+// Names of folders under kLabsFolder with a state in them.
+std::vector<std::string> state_names();
+
+// A folder of our own for a new lab: made, or found empty, or taken over from a dead lab. It stays locked
+// as long as the Fd lives. Errors: Refused (a living lab, or foreign files, or somebody else at it).
+Result<Fd> claim_folder(const std::string& folder);
+void remove_folder(const std::string& folder);
+
+}  // namespace tierlog::lab
