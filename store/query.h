@@ -104,6 +104,9 @@ class FlowReader {
 
   // Errors: InvalidArgument for a value that cannot be understood ("port 99999; expected 0 to 65535").
   Result<std::vector<StoredRecord>> flows(const FlowQuery& query);
+  // Of the newest record, 0 when there is none: where --follow begins. With `after_sequence` set, flows()
+  // gives records in the order of their sequences, so that a limit leaves no gap.
+  Result<std::int64_t> last_sequence();
   // Sums by (reporter, direction, source and destination address, port, protocol, rule), newest first.
   Result<std::vector<FlowGroup>> grouped_flows(const FlowQuery& query);
   Result<std::vector<PolicyActivity>> policies();  // in evaluation order
