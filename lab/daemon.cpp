@@ -38,7 +38,9 @@ void plant(Branch& root, const std::string& dotted, const std::string& value) {
 
 std::string scalar(const std::string& text) {
   const auto digit = [](unsigned char c) { return std::isdigit(c) != 0; };
-  const bool bare = text == "true" || text == "false" || (!text.empty() && std::ranges::all_of(text, digit));
+  const bool flow = !text.empty() && (text.front() == '[' || text.front() == '{');
+  const bool bare =
+      flow || text == "true" || text == "false" || (!text.empty() && std::ranges::all_of(text, digit));
   return bare ? text : nlohmann::json(text).dump();
 }
 

@@ -16,7 +16,8 @@ struct DaemonConfig {
   std::vector<std::string> policies;
 };
 
-// tierlogd.yaml. Numbers and booleans stand bare, everything else quoted.
+// tierlogd.yaml. Numbers, booleans and what is written as a list or map ("[…]", "{…}") stand bare, everything
+// else quoted.
 std::string to_yaml(const DaemonConfig& config);
 
 struct DaemonFiles {
