@@ -1,0 +1,155 @@
+#include "store/query.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "store/filter_sql.h"
+#include "store/reader.h"
+#include "store/schema.h"
+
+namespace tierlog::store {
+namespace {
+
+// A flow as the kernel's deny set counts it, plus what the record says it was. CROSS JOIN keeps the flow
+// table in front: the others are looked up by reference.
+constexpr const char* kGroups =
+    "SELECT max(f.seq), min(f.start_ns), max(f.end_ns) AS last_ns, count(*), sum(f.verdict_packets),"
+    " coalesce(sum(f.bytes_out), 0), coalesce(sum(f.connections), 0)"
+    " FROM flow AS f CROSS JOIN peer AS s ON s.id = f.src CROSS JOIN peer AS d ON d.id = f.dst"
+    " CROSS JOIN rule_revision AS r ON r.id = f.rule WHERE ";
+constexpr const char* kGroupBy =
+    " GROUP BY f.reporter, f.direction, s.ip, d.ip, f.dst_port, f.proto, f.icmp_type, f.icmp_code, r.rule_id";
+
+// Where a record with a UUIDv7 id is looked for first: it was made soon after its end.
+constexpr std::int64_t kIdWindowNs = 600'000'000'000;
+
+std::string order_by(const FlowQuery& query, const char* time_column, const char* sequence) {
+  const std::string way = query.oldest_first ? " ASC" : " DESC";
+  // Who follows must see every record once, whatever the wall clock did.
+  if (query.after_sequence > 0) return std::string(" ORDER BY ") + sequence + way;
+  return std::string(" ORDER BY ") + time_column + way + ", " + sequence + way;
+}
+
+std::int64_t limit_of(const FlowQuery& query) {
+  return query.limit == 0 ? -1 : static_cast<std::int64_t>(query.limit);
+}
+
+Result<void> check_readable(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) return {};
+  if (errno == ENOENT) return fail(ErrorCode::NotFound, "no flow index at " + path);
+  return fail(Error::from_errno(errno, "open", path));
+}
+
+std::int64_t milliseconds_of_uuid7(const std::string& bytes) {
+  std::int64_t value = 0;
+  for (std::size_t i = 0; i < 6; ++i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
+  return value;
+}
+
+}  // namespace
+
+Result<FlowReader> FlowReader::open(const std::string& path) {
+  TL_TRY(check_readable(path));
+  TL_ASSIGN(auto database, sqlite::Database::open(path, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX));
+  TL_TRY(check_schema(database, path));
+  TL_TRY(register_functions(database));
+  TL_ASSIGN(auto rows, FlowRowReader::open(database));
+  return FlowReader(std::make_unique<Impl>(std::move(database), std::move(rows)));
+}
+
+FlowReader::FlowReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+FlowReader::FlowReader(FlowReader&&) noexcept = default;
+FlowReader& FlowReader::operator=(FlowReader&&) noexcept = default;
+FlowReader::~FlowReader() = default;
+
+Result<std::vector<StoredRecord>> FlowReader::flows(const FlowQuery& query) {
+  TL_ASSIGN(const Origin here, impl_->origin());
+  TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
+  const std::string limit = where.add(limit_of(query));
+  TL_ASSIGN(auto select,
+            impl_->database.prepare(std::string("SELECT ") + kFlowColumns + " FROM flow AS f WHERE " +
+                                    where.sql() + order_by(query, "f.end_ns", "f.seq") + " LIMIT " + limit));
+  where.bind(select);
+  return impl_->rows.read_all(select);
+}
+
+Result<std::vector<FlowGroup>> FlowReader::grouped_flows(const FlowQuery& query) {
+  TL_ASSIGN(const Origin here, impl_->origin());
+  TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
+  const std::string limit = where.add(limit_of(query));
+  // One snapshot: the newest records are read after the sums.
+  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(impl_->database, "DEFERRED"));
+  TL_ASSIGN(auto groups,
+            impl_->database.prepare(kGroups + where.sql() + kGroupBy +
+                                    order_by(query, "last_ns", "max(f.seq)") + " LIMIT " + limit));
+  TL_ASSIGN(auto newest, impl_->database.prepare(std::string("SELECT ") + kFlowColumns +
+                                                 " FROM flow AS f WHERE f.seq = ?1"));
+  where.bind(groups);
+  std::vector<FlowGroup> found;
+  for (;;) {
+    TL_ASSIGN(const bool row, groups.step());
+    if (!row) break;
+    TL_TRY(newest.bind(groups.integer(0)).step());
+    TL_ASSIGN(StoredRecord record, impl_->rows.read(newest));
+    newest.reset();
+    found.push_back({std::move(record.record), from_ns(groups.integer(1)), from_ns(groups.integer(2)),
+                     groups.count(3), groups.count(4), groups.count(5), groups.count(6)});
+  }
+  return found;
+}
+
+Result<std::optional<FlowRecord>> FlowReader::record(const std::string& id) {
+  const std::string select = std::string("SELECT ") + kFlowColumns + " FROM flow AS f WHERE f.id = ?1";
+  const auto bytes = uuid_bytes(id);
+  const auto find = [&](const std::string& sql) -> Result<std::vector<StoredRecord>> {
+    TL_ASSIGN(auto statement, impl_->database.prepare(sql));
+    if (bytes) {
+      statement.bind_blob(1, *bytes);
+    } else {
+      statement.bind_at(1, std::string_view(id));
+    }
+    return impl_->rows.read_all(statement);
+  };
+  std::vector<StoredRecord> found;
+  if (bytes) {
+    const std::int64_t made = milliseconds_of_uuid7(*bytes) * 1'000'000;
+    TL_ASSIGN(found, find(select + " AND f.end_ns BETWEEN " + std::to_string(made - kIdWindowNs) + " AND " +
+                          std::to_string(made + kIdWindowNs)));
+  }
+  if (found.empty()) {
+    TL_ASSIGN(found, find(select));
+  }
+  if (found.empty()) return std::nullopt;
+  return std::move(found.front().record);
+}
+
+Result<Origin> FlowReader::origin() {
+  return impl_->origin();
+}
+
+Result<std::optional<std::string>> FlowReader::Impl::meta(const std::string& key) {
+  TL_ASSIGN(auto select, database.prepare("SELECT value FROM meta WHERE key = ?1"));
+  TL_ASSIGN(const bool row, select.bind(key).step());
+  if (!row) return std::nullopt;
+  return select.text(0);
+}
+
+Result<Origin> FlowReader::Impl::origin() {
+  TL_ASSIGN(const auto cluster, meta("cluster"));
+  TL_ASSIGN(const auto node, meta("node"));
+  return Origin{cluster.value_or(""), node.value_or("")};
+}
+
+Result<std::vector<std::string>> FlowReader::Impl::texts(const std::string& sql) {
+  TL_ASSIGN(auto select, database.prepare(sql));
+  std::vector<std::string> found;
+  for (;;) {
+    TL_ASSIGN(const bool row, select.step());
+    if (!row) return found;
+    found.push_back(select.text(0));
+  }
+}
+
+}  // namespace tierlog::store
