@@ -21,9 +21,12 @@ Selector in_namespace(const std::string& name) {
 }
 
 // "in namespaces X" behind the selector people wrote.
-std::string with_namespaces(const std::string& selector, const std::string& namespaces) {
-  if (namespaces.empty()) return selector;
-  return (selector.empty() ? "anything" : selector) + " in namespaces " + namespaces;
+std::string with_namespaces(const std::string& selector, const std::optional<ReadSelector>& namespaces) {
+  if (!namespaces) return selector;
+  const std::string what = selector.empty() ? "anything" : selector;
+  if (namespaces->selector.is_all()) return what + " in any namespace";
+  if (namespaces->selector.is_global()) return what + " without a namespace";
+  return what + " in namespaces " + namespaces->text;
 }
 
 struct ServiceAccounts {
@@ -72,7 +75,7 @@ void read_peer_selectors(Fields& fields, const RuleScope& scope, PeerSpec& peer)
   std::string text = selector ? selector->text : "";
   if (!accounts.text.empty()) text += (text.empty() ? "" : " and ") + accounts.text;
   if (text.empty() && !namespaces) text = "anything in namespace " + scope.policy_namespace;
-  peer.selector_text = with_namespaces(text, namespaces ? namespaces->text : "");
+  peer.selector_text = with_namespaces(text, namespaces);
 }
 
 void read_service(Fields& fields, const RuleScope& scope, bool allowed_here, PeerSpec& peer) {
@@ -214,7 +217,7 @@ void read_subject(Fields& spec, Policy& policy, bool global) {
   policy.subject = Selector::all_of(parts);
   std::string text = selector ? selector->text : "all()";
   if (accounts) text += " and service accounts " + accounts->text;
-  policy.subject_text = with_namespaces(text, namespaces ? namespaces->text : "");
+  policy.subject_text = with_namespaces(text, namespaces);
 }
 
 // doNotTrack and preDNAT policies are for host interfaces and never reach a pod.

@@ -25,13 +25,16 @@ std::string ports_text(const std::vector<PortSpec>& ports) {
   });
 }
 
-// The address part of one side: "role == 'api' in 10.0.0.0/8 not in 10.1.0.0/16".
+// The address part of one side: "role == 'api' and 10.0.0.0/8 except 10.1.0.0/16".
 std::string address_text(const PeerSpec& peer) {
   std::vector<std::string> parts;
   if (!peer.selector_text.empty()) parts.push_back(peer.selector_text);
   if (!peer.not_selector_text.empty()) parts.push_back("not (" + peer.not_selector_text + ")");
-  if (!peer.nets.empty()) parts.push_back(nets_text(peer.nets));
-  if (!peer.not_nets.empty()) parts.push_back("not in " + nets_text(peer.not_nets));
+  const std::string not_nets = nets_text(peer.not_nets);
+  if (!peer.nets.empty())
+    parts.push_back(nets_text(peer.nets) + (not_nets.empty() ? "" : " except " + not_nets));
+  else if (!not_nets.empty())
+    parts.push_back("not in " + not_nets);
   if (peer.service) parts.push_back("service " + peer.service->service_namespace + "/" + peer.service->name);
   return listed(parts, " and ", [](const std::string& part) { return part; });
 }
