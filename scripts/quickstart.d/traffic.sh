@@ -36,8 +36,8 @@ try() {
 
 send_traffic() {
   say "traffic: ${#attempts[@]} connections"
-  lab_database=$(lab_value database)
-  lab_socket=$(lab_value socket)
+  lab_database=/run/tierlog-lab/$lab/flows.db
+  lab_socket=/run/tierlog-lab/$lab/tierlogd.sock
   listen
   local line from to port text pids=()
   for line in "${attempts[@]}"; do
@@ -46,10 +46,6 @@ send_traffic() {
     pids+=($!)
   done
   wait "${pids[@]}"
-}
-
-lab_value() {
-  tierlog lab list -o json | sqlite3 :memory: "SELECT 1;" >/dev/null
 }
 
 # All that the kernel reported until now is in the database when this returns.
@@ -68,4 +64,20 @@ flush() {
 keep_database() {
   rm -f "$out/flows.db"
   sqlite3 -readonly "$lab_database" "VACUUM INTO '$out/flows.db';"
+}
+
+# The receiver is made ready before the lab, because tierlogd has to be told about it, and started in the lab's node.
+prepare_receiver() {
+  export_settings=()
+  if no_receiver=$(scripts/install-receiver "$out/receiver" 2>&1); then
+    no_receiver=
+    export_settings=(--set 'exports=[{type: fluentbit, host: 127.0.0.1, port: 24224}]')
+  fi
+}
+
+start_receiver() {
+  [ -z "$no_receiver" ] || return 0
+  : >"$out/received.jsonl"
+  tierlog lab exec --lab "$lab" node -- node "$PWD/$out/receiver/receiver.mjs" --port 24224 --seconds 120 \
+    </dev/null >"$out/received.jsonl" 2>"$out/receiver.log" &
 }
