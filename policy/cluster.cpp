@@ -22,15 +22,20 @@ Labels of_namespace(const std::string& name, const Labels& labels) {
   return result;
 }
 
+// Every pod runs under an account: where nobody names one, under its namespace's default one.
+const std::string& account_of(const Endpoint& endpoint) {
+  static const std::string default_account = "default";
+  return endpoint.service_account.empty() ? default_account : endpoint.service_account;
+}
+
 Labels of_endpoint(const Endpoint& endpoint, const Labels& of_its_namespace, const Labels& of_its_account) {
   Labels labels = endpoint.labels;
   labels.insert(of_its_namespace.begin(), of_its_namespace.end());
   labels[label::kName] = endpoint.name;
   labels[label::kNamespace] = endpoint.endpoint_namespace;
   labels[label::kOrchestrator] = "k8s";
-  if (endpoint.service_account.empty()) return labels;
   labels.insert(of_its_account.begin(), of_its_account.end());
-  labels[label::kServiceAccount] = endpoint.service_account;
+  labels[label::kServiceAccount] = account_of(endpoint);
   return labels;
 }
 
@@ -83,11 +88,11 @@ const Endpoint* Cluster::find(std::string_view endpoint_namespace, std::string_v
 Labels effective_labels(const Cluster& cluster, const Endpoint& endpoint) {
   const auto& accounts = cluster.service_accounts;
   const auto account = std::find_if(accounts.begin(), accounts.end(), [&](const ServiceAccountObject& a) {
-    return a.name == endpoint.service_account && a.account_namespace == endpoint.endpoint_namespace;
+    return a.name == account_of(endpoint) && a.account_namespace == endpoint.endpoint_namespace;
   });
   return of_endpoint(
       endpoint, namespace_labels(cluster, endpoint.endpoint_namespace),
-      account_labels(endpoint.service_account, account == accounts.end() ? Labels{} : account->labels));
+      account_labels(account_of(endpoint), account == accounts.end() ? Labels{} : account->labels));
 }
 
 Labels effective_labels(const Cluster& cluster, const NetworkSet& set) {
@@ -120,7 +125,7 @@ LabelSource::LabelSource(const Cluster& cluster, const std::vector<NamespaceObje
                       account_labels(account.name, account.labels));
   for (const Endpoint& endpoint : cluster.endpoints) {
     if (!namespaces_.contains(endpoint.endpoint_namespace)) add({endpoint.endpoint_namespace, {}, {}});
-    const std::pair account(endpoint.endpoint_namespace, endpoint.service_account);
+    const std::pair account(endpoint.endpoint_namespace, account_of(endpoint));
     if (!accounts_.contains(account)) accounts_.emplace(account, account_labels(account.second, {}));
   }
 }
@@ -132,7 +137,7 @@ void LabelSource::add(const NamespaceObject& object) {
 }
 
 Labels LabelSource::of(const Endpoint& endpoint) const {
-  const std::pair account(endpoint.endpoint_namespace, endpoint.service_account);
+  const std::pair account(endpoint.endpoint_namespace, account_of(endpoint));
   return of_endpoint(endpoint, namespaces_.at(endpoint.endpoint_namespace).prefixed, accounts_.at(account));
 }
 

@@ -39,7 +39,7 @@ struct Endpoint {
   Labels labels;                   // its own
   std::vector<IpAddr> addresses;
   std::vector<NamedPort> ports;
-  std::string service_account;
+  std::string service_account;  // empty: "default", as Kubernetes has it
   std::string workload;   // "web" of "web-7c9f8-x2x1z"; the name itself when there is no owner
   std::string node;       // empty: unknown
   std::string interface;  // host side of its veth; empty when not local

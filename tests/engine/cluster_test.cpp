@@ -29,7 +29,8 @@ TEST(EffectiveLabels, OfAnEndpointWhoseNamespaceNobodyDeclared) {
   World world;
   const Labels labels = effective_labels(world.cluster, world.pod("ghost", "p", {"10.0.0.1"}));
   EXPECT_EQ(labels.at("pcns.kubernetes.io/metadata.name"), "ghost");
-  EXPECT_FALSE(labels.contains("projectcalico.org/serviceaccount"));
+  EXPECT_EQ(labels.at("projectcalico.org/serviceaccount"), "default");
+  EXPECT_EQ(labels.at("pcsa.projectcalico.org/name"), "default");
 }
 
 TEST(EffectiveLabels, OwnLabelsDoNotOverrideWhoAPodIs) {
