@@ -1,0 +1,172 @@
+#include "dataplane/nftables/read_back.h"
+
+#include <libnftnl/chain.h>
+#include <libnftnl/expr.h>
+#include <libnftnl/object.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+
+#include <cstring>
+
+#include "dataplane/nftables/constants.h"
+
+namespace tierlog::dataplane::nftables {
+namespace {
+
+using Table = Owned<nftnl_table, nftnl_table_free>;
+using ChainHandle = Owned<nftnl_chain, nftnl_chain_free>;
+using SetHandle = Owned<nftnl_set, nftnl_set_free>;
+using ObjectHandle = Owned<nftnl_obj, nftnl_obj_free>;
+
+void all(nlmsghdr* /*header*/) {}
+
+bool ours(const char* table) {
+  return table != nullptr && std::strcmp(table, kTable) == 0;
+}
+
+std::uint32_t read_word(const std::uint8_t* bytes) {
+  std::uint32_t value = 0;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+IpAddr read_address(const std::uint8_t* bytes, Family family) {
+  IpAddr address;
+  address.family = family;
+  std::memcpy(address.bytes.data(), bytes, address.size());
+  return address;
+}
+
+int take_counter(nftnl_expr* expression, void* into) {
+  if (std::strcmp(nftnl_expr_get_str(expression, NFTNL_EXPR_NAME), "counter") != 0) return 0;
+  auto* count = static_cast<DeniedCount*>(into);
+  count->packets = nftnl_expr_get_u64(expression, NFTNL_EXPR_CTR_PACKETS);
+  count->bytes = nftnl_expr_get_u64(expression, NFTNL_EXPR_CTR_BYTES);
+  return 0;
+}
+
+// Calls `each` for every element of a set; the handle is valid during the call only.
+Result<void> for_elements(NetfilterSocket& socket, const std::string& name,
+                          const std::function<void(nftnl_set_elem*)>& each) {
+  const SetHandle wanted(nftnl_set_alloc());
+  nftnl_set_set_str(wanted.get(), NFTNL_SET_TABLE, kTable);
+  nftnl_set_set_str(wanted.get(), NFTNL_SET_NAME, name.c_str());
+  const auto on_message = [&](const nlmsghdr* message) {
+    const SetHandle set(nftnl_set_alloc());
+    if (nftnl_set_elems_nlmsg_parse(message, set.get()) < 0) return;
+    nftnl_set_elem_foreach(
+        set.get(),
+        [](nftnl_set_elem* element, void* data) {
+          (*static_cast<const std::function<void(nftnl_set_elem*)>*>(data))(element);
+          return 0;
+        },
+        const_cast<void*>(static_cast<const void*>(&each)));
+  };
+  auto done = socket.dump(
+      NFT_MSG_GETSETELEM,
+      [&](nlmsghdr* header) { nftnl_set_elems_nlmsg_build_payload(header, wanted.get()); }, on_message);
+  if (!done) return fail(done.error().in("read set " + name));
+  return {};
+}
+
+}  // namespace
+
+Result<std::optional<std::string>> read_table_layout(NetfilterSocket& socket) {
+  std::optional<std::string> layout;
+  TL_TRY(socket.dump(NFT_MSG_GETTABLE, all, [&](const nlmsghdr* message) {
+    const Table table(nftnl_table_alloc());
+    if (nftnl_table_nlmsg_parse(message, table.get()) < 0) return;
+    if (!ours(nftnl_table_get_str(table.get(), NFTNL_TABLE_NAME)) ||
+        nftnl_table_get_u32(table.get(), NFTNL_TABLE_FAMILY) != NFPROTO_INET)
+      return;
+    std::uint32_t length = 0;
+    const void* data = nftnl_table_get_data(table.get(), NFTNL_TABLE_USERDATA, &length);
+    layout = data == nullptr ? "" : std::string(static_cast<const char*>(data), length);
+    while (!layout->empty() && layout->back() == '\0') layout->pop_back();
+  }));
+  return layout;
+}
+
+Result<std::set<std::string>> read_chains(NetfilterSocket& socket) {
+  std::set<std::string> names;
+  TL_TRY(socket.dump(NFT_MSG_GETCHAIN, all, [&](const nlmsghdr* message) {
+    const ChainHandle chain(nftnl_chain_alloc());
+    if (nftnl_chain_nlmsg_parse(message, chain.get()) < 0) return;
+    if (ours(nftnl_chain_get_str(chain.get(), NFTNL_CHAIN_TABLE)))
+      names.insert(nftnl_chain_get_str(chain.get(), NFTNL_CHAIN_NAME));
+  }));
+  return names;
+}
+
+Result<std::set<std::string>> read_sets(NetfilterSocket& socket) {
+  const SetHandle wanted(nftnl_set_alloc());
+  nftnl_set_set_str(wanted.get(), NFTNL_SET_TABLE, kTable);
+  std::set<std::string> names;
+  TL_TRY(socket.dump(
+      NFT_MSG_GETSET, [&](nlmsghdr* header) { nftnl_set_nlmsg_build_payload(header, wanted.get()); },
+      [&](const nlmsghdr* message) {
+        const SetHandle set(nftnl_set_alloc());
+        if (nftnl_set_nlmsg_parse(message, set.get()) < 0) return;
+        if (ours(nftnl_set_get_str(set.get(), NFTNL_SET_TABLE)))
+          names.insert(nftnl_set_get_str(set.get(), NFTNL_SET_NAME));
+      }));
+  return names;
+}
+
+Result<std::vector<NamedCounter>> read_counter_objects(NetfilterSocket& socket) {
+  const ObjectHandle wanted(nftnl_obj_alloc());
+  nftnl_obj_set_str(wanted.get(), NFTNL_OBJ_TABLE, kTable);
+  nftnl_obj_set_u32(wanted.get(), NFTNL_OBJ_TYPE, NFT_OBJECT_COUNTER);
+  std::vector<NamedCounter> counters;
+  TL_TRY(socket.dump(
+      NFT_MSG_GETOBJ, [&](nlmsghdr* header) { nftnl_obj_nlmsg_build_payload(header, wanted.get()); },
+      [&](const nlmsghdr* message) {
+        const ObjectHandle object(nftnl_obj_alloc());
+        if (nftnl_obj_nlmsg_parse(message, object.get()) < 0) return;
+        if (!ours(nftnl_obj_get_str(object.get(), NFTNL_OBJ_TABLE))) return;
+        counters.push_back({nftnl_obj_get_str(object.get(), NFTNL_OBJ_NAME),
+                            nftnl_obj_get_u64(object.get(), NFTNL_OBJ_CTR_PKTS),
+                            nftnl_obj_get_u64(object.get(), NFTNL_OBJ_CTR_BYTES)});
+      }));
+  return counters;
+}
+
+Result<std::vector<Element>> read_elements(NetfilterSocket& socket, const std::string& set) {
+  std::vector<Element> elements;
+  TL_TRY(for_elements(socket, set, [&](nftnl_set_elem* element) {
+    std::uint32_t length = 0;
+    const auto* key =
+        static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length));
+    if (key == nullptr) return;
+    Element read{Bytes(key, key + length), std::nullopt, false};
+    if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_CHAIN))
+      read.verdict = Verdict{VerdictKind::Jump, nftnl_set_elem_get_str(element, NFTNL_SET_ELEM_CHAIN)};
+    elements.push_back(std::move(read));
+  }));
+  return elements;
+}
+
+Result<void> read_denied_set(NetfilterSocket& socket, const std::string& set,
+                             std::vector<DeniedCount>& into) {
+  return for_elements(socket, set, [&](nftnl_set_elem* element) {
+    std::uint32_t length = 0;
+    const auto* key =
+        static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length));
+    constexpr std::uint32_t kV4Length = 20;
+    constexpr std::uint32_t kV6Length = 44;
+    if (key == nullptr || (length != kV4Length && length != kV6Length)) return;
+    const Family family = length == kV4Length ? Family::V4 : Family::V6;
+    const std::size_t address = family == Family::V4 ? 4 : 16;
+    DeniedCount count;
+    count.source = read_address(key, family);
+    count.destination = read_address(key + address, family);
+    const std::uint8_t* rest = key + 2 * address;
+    count.protocol = rest[0];
+    count.port_or_icmp = static_cast<std::uint16_t>(rest[4] << 8 | rest[5]);
+    count.rule = RuleId{read_word(rest + 8)};
+    nftnl_set_elem_expr_foreach(element, take_counter, &count);
+    into.push_back(count);
+  });
+}
+
+}  // namespace tierlog::dataplane::nftables
