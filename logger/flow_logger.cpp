@@ -1,0 +1,316 @@
+#include "logger/flow_logger.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tierlog::logger {
+namespace {
+
+using dataplane::DeniedCount;
+using dataplane::EventKind;
+using dataplane::VerdictEvent;
+using store::FlowRecord;
+
+// Late events of that many replacements back are still explained; their names are known for ever.
+constexpr std::size_t kProgramsKept = 4;
+
+policy::Packet packet_of(const VerdictEvent& event) {
+  return {event.source,           event.destination, event.protocol, event.source_port,
+          event.destination_port, event.icmp_type,   event.icmp_code};
+}
+
+std::string flag_text(std::uint8_t flags) {
+  constexpr std::pair<std::uint8_t, char> kFlags[] = {{2, 's'}, {16, 'a'}, {1, 'f'},
+                                                      {4, 'r'}, {8, 'p'},  {32, 'u'}};
+  std::string text;
+  for (const auto& [bit, letter] : kFlags)
+    if ((flags & bit) != 0) text += letter;
+  return text;
+}
+
+const policy::DirectionVerdict* verdict_of(const policy::Evaluation& evaluation, Direction direction) {
+  const auto& verdict = direction == Direction::Egress ? evaluation.egress : evaluation.ingress;
+  return verdict ? &*verdict : nullptr;
+}
+
+std::string display_of(const policy::Program& program, std::uint32_t policy_index) {
+  return policy_index == policy::kNone ? std::string() : program.policies[policy_index].display;
+}
+
+Reason reason_of(const store::RuleRow& rule) {
+  for (int i = 0; i <= static_cast<int>(Reason::Other); ++i)
+    if (name(static_cast<Reason>(i)) == rule.reason) return static_cast<Reason>(i);
+  return Reason::Other;
+}
+
+VerdictEvent event_of(const DeniedCount& count, WallTime at) {
+  VerdictEvent event;
+  event.kind = EventKind::Denied;
+  event.rule = count.rule;
+  event.time = at;
+  event.source = count.source;
+  event.destination = count.destination;
+  event.protocol = count.protocol;
+  if (protocol::is_icmp(count.protocol)) {
+    event.icmp_type = static_cast<std::uint8_t>(count.port_or_icmp >> 8);
+    event.icmp_code = static_cast<std::uint8_t>(count.port_or_icmp & 0xff);
+  } else {
+    event.destination_port = count.port_or_icmp;
+  }
+  return event;
+}
+
+}  // namespace
+
+std::size_t FlowLogger::FlowKeyHash::operator()(const FlowKey& key) const noexcept {
+  std::size_t h = std::hash<IpAddr>()(key.source);
+  h = h * 0x9e3779b97f4a7c15ULL + std::hash<IpAddr>()(key.destination);
+  h = h * 0x9e3779b97f4a7c15ULL + number(key.rule);
+  return h * 0x9e3779b97f4a7c15ULL + (std::size_t{key.protocol} << 16 | key.port_or_icmp);
+}
+
+FlowLogger::FlowKey FlowLogger::key_of(const VerdictEvent& event) {
+  std::uint16_t port = 0;
+  if (protocol::has_ports(event.protocol))
+    port = event.destination_port;
+  else if (protocol::is_icmp(event.protocol))
+    port = static_cast<std::uint16_t>(event.icmp_type << 8 | event.icmp_code);
+  return {event.rule, event.source, event.destination, event.protocol, port};
+}
+
+void FlowLogger::set_program(std::shared_ptr<const policy::Program> program,
+                             const std::vector<policy::NetworkSet>& policy_sets, WallTime since) {
+  rules_.learn(*program);
+  addresses_.update(*program->cluster, policy_sets, since);
+  programs_.push_front(std::move(program));
+  if (programs_.size() > kProgramsKept) programs_.pop_back();
+}
+
+std::vector<FlowRecord> FlowLogger::take_records() {
+  return std::exchange(records_, {});
+}
+
+void FlowLogger::on_events(std::span<const VerdictEvent> events) {
+  for (const VerdictEvent& event : events) {
+    switch (event.kind) {
+      case EventKind::Allowed:
+        on_allowed(event);
+        break;
+      case EventKind::Denied:
+        on_denied(event);
+        break;
+      case EventKind::Logged:
+        ++counts_.logged_packets;
+        break;
+      case EventKind::Overflow: {
+        // No entry counts this flow: the sampled packet is recorded by itself.
+        DeniedFlow flow = describe(event);
+        emit(flow, 1, event.length, event.time, event.time);
+        break;
+      }
+    }
+  }
+}
+
+void FlowLogger::on_allowed(const VerdictEvent& event) {
+  const store::RuleRow* rule = rules_.find(event.rule);
+  if (rule == nullptr) {
+    ++counts_.unknown_rules;
+    return;
+  }
+  FlowRecord record = base_record(event, *rule);
+  record.action = store::Verdict::Allow;
+  record.connections = 1;
+  record.verdict_packets = 1;
+  policy::Evaluation evaluation;
+  const policy::Program* program = evaluate(event, rule->direction, evaluation);
+  if (program != nullptr)
+    explain(record, *program, *verdict_of(evaluation, rule->direction));
+  else if (rule->reason != name(Reason::Host))
+    ++counts_.mismatches;
+  push(std::move(record));
+}
+
+void FlowLogger::on_denied(const VerdictEvent& event) {
+  const FlowKey key = key_of(event);
+  const auto known = denied_.find(key);
+  if (known == denied_.end()) {
+    DeniedFlow& flow = denied_.emplace(key, describe(event)).first->second;
+    flow.described = true;
+    emit(flow, 1, event.length, event.time, event.time);
+    return;
+  }
+  DeniedFlow& flow = known->second;
+  if (flow.described) return;  // one per interval; the counts tell how many
+  // Counted before its message came: now the details are known.
+  const auto packets = flow.recorded_packets;
+  const auto bytes = flow.recorded_bytes;
+  const bool seen = flow.seen;
+  flow = describe(event);
+  flow.described = true;
+  flow.seen = seen;
+  flow.recorded_packets = packets;
+  flow.recorded_bytes = bytes;
+  if (packets == 0) emit(flow, 1, event.length, event.time, event.time);
+}
+
+FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
+  DeniedFlow flow;
+  const store::RuleRow* rule = rules_.find(event.rule);
+  static const store::RuleRow kUnknown{};
+  if (rule == nullptr) ++counts_.unknown_rules;
+  flow.record = base_record(event, rule == nullptr ? kUnknown : *rule);
+  flow.record.action = store::Verdict::Deny;
+  flow.last = event.time;
+  if (rule == nullptr) return flow;
+
+  policy::Evaluation evaluation;
+  const policy::Program* program = evaluate(event, rule->direction, evaluation);
+  if (program == nullptr) {
+    // Reserved reasons are given by the kernel's own tests, which the evaluator does not know.
+    if (find_reserved(event.rule) == nullptr) ++counts_.mismatches;
+    return flow;
+  }
+  explain(flow.record, *program, *verdict_of(evaluation, rule->direction));
+  if (rule->direction != Direction::Ingress || !evaluation.egress) return flow;
+  const store::RuleRow* egress = rules_.find(evaluation.egress->rule);
+  if (egress == nullptr) return flow;
+  VerdictEvent view = event;
+  view.rule = evaluation.egress->rule;
+  flow.egress_allow = base_record(view, *egress);
+  flow.egress_allow->action = store::Verdict::Allow;
+  explain(*flow.egress_allow, *program, *evaluation.egress);
+  return flow;
+}
+
+void FlowLogger::emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start,
+                      WallTime end) {
+  flow.recorded_packets += packets;
+  flow.recorded_bytes += bytes;
+  flow.last = end;
+  const auto fill = [&](FlowRecord record) {
+    record.start = start;
+    record.end = end;
+    record.verdict_packets = packets;
+    record.packets_out = packets;
+    record.bytes_out = bytes;
+    record.packets_in = 0;
+    record.bytes_in = 0;
+    push(std::move(record));
+  };
+  fill(flow.record);
+  if (flow.egress_allow) fill(*flow.egress_allow);
+}
+
+void FlowLogger::push(FlowRecord record) {
+  record.id = ids_.next(record.end);
+  records_.push_back(std::move(record));
+}
+
+void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTime at) {
+  for (const DeniedCount& count : counts) {
+    const VerdictEvent event = event_of(count, at);
+    DeniedFlow flow = describe(event);
+    flow.recorded_packets = count.packets;
+    flow.recorded_bytes = count.bytes;
+    flow.described = true;
+    denied_[key_of(event)] = std::move(flow);
+  }
+}
+
+void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime at, Reading reading) {
+  for (auto& [key, flow] : denied_) flow.seen = false;
+  for (const DeniedCount& count : counts) {
+    const VerdictEvent event = event_of(count, at);
+    const auto [entry, is_new] = denied_.try_emplace(key_of(event));
+    DeniedFlow& flow = entry->second;
+    // Its message is on the way: it names the source port and flags, so give it until the next reading.
+    if (is_new && reading == Reading::Regular) {
+      flow.last = at;
+      flow.seen = true;
+      continue;
+    }
+    if (is_new || flow.record.src.ip != count.source) {
+      const WallTime since = is_new ? at : flow.last;
+      flow = describe(event);
+      flow.last = since;
+    }
+    flow.seen = true;
+    if (count.packets < flow.recorded_packets)
+      flow.recorded_packets = flow.recorded_bytes = 0;  // a new entry
+    if (count.packets == flow.recorded_packets) continue;
+    const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;
+    emit(flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
+  }
+  // The kernel forgot it: the next packet starts a new flow and is recorded at once.
+  std::erase_if(denied_, [](const auto& entry) { return !entry.second.seen; });
+}
+
+FlowRecord FlowLogger::base_record(const VerdictEvent& event, const store::RuleRow& rule) {
+  FlowRecord record;
+  record.start = record.end = event.time;
+  record.direction = rule.direction;
+  record.reporter =
+      rule.direction == Direction::Egress ? store::Reporter::Source : store::Reporter::Destination;
+  record.reason = reason_of(rule);
+  record.tier = rule.tier;
+  record.policy = rule.policy;
+  record.policy_kind = rule.policy_kind;
+  record.policy_namespace = rule.policy_namespace;
+  record.policy_name = rule.policy_name;
+  record.rule_index = rule.rule_index;
+  record.rule = event.rule;
+  record.policy_revision = rule.policy.empty() ? 0 : rule.revision;
+  record.proto = event.protocol;
+  record.src = addresses_.peer(event.source, event.time);
+  record.dst = addresses_.peer(event.destination, event.time);
+  if (protocol::has_ports(event.protocol)) {
+    if (event.source_port != 0) record.src_port = event.source_port;
+    record.dst_port = event.destination_port;
+  } else if (protocol::is_icmp(event.protocol)) {
+    record.icmp_type = event.icmp_type;
+    record.icmp_code = event.icmp_code;
+  }
+  record.tcp_flags = flag_text(event.tcp_flags);
+  record.ct_state = "new";
+  return record;
+}
+
+void FlowLogger::explain(FlowRecord& record, const policy::Program& program,
+                         const policy::DirectionVerdict& verdict) const {
+  for (const policy::TraceStep& step : verdict.trace) {
+    const std::string shown = display_of(program, step.policy);
+    if (step.staged) {
+      if (step.result == policy::StepResult::Allowed || step.result == policy::StepResult::Denied)
+        record.staged.push_back(
+            {shown, step.result == policy::StepResult::Denied ? store::Verdict::Deny : store::Verdict::Allow,
+             step.rule_index});
+      continue;
+    }
+    if (step.tier == policy::kNone) continue;
+    record.trace.push_back({verdict.direction, program.tiers[step.tier].name, shown, step.rule_index,
+                            std::string(policy::name(step.result))});
+  }
+  for (const RuleId id : verdict.logged_by) {
+    const store::RuleRow* rule = rules_.find(id);
+    if (rule == nullptr) continue;
+    const auto ref = program.by_id.find(id);
+    std::string label;
+    if (ref != program.by_id.end() && ref->second.kind == policy::RuleRef::Kind::Rule)
+      label = program.rules[ref->second.index].log_label;
+    record.logged_by.push_back({rule->policy, rule->rule_index.value_or(-1), id, std::move(label), 0});
+  }
+}
+
+const policy::Program* FlowLogger::evaluate(const VerdictEvent& event, Direction direction,
+                                            policy::Evaluation& into) const {
+  const policy::Packet packet = packet_of(event);
+  for (const auto& program : programs_) {
+    into = policy::evaluate(*program, packet);
+    const policy::DirectionVerdict* verdict = verdict_of(into, direction);
+    if (verdict != nullptr && verdict->rule == event.rule) return program.get();
+  }
+  return nullptr;
+}
+
+}  // namespace tierlog::logger

@@ -1,0 +1,96 @@
+// logger/flow_logger.h - verdict events and denied counts -> flow records, attributed and explained.
+//
+//   dataplane/events.h --> [FlowLogger] --> store/record.h
+//                             | RuleNames: id -> rule, policy, tier, revision
+//                             | AddressBook: address -> pod at that time
+//                             ` policy/evaluate.h: trace, who logged, the other end's verdict
+//
+// Pure: reads no clock, no socket, no file. Denied flows: a record with the first packet at once, then
+// the difference at every reading of the kernel's counts. One thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "dataplane/events.h"
+#include "logger/address_book.h"
+#include "logger/record_ids.h"
+#include "logger/rule_names.h"
+#include "policy/evaluate.h"
+#include "policy/program.h"
+#include "store/catalog.h"
+#include "store/record.h"
+
+namespace tierlog::logger {
+
+// What the logger itself could not do right, cumulative.
+struct LoggerCounts {
+  std::uint64_t mismatches = 0;      // the evaluator names another rule than the kernel
+  std::uint64_t unknown_rules = 0;   // packets of ids that no Program of this daemon had
+  std::uint64_t logged_packets = 0;  // Log events seen
+};
+
+class FlowLogger {
+ public:
+  // From now on events are explained by this Program (and, when late, by the ones before it).
+  void set_program(std::shared_ptr<const policy::Program> program,
+                   const std::vector<policy::NetworkSet>& policy_sets, WallTime since);
+  void on_events(std::span<const dataplane::VerdictEvent> events);
+  // One reading of all denied flows. `last`: nothing will be read after this (shutdown, flush): flows
+  // whose first packet's message has not come are recorded without its details.
+  enum class Reading : std::uint8_t { Regular, Last };
+  void on_denied_counts(std::span<const dataplane::DeniedCount> counts, WallTime at, Reading reading);
+  // At start: what the kernel counted before this process is no news of ours.
+  void set_denied_baseline(std::span<const dataplane::DeniedCount> counts, WallTime at);
+
+  std::vector<store::FlowRecord> take_records();
+  bool has_records() const { return !records_.empty(); }
+  const LoggerCounts& counts() const { return counts_; }
+
+ private:
+  struct FlowKey {
+    RuleId rule;
+    IpAddr source, destination;
+    std::uint8_t protocol;
+    std::uint16_t port_or_icmp;
+    bool operator==(const FlowKey&) const = default;
+  };
+  struct FlowKeyHash {
+    std::size_t operator()(const FlowKey& key) const noexcept;
+  };
+  struct DeniedFlow {
+    store::FlowRecord record;                       // the fields that all its records share
+    std::optional<store::FlowRecord> egress_allow;  // local pair denied at ingress: the source's view
+    std::uint64_t recorded_packets = 0, recorded_bytes = 0;  // of the kernel's current entry
+    WallTime last{};
+    bool described = false;  // the first packet's message came
+    bool seen = false;       // in the latest reading
+  };
+  static FlowKey key_of(const dataplane::VerdictEvent& event);
+
+  void on_allowed(const dataplane::VerdictEvent& event);
+  void on_denied(const dataplane::VerdictEvent& event);
+  DeniedFlow describe(const dataplane::VerdictEvent& event);
+  void emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start, WallTime end);
+  void push(store::FlowRecord record);
+  store::FlowRecord base_record(const dataplane::VerdictEvent& event, const store::RuleRow& rule);
+  void explain(store::FlowRecord& record, const policy::Program& program,
+               const policy::DirectionVerdict& verdict) const;
+  // The Program that explains this verdict and its evaluation; nullptr when none agrees with the kernel.
+  const policy::Program* evaluate(const dataplane::VerdictEvent& event, Direction direction,
+                                  policy::Evaluation& into) const;
+
+  std::deque<std::shared_ptr<const policy::Program>> programs_;  // newest first
+  RuleNames rules_;
+  AddressBook addresses_;
+  RecordIds ids_;
+  std::unordered_map<FlowKey, DeniedFlow, FlowKeyHash> denied_;
+  std::vector<store::FlowRecord> records_;
+  LoggerCounts counts_;
+};
+
+}  // namespace tierlog::logger
