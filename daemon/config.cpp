@@ -1,0 +1,211 @@
+#include "daemon/config.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
+#include <functional>
+
+#include "base/time.h"
+#include "base/yaml.h"
+
+namespace tierlog::daemon {
+namespace {
+
+using yaml::Kind;
+using yaml::Node;
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "localhost";
+}
+
+// Reads one value into a Config; says what is wrong in `findings`.
+using Reader = std::function<void(const Node& value, Config& config, Diagnostics& findings)>;
+
+void expected(const Node& value, Diagnostics& findings, const std::string& what) {
+  findings.error(value.place, "this is " + value.kind_name() + "; expected " + what);
+}
+
+Reader text(std::string Config::*field) {
+  return [field](const Node& value, Config& config, Diagnostics& findings) {
+    if (value.kind != Kind::Scalar || value.is_null()) return expected(value, findings, "a string");
+    config.*field = value.text;
+  };
+}
+
+Reader duration(std::chrono::milliseconds Config::*field) {
+  return [field](const Node& value, Config& config, Diagnostics& findings) {
+    const auto parsed = parse_duration(value.text);
+    if (value.kind != Kind::Scalar || !parsed || *parsed < std::chrono::seconds(1))
+      return findings.error(value.place,
+                            "\"" + value.text + "\" is no interval; expected at least 1s, such as 10s or 1m");
+    config.*field = std::chrono::duration_cast<std::chrono::milliseconds>(*parsed);
+  };
+}
+
+Reader one_of(std::vector<std::string> allowed, const std::function<void(Config&, const std::string&)>& set) {
+  return [allowed = std::move(allowed), set](const Node& value, Config& config, Diagnostics& findings) {
+    for (const std::string& candidate : allowed)
+      if (value.kind == Kind::Scalar && value.text == candidate) return set(config, value.text);
+    std::string list;
+    for (const std::string& candidate : allowed) list += (list.empty() ? "" : ", ") + candidate;
+    const std::string near = nearest(value.text, allowed);
+    findings.error(value.place, "unknown value \"" + value.text + "\"; expected one of " + list +
+                                    (near.empty() ? "" : " (did you mean " + near + "?)"));
+  };
+}
+
+void read_paths(const Node& value, Config& config, Diagnostics& findings) {
+  if (value.kind != Kind::Sequence) return expected(value, findings, "a list of files and folders");
+  for (const Node& item : value.items) {
+    if (item.kind != Kind::Scalar || item.text.empty())
+      expected(item, findings, "a path");
+    else
+      config.policies.push_back(item.text);
+  }
+}
+
+std::optional<std::uint16_t> read_number(const Node& value, std::int64_t low, Diagnostics& findings) {
+  const auto parsed = value.as_int();
+  if (parsed && *parsed >= low && *parsed <= 65535) return static_cast<std::uint16_t>(*parsed);
+  findings.error(value.place, "\"" + value.text + "\" is out of range; expected a number from " +
+                                  std::to_string(low) + " to 65535");
+  return std::nullopt;
+}
+
+void unknown_key(const Node& key, const std::vector<std::string>& known, Diagnostics& findings) {
+  const std::string near = nearest(key.text, known);
+  std::string message = "unknown key \"" + key.text + "\"";
+  if (near.empty()) {
+    message += "; expected one of ";
+    for (std::size_t i = 0; i < known.size(); ++i) message += (i == 0 ? "" : ", ") + known[i];
+  } else {
+    message += "; did you mean " + near + "?";
+  }
+  findings.error(key.place, message);
+}
+
+void read_export(const Node& item, Config& config, Diagnostics& findings) {
+  if (item.kind != Kind::Map) return expected(item, findings, "a map with type, host, port and tag");
+  ForwardExport target;
+  target.name = "fluentbit-" + std::to_string(config.exports.size() + 1);
+  for (const auto& [key, value] : item.entries) {
+    if (key.text == "type") {
+      if (value.text != "fluentbit")
+        findings.error(value.place, "unknown export \"" + value.text + "\"; expected fluentbit");
+    } else if (key.text == "name") {
+      target.name = value.text;
+    } else if (key.text == "host") {
+      target.host = value.text;
+    } else if (key.text == "tag") {
+      target.tag = value.text;
+    } else if (key.text == "port") {
+      if (const auto port = read_number(value, 1, findings)) target.port = *port;
+    } else {
+      unknown_key(key, {"type", "name", "host", "port", "tag"}, findings);
+    }
+  }
+  config.exports.push_back(std::move(target));
+}
+
+void read_exports(const Node& value, Config& config, Diagnostics& findings) {
+  if (value.kind != Kind::Sequence) return expected(value, findings, "a list of exports");
+  for (const Node& item : value.items) read_export(item, config, findings);
+}
+
+void read_group(const Node& value, Config& config, Diagnostics& findings) {
+  if (const auto group = read_number(value, 1, findings)) config.nflog_group = *group;
+}
+
+struct Key {
+  std::string name;  // "store.path": path in the store map
+  Reader read;
+};
+
+const std::vector<Key>& keys() {
+  static const std::vector<Key> table{
+      {"node", text(&Config::node)},
+      {"cluster", text(&Config::cluster)},
+      {"dataplane", one_of({"nftables"}, [](Config& c, const std::string& v) { c.dataplane = v; })},
+      {"policies", read_paths},
+      {"topology", text(&Config::topology)},
+      {"socket", text(&Config::socket)},
+      {"store.path", text(&Config::store_path)},
+      {"nflog.group", read_group},
+      {"deny_interval", duration(&Config::deny_interval)},
+      {"log_interval", duration(&Config::log_interval)},
+      {"host_to_pod",
+       one_of({"allow", "policy"},
+              [](Config& c, const std::string& v) { c.host_to_pod_by_policy = v == "policy"; })},
+      {"exports", read_exports},
+      {"log.level", one_of({"debug", "info", "warning", "error"},
+                           [](Config& c, const std::string& v) { c.log_level = v; })},
+  };
+  return table;
+}
+
+// Names that may follow `prefix` ("" or "store.").
+std::vector<std::string> names_after(const std::string& prefix) {
+  std::vector<std::string> names;
+  for (const Key& key : keys()) {
+    if (key.name.rfind(prefix, 0) != 0) continue;
+    const std::string rest = key.name.substr(prefix.size());
+    const std::string head = rest.substr(0, rest.find('.'));
+    if (names.empty() || names.back() != head) names.push_back(head);
+  }
+  return names;
+}
+
+void read_map(const Node& map, const std::string& prefix, Config& config, Diagnostics& findings) {
+  for (const auto& [key, value] : map.entries) {
+    const std::string full = prefix + key.text;
+    const Key* found = nullptr;
+    bool section = false;
+    for (const Key& candidate : keys()) {
+      if (candidate.name == full) found = &candidate;
+      section = section || candidate.name.rfind(full + ".", 0) == 0;
+    }
+    if (found != nullptr)
+      found->read(value, config, findings);
+    else if (section && value.kind == Kind::Map)
+      read_map(value, full + ".", config, findings);
+    else if (section)
+      expected(value, findings, "a map");
+    else
+      unknown_key(key, names_after(prefix), findings);
+  }
+}
+
+LoadedConfig from_documents(const yaml::Documents& documents) {
+  LoadedConfig loaded;
+  loaded.config.node = host_name();
+  loaded.findings = documents.findings;
+  if (documents.documents.size() > 1)
+    loaded.findings.error(documents.documents[1].place, "a second document; expected one");
+  if (!documents.documents.empty()) {
+    const Node& top = documents.documents.front();
+    if (top.kind == Kind::Map)
+      read_map(top, "", loaded.config, loaded.findings);
+    else if (!top.is_null())
+      expected(top, loaded.findings, "a map of settings");
+  }
+  loaded.findings.sort();
+  return loaded;
+}
+
+}  // namespace
+
+std::string Config::state_path() const {
+  return (std::filesystem::path(store_path).parent_path() / "state.db").string();
+}
+
+LoadedConfig load_config(const std::string& path) {
+  return from_documents(yaml::parse_file(path));
+}
+
+LoadedConfig config_from_text(const std::string& content, const std::string& file_name) {
+  return from_documents(yaml::parse(content, file_name));
+}
+
+}  // namespace tierlog::daemon

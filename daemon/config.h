@@ -1,0 +1,47 @@
+// daemon/config.h - tierlogd.yaml as one struct. Every key is one row of a table in config.cpp; the shipped
+// deploy/tierlogd.yaml documents each.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/diagnostics.h"
+
+namespace tierlog::daemon {
+
+struct ForwardExport {
+  std::string name;  // "fluentbit" + position when not given
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 24224;
+  std::string tag = "tierlog.flows";
+};
+
+struct Config {
+  std::string node;  // default: the host's name
+  std::string cluster = "default";
+  std::string dataplane = "nftables";
+  std::vector<std::string> policies;  // files and folders
+  std::string topology;               // empty: none
+  std::string socket = "/run/tierlog/tierlogd.sock";
+  std::string store_path = "/var/lib/tierlog/flows.db";
+  std::uint16_t nflog_group = 4610;
+  std::chrono::milliseconds deny_interval{10'000};
+  std::chrono::milliseconds log_interval{10'000};
+  bool host_to_pod_by_policy = false;  // host_to_pod: allow | policy
+  std::vector<ForwardExport> exports;
+  std::string log_level = "info";
+
+  std::string state_path() const;  // state.db beside the flow index
+};
+
+struct LoadedConfig {
+  Config config;
+  Diagnostics findings;
+};
+
+LoadedConfig load_config(const std::string& path);
+LoadedConfig config_from_text(const std::string& text, const std::string& file_name);
+
+}  // namespace tierlog::daemon

@@ -1,0 +1,231 @@
+#include "daemon/daemon.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace tierlog::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+using logger::FlowLogger;
+
+// The event path is drained on a timer: waking for each message costs the forwarding core more than the
+// message itself.
+constexpr std::chrono::milliseconds kDrainEvery{5};
+constexpr std::chrono::milliseconds kCommitWithin{20};
+constexpr std::chrono::seconds kCountsEvery{2};
+
+void log_lines(spdlog::level::level_enum level, const std::string& text) {
+  std::size_t from = 0;
+  while (from < text.size()) {
+    const std::size_t end = std::min(text.find('\n', from), text.size());
+    if (end > from) spdlog::log(level, "{}", text.substr(from, end - from));
+    from = end + 1;
+  }
+}
+
+dataplane::nftables::TableOptions table_options(const Config& config) {
+  using dataplane::nftables::TableOptions;
+  TableOptions options;
+  options.nflog_group = config.nflog_group;
+  options.deny_interval = std::chrono::duration_cast<std::chrono::seconds>(config.deny_interval);
+  options.log_interval = std::chrono::duration_cast<std::chrono::seconds>(config.log_interval);
+  options.host_to_pod =
+      config.host_to_pod_by_policy ? TableOptions::HostToPod::Policy : TableOptions::HostToPod::Allow;
+  return options;
+}
+
+std::vector<std::string> watched_paths(const Config& config) {
+  std::vector<std::string> paths = config.policies;
+  if (!config.topology.empty()) paths.push_back(config.topology);
+  return paths;
+}
+
+}  // namespace
+
+Daemon::~Daemon() = default;
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
+  std::unique_ptr<Daemon> daemon(new Daemon(config));
+  TL_TRY(daemon->open());
+  return daemon;
+}
+
+Result<void> Daemon::take_lock() {
+  const std::string path = config_.socket + ".lock";
+  std::error_code ignored;
+  fs::create_directories(fs::path(path).parent_path(), ignored);
+  lock_ = Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
+  if (!lock_) return fail(Error::from_errno(errno, "open", path));
+  std::array<char, 32> text{};
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) < 0) {
+    const ssize_t got = ::pread(lock_.get(), text.data(), text.size() - 1, 0);
+    const std::string pid(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+    return fail(ErrorCode::Unavailable, "another tierlogd runs on this node (pid " +
+                                            pid.substr(0, pid.find('\n')) + ", lock " + path + ")");
+  }
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(lock_.get(), 0) < 0 || ::pwrite(lock_.get(), pid.data(), pid.size(), 0) < 0)
+    return fail(Error::from_errno(errno, "write", path));
+  return {};
+}
+
+Result<void> Daemon::open() {
+  started_ = clock_.boottime();
+  TL_TRY(take_lock());
+  TL_TRY(store::prepare_store_folder(fs::path(config_.store_path).parent_path().string()));
+  TL_ASSIGN(state_, store::StateDb::open(config_.state_path()));
+  TL_ASSIGN(auto flows, store::FlowStore::open_writer(config_.store_path, {config_.cluster, config_.node}));
+  flows_ = std::make_unique<store::FlowStore>(std::move(flows));
+  TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_)));
+  TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
+  recorder_ = std::make_unique<Recorder>(*backend_, *events_, *flows_, clock_);
+  world_ = std::make_unique<World>(config_, *state_, *backend_,
+                                   [this](const auto& program, const auto& policy_sets) {
+                                     auto installed = recorder_->install(program, policy_sets);
+                                     if (!installed)
+                                       spdlog::error("write catalog: {}", installed.error().message);
+                                   });
+  spdlog::info("table={} owned={}", backend_->adopted() ? "adopted" : "made", backend_->owned());
+  if (auto begun = world_->start(); !begun) {
+    if (!world_->program()) return begun;
+    spdlog::error("no good policy set: endpoints are denied until there is one");
+    log_lines(spdlog::level::err, begun.error().message);
+  }
+  log_lines(spdlog::level::warn, world_->warnings().to_string());
+  TL_TRY(recorder_->start());
+  TL_TRY(replay_spool());
+  TL_ASSIGN(auto watch, PolicyWatch::open(watched_paths(config_)));
+  watch_ = std::make_unique<PolicyWatch>(std::move(watch));
+  TL_ASSIGN(auto control, ControlServer::listen(config_.socket, [this](const auto& request, Trust trust) {
+              return handle(request, trust);
+            }));
+  control_ = std::make_unique<ControlServer>(std::move(control));
+  for (const ForwardExport& target : config_.exports)
+    exports_.push_back(std::make_unique<ExportWorker>(target, config_));
+  return {};
+}
+
+// What the CNI plugin could not tell while no daemon ran: pods that are gone.
+Result<void> Daemon::replay_spool() {
+  const fs::path spool = fs::path(config_.socket).parent_path() / "cni-spool";
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(spool, error)) {
+    std::ifstream file(entry.path());
+    const auto request = nlohmann::json::parse(file, nullptr, false);
+    if (request.is_object() && request.value("op", "") == "cni-del")
+      TL_TRY(world_->remove_endpoint(request.value("container_id", ""), request.value("ifname", "")));
+    else
+      spdlog::warn("spool file {} is no CNI request and is dropped", entry.path().string());
+    std::error_code ignored;
+    fs::remove(entry.path(), ignored);
+  }
+  return {};
+}
+
+void Daemon::reload(const char* why) {
+  const auto done = world_->reload();
+  if (done) {
+    spdlog::info("policies in force: revision={} policies={} rules={} because=\"{}\"",
+                 world_->program()->revision, world_->program()->policies.size(),
+                 world_->program()->rules.size(), why);
+    log_lines(spdlog::level::warn, world_->warnings().to_string());
+  } else {
+    spdlog::error("policies not changed, the old ones stay in force:");
+    log_lines(spdlog::level::err, done.error().message);
+  }
+}
+
+void Daemon::on_signal(bool& stop) {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGHUP)
+      reload("SIGHUP");
+    else
+      stop = true;
+  }
+}
+
+int Daemon::wait_ms(Nanoseconds now) const {
+  Nanoseconds until = std::min({next_denied_, next_counts_, now + std::chrono::seconds(1)});
+  if (commit_by_) until = std::min(until, *commit_by_);
+  if (watch_->due()) until = std::min(until, *watch_->due());
+  // While the drain rests, its descriptor is not polled: look again when the rest is over.
+  if (now < next_drain_) until = std::min(until, next_drain_);
+  const auto ms = std::chrono::ceil<std::chrono::milliseconds>(until - now).count();
+  return static_cast<int>(std::clamp<std::int64_t>(ms, 0, 1000));
+}
+
+Result<void> Daemon::tick(Nanoseconds now) {
+  if (now >= next_denied_) {
+    next_denied_ = now + std::chrono::duration_cast<Nanoseconds>(config_.deny_interval);
+    TL_TRY(recorder_->read_denied(FlowLogger::Reading::Regular));
+  }
+  if (now >= next_counts_) {
+    next_counts_ = now + kCountsEvery;
+    TL_TRY(recorder_->publish_counts());
+  }
+  if (recorder_->pending() && !commit_by_) commit_by_ = now + kCommitWithin;
+  if (commit_by_ && now >= *commit_by_) {
+    commit_by_.reset();
+    TL_TRY(recorder_->commit());
+  }
+  if (watch_->due() && now >= *watch_->due()) {
+    watch_->done();
+    reload("files changed");
+  }
+  return {};
+}
+
+Result<void> Daemon::run() {
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&wanted, signal);
+  signals_ = Fd(::signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!signals_) return fail(Error::from_errno(errno, "signalfd"));
+  spdlog::info("ready={} node={} socket={} store={}", world_->ready(), config_.node, config_.socket,
+               config_.store_path);
+  bool stop = false;
+  std::vector<pollfd> descriptors;
+  while (!stop) {
+    Nanoseconds now = clock_.boottime();
+    descriptors.clear();
+    descriptors.push_back({signals_.get(), POLLIN, 0});
+    descriptors.push_back({watch_->fd(), POLLIN, 0});
+    control_->add_descriptors(descriptors);
+    if (now >= next_drain_) descriptors.push_back({events_->fd(), POLLIN, 0});
+    if (::poll(descriptors.data(), descriptors.size(), wait_ms(now)) < 0 && errno != EINTR)
+      return fail(Error::from_errno(errno, "poll"));
+    now = clock_.boottime();
+    if (descriptors[0].revents != 0) on_signal(stop);
+    if (descriptors[1].revents != 0) watch_->on_readable(now);
+    if (now >= next_drain_) {
+      TL_ASSIGN(const bool more, recorder_->drain());
+      next_drain_ = more ? now : now + kDrainEvery;
+    }
+    control_->serve(descriptors, now);
+    if (auto ticked = tick(clock_.boottime()); !ticked) spdlog::error("{}", ticked.error().message);
+  }
+  spdlog::info("stopping: the rules stay in the kernel");
+  return recorder_->flush();
+}
+
+Result<void> Daemon::remove(const Config& config) {
+  Daemon holder(config);
+  TL_TRY(holder.take_lock());
+  TL_ASSIGN(auto backend, dataplane::nftables::NftablesBackend::open(table_options(config)));
+  return backend->remove_all();
+}
+
+}  // namespace tierlog::daemon

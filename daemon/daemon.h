@@ -1,0 +1,73 @@
+// daemon/daemon.h - tierlogd: joins the compile half (world.h) and the event half (recorder.h) and runs
+// the one loop that drives both.
+//
+//   policy files, CNI --> World --> Backend --> kernel --> EventSource --> Recorder --> flows.db
+//                           ^ control socket, inotify, signals                ` ExportWorkers (threads)
+//
+// One thread but for the exports. Rules stay in the kernel when it ends, however it ends.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/handle.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "daemon/config.h"
+#include "daemon/control_server.h"
+#include "daemon/export_worker.h"
+#include "daemon/policy_watch.h"
+#include "daemon/recorder.h"
+#include "daemon/world.h"
+#include "dataplane/nftables/backend.h"
+#include "dataplane/nftables/nflog.h"
+#include "store/flow_store.h"
+#include "store/state_db.h"
+
+namespace tierlog::daemon {
+
+class Daemon {
+ public:
+  // Takes the lock, opens the stores, makes or adopts the table, applies the policies. A bad policy set
+  // is told in the log and by `status`, not an error here. Errors: Unavailable (another daemon runs: the
+  // message names its pid), Refused by the kernel, Corrupt stores.
+  static Result<std::unique_ptr<Daemon>> start(const Config& config);
+  ~Daemon();
+
+  // Until SIGTERM or SIGINT; everything known is committed then.
+  Result<void> run();
+  // Takes all of ours out of this network namespace's kernel. Errors: Unavailable while a daemon runs.
+  static Result<void> remove(const Config& config);
+
+ private:
+  explicit Daemon(const Config& config) : config_(config) {}
+  Result<void> open();
+  Result<void> take_lock();
+  Result<void> replay_spool();
+  void reload(const char* why);
+  void on_signal(bool& stop);
+  Result<void> tick(Nanoseconds now);
+  int wait_ms(Nanoseconds now) const;
+  Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
+  nlohmann::json status_json();
+  Result<nlohmann::json> explain(const nlohmann::json& request) const;
+  Result<nlohmann::json> endpoints_json() const;
+
+  Config config_;
+  SystemClock clock_;
+  Nanoseconds started_{};
+  Fd lock_, signals_;
+  std::unique_ptr<store::StateDb> state_;
+  std::unique_ptr<store::FlowStore> flows_;
+  std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;
+  std::unique_ptr<dataplane::nftables::NflogSource> events_;
+  std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<World> world_;
+  std::unique_ptr<PolicyWatch> watch_;
+  std::unique_ptr<ControlServer> control_;
+  std::vector<std::unique_ptr<ExportWorker>> exports_;
+  Nanoseconds next_drain_{}, next_denied_{}, next_counts_{};
+  std::optional<Nanoseconds> commit_by_;
+};
+
+}  // namespace tierlog::daemon

@@ -1,0 +1,194 @@
+// What the control socket can ask of the daemon (docs/control.md).
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "daemon/daemon.h"
+#include "logger/rule_names.h"
+#include "policy/explain.h"
+#include "policy/explain_json.h"
+
+namespace tierlog::daemon {
+namespace {
+
+using nlohmann::json;
+
+Result<std::string> text_of(const json& request, const char* key) {
+  const auto found = request.find(key);
+  if (found == request.end() || !found->is_string())
+    return fail(ErrorCode::InvalidArgument, std::string("\"") + key + "\" is missing; expected a string");
+  return found->get<std::string>();
+}
+
+Result<std::uint16_t> number_of(const json& request, const char* key, std::uint16_t highest) {
+  const auto found = request.find(key);
+  if (found == request.end() || found->is_null()) return std::uint16_t{0};
+  if (!found->is_number_integer() || found->get<std::int64_t>() < 0 || found->get<std::int64_t>() > highest)
+    return fail(ErrorCode::InvalidArgument, std::string("\"") + key +
+                                                "\" is out of range; expected a number from 0 to " +
+                                                std::to_string(highest));
+  return found->get<std::uint16_t>();
+}
+
+Result<store::RegisteredEndpoint> registration_of(const json& request) {
+  store::RegisteredEndpoint endpoint;
+  TL_ASSIGN(endpoint.container_id, text_of(request, "container_id"));
+  TL_ASSIGN(endpoint.ifname, text_of(request, "ifname"));
+  TL_ASSIGN(endpoint.netns, text_of(request, "netns"));
+  TL_ASSIGN(endpoint.endpoint_namespace, text_of(request, "namespace"));
+  TL_ASSIGN(endpoint.name, text_of(request, "name"));
+  TL_ASSIGN(endpoint.host_interface, text_of(request, "interface"));
+  const json empty_list = json::array();
+  const json empty_map = json::object();
+  for (const json& address : request.contains("addresses") ? request["addresses"] : empty_list) {
+    if (!address.is_string() || !IpAddr::parse(address.get<std::string>()))
+      return fail(ErrorCode::InvalidArgument,
+                  "\"addresses\" holds " + address.dump() + "; expected IP addresses");
+    endpoint.addresses.push_back(address.get<std::string>());
+  }
+  const json& labels = request.contains("labels") ? request["labels"] : empty_map;
+  for (const auto& [key, value] : labels.items()) {
+    if (!value.is_string())
+      return fail(ErrorCode::InvalidArgument, "label \"" + key + "\" has no string value");
+    endpoint.labels[key] = value.get<std::string>();
+  }
+  return endpoint;
+}
+
+json endpoint_json(const store::EndpointRow& row) {
+  return {{"namespace", row.endpoint_namespace},
+          {"name", row.name},
+          {"node", row.node},
+          {"interface", row.interface},
+          {"addresses", row.addresses},
+          {"workload", row.workload},
+          {"labels", row.labels},
+          {"enforced", row.enforced},
+          {"ingress_policies", row.ingress_policies},
+          {"egress_policies", row.egress_policies}};
+}
+
+std::uint64_t file_bytes(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  return error ? 0 : size;
+}
+
+}  // namespace
+
+json Daemon::status_json() {
+  const auto program = world_->program();
+  json status{{"version", TIERLOG_VERSION},
+              {"node", config_.node},
+              {"cluster", config_.cluster},
+              {"dataplane", config_.dataplane},
+              {"uptime_ns", (clock_.boottime() - started_).count()},
+              {"policies", program->policies.size()},
+              {"rules", program->rules.size()},
+              {"revision", program->revision},
+              {"ready", world_->ready()},
+              {"in_sync", world_->last_error().empty()},
+              {"sync_error", world_->last_error()},
+              {"endpoints", program->cluster->endpoints.size()},
+              {"programmed", program->endpoints.size()}};
+  json warnings = json::array();
+  for (const Diagnostic& finding : world_->warnings().all()) warnings.push_back(finding.to_string());
+  if (!backend_->owned())
+    warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
+  if (const auto books = recorder_->books())
+    status["books"] = {
+        {"kernel", books->kernel}, {"recorded", books->recorded}, {"unattributed", books->unattributed}};
+  else
+    warnings.push_back("books: " + books.error().message);
+  json losses = json::object();
+  for (const store::LossCount& loss : recorder_->losses()) losses[loss.cause] = loss.packets;
+  status["losses"] = losses;
+  const std::int64_t last = flows_->last_sequence().value_or(0);
+  status["store"] = {{"path", config_.store_path},
+                     {"bytes", file_bytes(config_.store_path) + file_bytes(config_.store_path + "-wal")},
+                     {"records", last}};
+  json exports = json::array();
+  for (const auto& worker : exports_) {
+    const ExportStatus told = worker->status();
+    exports.push_back({{"name", told.name},
+                       {"target", told.target},
+                       {"delivered_sequence", told.delivered_sequence},
+                       {"waiting", std::max<std::int64_t>(0, last - told.delivered_sequence)},
+                       {"skipped", told.skipped},
+                       {"error", told.error}});
+  }
+  status["exports"] = exports;
+  status["warnings"] = warnings;
+  return status;
+}
+
+Result<json> Daemon::endpoints_json() const {
+  json items = json::array();
+  for (const store::EndpointRow& row : logger::make_catalog(*world_->program(), clock_.wall()).endpoints)
+    items.push_back(endpoint_json(row));
+  return json{{"items", items}};
+}
+
+Result<json> Daemon::explain(const json& request) const {
+  TL_ASSIGN(const auto from, text_of(request, "from"));
+  TL_ASSIGN(const auto to, text_of(request, "to"));
+  const policy::Program& program = *world_->program();
+  const auto one = [&](const std::string& who, Family wanted) -> Result<IpAddr> {
+    const auto address = policy::resolve_who(*program.cluster, who, wanted);
+    if (address) return *address;
+    return fail(ErrorCode::NotFound, "no endpoint is called \"" + who + "\"; expected ns/pod or an address");
+  };
+  policy::Packet packet;
+  TL_ASSIGN(packet.destination, one(to, Family::V4));
+  TL_ASSIGN(packet.source, one(from, packet.destination.family));
+  if (packet.source.family != packet.destination.family) {
+    TL_ASSIGN(packet.destination, one(to, packet.source.family));
+    if (packet.source.family != packet.destination.family)
+      return fail(ErrorCode::InvalidArgument, from + " and " + to + " have no addresses of the same family");
+  }
+  const std::string protocol_text = request.value("protocol", "tcp");
+  const auto number_value = protocol::parse(protocol_text);
+  if (!number_value)
+    return fail(ErrorCode::InvalidArgument, "unknown protocol \"" + protocol_text +
+                                                "\"; expected tcp, udp, sctp, icmp, icmpv6 or a number");
+  packet.protocol = *number_value;
+  TL_ASSIGN(packet.destination_port, number_of(request, "port", 65535));
+  TL_ASSIGN(packet.source_port, number_of(request, "source_port", 65535));
+  TL_ASSIGN(const auto type, number_of(request, "icmp_type", 255));
+  TL_ASSIGN(const auto code, number_of(request, "icmp_code", 255));
+  packet.icmp_type = static_cast<std::uint8_t>(type);
+  packet.icmp_code = static_cast<std::uint8_t>(code);
+  return json{{"explanation", policy::to_json(policy::explain(program, packet))}};
+}
+
+Result<json> Daemon::handle(const json& request, Trust trust) {
+  const std::string op = request["op"].get<std::string>();
+  if (op == "status") return json{{"status", status_json()}};
+  if (op == "endpoints") return endpoints_json();
+  if (op == "explain") return explain(request);
+  const bool owner_only = op == "reload" || op == "flush" || op.rfind("cni-", 0) == 0;
+  if (owner_only && trust != Trust::Owner)
+    return fail(ErrorCode::Refused, "only root may ask for \"" + op + "\"");
+  if (op == "reload") {
+    TL_TRY(world_->reload());
+    return json{{"revision", world_->program()->revision}};
+  }
+  if (op == "flush") {
+    TL_TRY(recorder_->flush());
+    TL_ASSIGN(const auto last, flows_->last_sequence());
+    return json{{"records", last}};
+  }
+  if (op == "cni-add" || op == "cni-check") {
+    TL_ASSIGN(const auto endpoint, registration_of(request));
+    TL_TRY(op == "cni-add" ? world_->add_endpoint(endpoint) : world_->check_endpoint(endpoint));
+    return json::object();
+  }
+  if (op == "cni-del") {
+    TL_ASSIGN(const auto container_id, text_of(request, "container_id"));
+    TL_ASSIGN(const auto ifname, text_of(request, "ifname"));
+    TL_TRY(world_->remove_endpoint(container_id, ifname));
+    return json::object();
+  }
+  return fail(ErrorCode::InvalidArgument, "unknown operation \"" + op + "\"");
+}
+
+}  // namespace tierlog::daemon

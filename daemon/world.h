@@ -1,0 +1,75 @@
+// daemon/world.h - the compile half: policy files, topology and registered pods -> Program -> kernel.
+//
+//   files --load--> PolicySet --+
+//   topology + CNI registrations --> Cluster --+--compile--> Program --> dataplane/backend.h
+//
+// Any error keeps the last good whole set in force and is kept to be told (`status`).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "daemon/config.h"
+#include "dataplane/backend.h"
+#include "endpoints/topology.h"
+#include "policy/compile.h"
+#include "policy/load.h"
+#include "store/state_db.h"
+
+namespace tierlog::daemon {
+
+class World {
+ public:
+  // Called after a Program came into force, with the network sets of its policy files.
+  using Applied = std::function<void(const std::shared_ptr<const policy::Program>&,
+                                     const std::vector<policy::NetworkSet>&)>;
+  World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied);
+
+  // Reads files and registrations and applies. A policy set that does not load at the very start denies
+  // the endpoints' traffic under the reserved id not-ready and is an error all the same.
+  Result<void> start();
+  // Reads the files again. Errors: InvalidArgument with all findings; Refused by the kernel. The old set
+  // stays in force.
+  Result<void> reload();
+  // The pod's rules are in the kernel when this returns. On an error the pod is not registered.
+  Result<void> add_endpoint(const store::RegisteredEndpoint& endpoint);
+  Result<void> remove_endpoint(const std::string& container_id, const std::string& ifname);
+  // Errors: NotFound when it is not enforced with these addresses.
+  Result<void> check_endpoint(const store::RegisteredEndpoint& endpoint) const;
+
+  std::shared_ptr<const policy::Program> program() const { return program_; }
+  bool ready() const { return ready_; }
+  const std::string& last_error() const { return last_error_; }
+  const Diagnostics& warnings() const { return warnings_; }
+
+ private:
+  Result<void> load_files();
+  Result<void> apply();
+  std::shared_ptr<const policy::Cluster> assemble() const;
+
+  const Config& config_;
+  store::StateDb& state_;
+  dataplane::Backend& backend_;
+  Applied applied_;
+  policy::PolicySet policies_;
+  endpoints::Topology topology_;
+  std::vector<store::RegisteredEndpoint> registered_;
+  std::shared_ptr<const policy::Program> program_;
+  bool ready_ = false;
+  std::uint64_t revision_ = 0;
+  std::string last_error_;
+  Diagnostics warnings_;
+};
+
+// Topology and registrations as one snapshot: a registered pod is local and has the addresses and the
+// interface its CNI plugin gave it; labels of both, the registration's win.
+policy::Cluster assemble_cluster(const endpoints::Topology& topology,
+                                 const std::vector<store::RegisteredEndpoint>& registered,
+                                 const policy::PolicySet& policies, const std::string& node,
+                                 const std::vector<IpAddr>& node_addresses);
+
+}  // namespace tierlog::daemon
