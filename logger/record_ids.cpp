@@ -24,7 +24,7 @@ std::string RecordIds::next(WallTime now) {
   }
   const auto time = static_cast<std::uint64_t>(last_ms_);
   const std::uint64_t tail = (random_() & 0x3fffffffffffffffULL) | 0x8000000000000000ULL;
-  char text[40];
+  char text[48];
   std::snprintf(text, sizeof text, "%08llx-%04llx-%04x-%04llx-%012llx",
                 static_cast<unsigned long long>(time >> 16 & 0xffffffff),
                 static_cast<unsigned long long>(time & 0xffff), 0x7000 | counter_,
