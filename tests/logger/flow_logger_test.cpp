@@ -1,0 +1,308 @@
+// Events and counts in, records out: attribution, differences, the other end's view. No kernel.
+#include "logger/flow_logger.h"
+
+#include <gtest/gtest.h>
+
+#include "policy/compile.h"
+#include "policy/load.h"
+
+namespace tierlog::logger {
+namespace {
+
+using dataplane::DeniedCount;
+using dataplane::EventKind;
+using dataplane::VerdictEvent;
+using store::FlowRecord;
+
+constexpr const char* kPolicies = R"(
+apiVersion: projectcalico.org/v3
+kind: Tier
+metadata: {name: platform}
+spec: {order: 200}
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: restrict, namespace: a}
+spec:
+  tier: platform
+  selector: app == 'db'
+  ingress:
+  - {action: Log}
+  - {action: Allow, protocol: TCP, source: {selector: role == 'api'}, destination: {ports: [5432]}}
+  - {action: Deny, protocol: TCP, destination: {ports: [5432]}}
+---
+apiVersion: projectcalico.org/v3
+kind: StagedNetworkPolicy
+metadata: {name: tighten, namespace: a}
+spec:
+  tier: platform
+  selector: app == 'db'
+  ingress:
+  - {action: Deny}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: out}
+spec:
+  types: [Egress]
+  selector: app == 'web'
+  egress:
+  - {action: Allow}
+)";
+
+constexpr auto at = [](int seconds) { return WallTime(std::chrono::seconds(1'700'000'000 + seconds)); };
+
+policy::Endpoint pod(const std::string& ns, const std::string& name, const std::string& address,
+                     policy::Labels labels) {
+  policy::Endpoint endpoint;
+  endpoint.endpoint_namespace = ns;
+  endpoint.name = name;
+  endpoint.addresses = {*IpAddr::parse(address)};
+  endpoint.labels = std::move(labels);
+  endpoint.local = true;
+  return endpoint;
+}
+
+class FlowLoggerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    program_ = compile(kPolicies);
+    logger_.set_program(program_, {}, at(0));
+  }
+
+  std::shared_ptr<const policy::Program> compile(const char* text) {
+    const policy::Loaded loaded = policy::load_text(text, "test.yaml");
+    EXPECT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
+    policy::Cluster cluster;
+    cluster.namespaces["a"] = {"a", {}};
+    cluster.namespaces["b"] = {"b", {}};
+    cluster.endpoints = {pod("a", "db", "10.0.0.1", {{"app", "db"}}),
+                         pod("a", "api", "10.0.0.2", {{"role", "api"}}),
+                         pod("b", "web", "10.0.0.3", {{"app", "web"}})};
+    auto program = policy::compile(loaded.set, std::make_shared<const policy::Cluster>(cluster), ids_);
+    EXPECT_TRUE(program) << program.error().message;
+    return std::make_shared<const policy::Program>(std::move(*program));
+  }
+
+  RuleId rule_of(int index) const {
+    for (const policy::ProgramRule& rule : program_->rules)
+      if (rule.index == index && program_->policies[rule.policy].key.name == "restrict") return rule.id;
+    return RuleId::None;
+  }
+
+  RuleId end_of_platform() const { return program_->ends.at(0).id; }
+
+  VerdictEvent event(EventKind kind, RuleId rule, const char* from, const char* to, std::uint16_t port,
+                     int when) {
+    VerdictEvent e;
+    e.kind = kind;
+    e.rule = rule;
+    e.time = at(when);
+    e.source = *IpAddr::parse(from);
+    e.destination = *IpAddr::parse(to);
+    e.protocol = protocol::kTcp;
+    e.source_port = 40'000;
+    e.destination_port = port;
+    e.tcp_flags = 2;
+    e.length = 60;
+    return e;
+  }
+
+  DeniedCount count(RuleId rule, std::uint64_t packets, const char* from = "10.0.0.3") {
+    return {rule,    *IpAddr::parse(from), *IpAddr::parse("10.0.0.1"), protocol::kTcp, 5432,
+            packets, packets * 60};
+  }
+
+  std::vector<FlowRecord> give(const VerdictEvent& e) {
+    logger_.on_events({&e, 1});
+    return logger_.take_records();
+  }
+
+  std::vector<FlowRecord> read(std::vector<DeniedCount> counts, int when,
+                               FlowLogger::Reading reading = FlowLogger::Reading::Regular) {
+    logger_.on_denied_counts(counts, at(when), reading);
+    return logger_.take_records();
+  }
+
+  policy::MemoryRuleIds ids_;
+  std::shared_ptr<const policy::Program> program_;
+  FlowLogger logger_;
+};
+
+TEST_F(FlowLoggerTest, ADenialNamesTierPolicyRuleAndPods) {
+  const auto records = give(event(EventKind::Denied, rule_of(2), "192.0.2.9", "10.0.0.1", 5432, 1));
+  ASSERT_EQ(records.size(), 1u);
+  const FlowRecord& r = records[0];
+  EXPECT_EQ(r.action, store::Verdict::Deny);
+  EXPECT_EQ(r.reporter, store::Reporter::Destination);
+  EXPECT_EQ(r.reason, Reason::Policy);
+  EXPECT_EQ(r.tier, "platform");
+  EXPECT_EQ(r.policy, "platform/a/restrict");
+  EXPECT_EQ(r.policy_kind, "NetworkPolicy");
+  EXPECT_EQ(r.rule_index, 2);
+  EXPECT_EQ(r.rule, rule_of(2));
+  EXPECT_EQ(r.policy_revision, 1u);
+  EXPECT_EQ(r.dst.name, "db");
+  EXPECT_EQ(r.src.kind, store::PeerKind::Public);
+  EXPECT_EQ(r.src_port, 40'000);
+  EXPECT_EQ(r.tcp_flags, "s");
+  EXPECT_EQ(r.connections, std::nullopt);
+  EXPECT_EQ(r.verdict_packets, 1u);
+  EXPECT_EQ(r.bytes_out, 60u);
+  EXPECT_EQ(r.id.size(), 36u);
+  ASSERT_EQ(r.logged_by.size(), 1u);
+  EXPECT_EQ(r.logged_by[0].rule_index, 0);
+  ASSERT_EQ(r.staged.size(), 1u);
+  EXPECT_EQ(r.staged[0].policy, "platform/a/tighten");
+  EXPECT_EQ(r.staged[0].action, store::Verdict::Deny);
+  ASSERT_FALSE(r.trace.empty());
+  EXPECT_EQ(r.trace.back().result, "deny");
+  EXPECT_EQ(logger_.counts().mismatches, 0u);
+}
+
+TEST_F(FlowLoggerTest, TheEndOfATierIsItsOwnRule) {
+  const auto records = give(event(EventKind::Denied, end_of_platform(), "192.0.2.9", "10.0.0.1", 80, 1));
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].reason, Reason::EndOfTier);
+  EXPECT_EQ(records[0].rule_index, -1);
+  EXPECT_EQ(records[0].policy, "platform/a/restrict");
+}
+
+TEST_F(FlowLoggerTest, AnAllowedConnectionIsOneRecordAnEnd) {
+  const auto records = give(event(EventKind::Allowed, rule_of(1), "10.0.0.2", "10.0.0.1", 5432, 1));
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].action, store::Verdict::Allow);
+  EXPECT_EQ(records[0].connections, 1u);
+  EXPECT_EQ(records[0].verdict_packets, 1u);
+  EXPECT_EQ(records[0].packets_out, std::nullopt) << "not measured by the first packet";
+  EXPECT_EQ(logger_.counts().mismatches, 0u);
+}
+
+TEST_F(FlowLoggerTest, ALocalPairDeniedAtIngressHasTheSourcesViewToo) {
+  const auto records = give(event(EventKind::Denied, rule_of(2), "10.0.0.3", "10.0.0.1", 5432, 1));
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].reporter, store::Reporter::Destination);
+  EXPECT_EQ(records[1].reporter, store::Reporter::Source);
+  EXPECT_EQ(records[1].action, store::Verdict::Allow);
+  EXPECT_EQ(records[1].policy, "default//out");
+  EXPECT_EQ(records[1].verdict_packets, 1u);
+  EXPECT_EQ(records[1].connections, std::nullopt);
+}
+
+TEST_F(FlowLoggerTest, LaterPacketsComeAsDifferencesAndAddUp) {
+  const RuleId rule = rule_of(2);
+  std::uint64_t sum = 0;
+  const auto add = [&](const std::vector<FlowRecord>& records) {
+    for (const FlowRecord& r : records)
+      if (r.reporter == store::Reporter::Destination) sum += r.verdict_packets;
+  };
+  add(give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1)));
+  EXPECT_EQ(sum, 1u);
+  add(read({count(rule, 10)}, 10));
+  EXPECT_EQ(sum, 10u);
+  // The message of the next interval is not another packet.
+  add(give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 11)));
+  EXPECT_EQ(sum, 10u);
+  EXPECT_TRUE(read({count(rule, 10)}, 20).empty()) << "nothing new, no record";
+  const auto records = read({count(rule, 12)}, 30);
+  add(records);
+  EXPECT_EQ(sum, 12u);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records[0].start, at(10));
+  EXPECT_EQ(records[0].end, at(30));
+  EXPECT_EQ(records[0].bytes_out, 120u);
+}
+
+TEST_F(FlowLoggerTest, AnEntryThatExpiredAndCameBackStartsAnew) {
+  const RuleId rule = rule_of(2);
+  give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
+  read({count(rule, 5)}, 10);
+  EXPECT_TRUE(read({}, 20).empty());
+  const auto again = give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 30));
+  ASSERT_EQ(again.size(), 2u) << "recorded at once, both views";
+  EXPECT_EQ(again[0].verdict_packets, 1u);
+  const auto rest = read({count(rule, 3)}, 40);
+  ASSERT_EQ(rest.size(), 2u);
+  EXPECT_EQ(rest[0].verdict_packets, 2u);
+}
+
+TEST_F(FlowLoggerTest, ACountWithoutItsMessageWaitsOneReading) {
+  const RuleId rule = rule_of(2);
+  EXPECT_TRUE(read({count(rule, 4)}, 10).empty());
+  const auto late = give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 9));
+  ASSERT_EQ(late.size(), 2u);
+  EXPECT_EQ(late[0].src_port, 40'000);
+  const auto rest = read({count(rule, 4)}, 20);
+  ASSERT_EQ(rest.size(), 2u);
+  EXPECT_EQ(rest[0].verdict_packets, 3u);
+}
+
+TEST_F(FlowLoggerTest, ACountWhoseMessageWasLostIsRecordedWithoutDetails) {
+  const RuleId rule = rule_of(2);
+  read({count(rule, 4)}, 10);
+  const auto records = read({count(rule, 4)}, 20);
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].verdict_packets, 4u);
+  EXPECT_EQ(records[0].src_port, std::nullopt);
+  EXPECT_EQ(records[0].policy, "platform/a/restrict");
+}
+
+TEST_F(FlowLoggerTest, TheLastReadingWaitsForNothing) {
+  const auto records = read({count(rule_of(2), 4)}, 10, FlowLogger::Reading::Last);
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].verdict_packets, 4u);
+}
+
+TEST_F(FlowLoggerTest, WhatWasCountedBeforeUsIsNoNews) {
+  const RuleId rule = rule_of(2);
+  const std::vector<DeniedCount> before{count(rule, 100)};
+  logger_.set_denied_baseline(before, at(0));
+  EXPECT_TRUE(read({count(rule, 100)}, 10).empty());
+  const auto records = read({count(rule, 101)}, 20);
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].verdict_packets, 1u);
+}
+
+// The control of all attribution: a kernel that names the wrong rule is noticed.
+TEST_F(FlowLoggerTest, APlantedWrongIdIsCountedAsAMismatch) {
+  give(event(EventKind::Denied, rule_of(2), "10.0.0.2", "10.0.0.1", 5432, 1));  // rule 1 allows this one
+  EXPECT_EQ(logger_.counts().mismatches, 1u);
+  give(event(EventKind::Allowed, rule_of(1), "10.0.0.3", "10.0.0.1", 5432, 1));  // rule 2 denies this one
+  EXPECT_EQ(logger_.counts().mismatches, 2u);
+}
+
+TEST_F(FlowLoggerTest, AnIdThatNobodyKnowsIsCounted) {
+  EXPECT_TRUE(give(event(EventKind::Allowed, RuleId{0xdead}, "10.0.0.3", "10.0.0.1", 5432, 1)).empty());
+  EXPECT_EQ(logger_.counts().unknown_rules, 1u);
+}
+
+TEST_F(FlowLoggerTest, AnEventThatComesAfterAReplacementKeepsItsRule) {
+  const RuleId old_rule = rule_of(2);
+  std::string changed = kPolicies;
+  changed.replace(changed.find("[5432]}}\n---"), 6, "[5433]");
+  logger_.set_program(compile(changed.c_str()), {}, at(5));
+  const auto records = give(event(EventKind::Denied, old_rule, "192.0.2.9", "10.0.0.1", 5432, 4));
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].rule, old_rule);
+  EXPECT_EQ(records[0].policy_revision, 1u);
+  EXPECT_FALSE(records[0].trace.empty());
+  EXPECT_EQ(logger_.counts().mismatches, 0u);
+}
+
+TEST_F(FlowLoggerTest, IcmpHasTypeAndCodeAndNoPorts) {
+  VerdictEvent e = event(EventKind::Denied, end_of_platform(), "192.0.2.9", "10.0.0.1", 0, 1);
+  e.protocol = protocol::kIcmp;
+  e.icmp_type = 8;
+  e.tcp_flags = 0;
+  const auto records = give(e);
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].icmp_type, 8);
+  EXPECT_EQ(records[0].dst_port, std::nullopt);
+  DeniedCount counted{e.rule, e.source, e.destination, protocol::kIcmp, 0x0800, 3, 252};
+  const auto rest = read({counted}, 10);
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_EQ(rest[0].verdict_packets, 2u);
+}
+
+}  // namespace
+}  // namespace tierlog::logger
