@@ -75,6 +75,10 @@ Result<std::vector<StoredRecord>> FlowReader::flows(const FlowQuery& query) {
   return impl_->rows.read_all(select);
 }
 
+Result<std::int64_t> FlowReader::last_sequence() {
+  return impl_->database.integer("SELECT coalesce(max(seq), 0) FROM flow");
+}
+
 Result<std::vector<FlowGroup>> FlowReader::grouped_flows(const FlowQuery& query) {
   TL_ASSIGN(const Origin here, impl_->origin());
   TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
