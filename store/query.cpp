@@ -24,11 +24,15 @@ constexpr const char* kGroupBy =
 // Where a record with a UUIDv7 id is looked for first: it was made soon after its end.
 constexpr std::int64_t kIdWindowNs = 600'000'000'000;
 
-std::string order_by(const FlowQuery& query, const char* time_column, const char* sequence) {
+// Who follows or exports must see every record once, whatever the wall clock did: by sequence.
+std::string flows_order(const FlowQuery& query) {
+  if (query.oldest_first || query.after_sequence > 0) return " ORDER BY f.seq";
+  return " ORDER BY f.end_ns DESC, f.seq DESC";
+}
+
+std::string groups_order(const FlowQuery& query) {
   const std::string way = query.oldest_first ? " ASC" : " DESC";
-  // Who follows must see every record once, whatever the wall clock did.
-  if (query.after_sequence > 0) return std::string(" ORDER BY ") + sequence + way;
-  return std::string(" ORDER BY ") + time_column + way + ", " + sequence + way;
+  return " ORDER BY last_ns" + way + ", max(f.seq)" + way;
 }
 
 std::int64_t limit_of(const FlowQuery& query) {
@@ -70,7 +74,7 @@ Result<std::vector<StoredRecord>> FlowReader::flows(const FlowQuery& query) {
   const std::string limit = where.add(limit_of(query));
   TL_ASSIGN(auto select,
             impl_->database.prepare(std::string("SELECT ") + kFlowColumns + " FROM flow AS f WHERE " +
-                                    where.sql() + order_by(query, "f.end_ns", "f.seq") + " LIMIT " + limit));
+                                    where.sql() + flows_order(query) + " LIMIT " + limit));
   where.bind(select);
   return impl_->rows.read_all(select);
 }
@@ -85,9 +89,8 @@ Result<std::vector<FlowGroup>> FlowReader::grouped_flows(const FlowQuery& query)
   const std::string limit = where.add(limit_of(query));
   // One snapshot: the newest records are read after the sums.
   TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(impl_->database, "DEFERRED"));
-  TL_ASSIGN(auto groups,
-            impl_->database.prepare(kGroups + where.sql() + kGroupBy +
-                                    order_by(query, "last_ns", "max(f.seq)") + " LIMIT " + limit));
+  TL_ASSIGN(auto groups, impl_->database.prepare(kGroups + where.sql() + kGroupBy + groups_order(query) +
+                                                 " LIMIT " + limit));
   TL_ASSIGN(auto newest, impl_->database.prepare(std::string("SELECT ") + kFlowColumns +
                                                  " FROM flow AS f WHERE f.seq = ?1"));
   where.bind(groups);
@@ -127,6 +130,10 @@ Result<std::optional<FlowRecord>> FlowReader::record(const std::string& id) {
   }
   if (found.empty()) return std::nullopt;
   return std::move(found.front().record);
+}
+
+Result<std::int64_t> FlowReader::last_sequence() {
+  return impl_->database.integer("SELECT max(seq) FROM flow");
 }
 
 Result<Origin> FlowReader::origin() {

@@ -58,7 +58,7 @@ struct FlowQuery {
   std::vector<FieldFilter> filters;
   std::optional<WallTime> since, until;  // by the record's end time
   std::size_t limit = 100;               // 0 = all
-  bool oldest_first = false;
+  bool oldest_first = false;             // in the order of writing
   // Only records after this sequence (--follow).
   std::int64_t after_sequence = 0;
 };

@@ -245,8 +245,10 @@ TEST_F(Filters, SinceAndUntilAreByTheEnd) {
 TEST_F(Filters, AfterASequence) {
   FlowQuery query;
   query.after_sequence = 3;
-  query.oldest_first = true;
   EXPECT_EQ(found(query), "NG");
+  query.limit = 1;
+  EXPECT_EQ(found(query), "N");
+  EXPECT_EQ(reader_->last_sequence().value(), 5);
 }
 
 TEST_F(Filters, OptionsOfOneFieldAreOredOfDifferentFieldsAnded) {
