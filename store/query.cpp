@@ -132,10 +132,6 @@ Result<std::optional<FlowRecord>> FlowReader::record(const std::string& id) {
   return std::move(found.front().record);
 }
 
-Result<std::int64_t> FlowReader::last_sequence() {
-  return impl_->database.integer("SELECT max(seq) FROM flow");
-}
-
 Result<Origin> FlowReader::origin() {
   return impl_->origin();
 }
