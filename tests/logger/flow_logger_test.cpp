@@ -36,6 +36,7 @@ kind: StagedNetworkPolicy
 metadata: {name: tighten, namespace: a}
 spec:
   tier: platform
+  order: 1
   selector: app == 'db'
   ingress:
   - {action: Deny}
