@@ -120,6 +120,9 @@ bool take_attribute(std::uint16_t type, std::span<const std::uint8_t> value, Raw
       return true;
     case NFULA_TIMESTAMP:
       if (value.size() < 16) return false;
+      // Beyond that it is no time (and would not fit nanoseconds): the message is malformed.
+      constexpr std::uint64_t kLatestSecond = 9'000'000'000;
+      if (read64(value.data()) > kLatestSecond || read64(value.data() + 8) >= 1'000'000) return false;
       into.event.time = WallTime(std::chrono::seconds(read64(value.data())) +
                                  std::chrono::microseconds(read64(value.data() + 8)));
       return true;
@@ -202,6 +205,9 @@ Result<void> NflogSource::configure(std::uint16_t group) {
       return fail(Error::from_errno(got < 0 ? errno : EPROTO, "configure", about));
     const auto* error =
         static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(reinterpret_cast<const nlmsghdr*>(answer.data())));
+    if (error->error == -EPERM)
+      return fail(Error::from_errno(EPERM, "configure", about)
+                      .in("another process holds the group, or CAP_NET_ADMIN is missing"));
     if (error->error != 0) return fail(Error::from_errno(-error->error, "configure", about));
     return {};
   };

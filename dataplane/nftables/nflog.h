@@ -31,7 +31,7 @@ bool decode_packet(std::span<const std::uint8_t> packet, VerdictEvent& into);
 class NflogSource final : public EventSource {
  public:
   // Binds the group in this process's network namespace. Errors: Refused (no permission, or another
-  // process holds the group: EBUSY).
+  // process holds the group: EPERM as well).
   static Result<std::unique_ptr<NflogSource>> open(std::uint16_t group);
 
   Result<bool> drain(std::vector<VerdictEvent>& into, std::size_t limit) override;

@@ -185,7 +185,8 @@ TEST_F(NftablesKernel, TheLogGroupIsHeldByOne) {
   ASSERT_TRUE(first) << first.error().message;
   const auto second = NflogSource::open(4610);
   ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().errno_value, EBUSY) << second.error().message;
+  EXPECT_NE(second.error().message.find("another process holds the group"), std::string::npos)
+      << second.error().message;
   std::vector<VerdictEvent> events;
   const auto more = (*first)->drain(events, 10);
   ASSERT_TRUE(more);
