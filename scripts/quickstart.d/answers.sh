@@ -12,8 +12,7 @@ show_answers() {
   local db=$out/flows.db
   show "$bin/tierlog" policies --db "$db"
   show "$bin/tierlog" denied tenant-01-restrict --db "$db"
-  # shellcheck disable=SC2086
-  show "$bin/tierlog" explain --lab "$lab" --db "$db" $explained_pair
+  show "$bin/tierlog" explain --lab "$lab" --db "$db" "${explained_pair[@]}"
   show_sqlite "$db"
   show_acknowledged
 }
@@ -57,7 +56,7 @@ next_commands() {
 Next, from this folder:
   $bin/tierlog flows --db $out/flows.db --since 1h
   $bin/tierlog rules tenant-01-restrict --db $out/flows.db
-  $bin/tierlog explain -f $policies --topology $topology $explained_pair
+  $bin/tierlog explain -f $policies --topology $topology ${explained_pair[*]}
   $bin/tierlog lint $policies
   sqlite3 $out/flows.db "SELECT policy, allowed, denied, logged FROM policy_activity"
 END

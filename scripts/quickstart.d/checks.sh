@@ -5,10 +5,10 @@ why_no_packets() {
   local id='' version=''
   if [ -r /etc/os-release ]; then
     id=$(. /etc/os-release && echo "${ID:-}")
-    version=$(. /etc/os-release && echo "${VERSION_ID:-}")
+    version=$(. /etc/os-release && echo "${VERSION_ID%%.*}")
   fi
-  if [ "$id" != debian ] || [ "${version%%.*}" -lt 12 ]; then
-    echo "this is not Debian 12, from which the quickstart installs what it needs (here: ${id:-unknown} ${version:-})"
+  if [ "$id" != debian ] || [ "${version:-0}" -lt 12 ]; then
+    echo "this is not Debian 12 or later, from which the quickstart installs what it needs (here: ${id:-unknown} ${version:-})"
   elif [ "$(id -u)" -ne 0 ]; then
     echo "only root can make network namespaces and load rules; you are $(id -un)"
   elif ! command -v unshare >/dev/null || ! unshare --net --mount --pid --fork true 2>/dev/null; then
@@ -37,5 +37,5 @@ model_only() {
   fi
   echo
   echo "MODEL ONLY: the policies' own answer, computed; no kernel was asked and no packet sent."
-  show tierlog explain -f "$policies" --topology "$topology" $explained_pair
+  show tierlog explain -f "$policies" --topology "$topology" "${explained_pair[@]}"
 }

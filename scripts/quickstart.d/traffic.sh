@@ -17,7 +17,7 @@ attempts=(
   "tenant-01/api         203.0.113.9    443        connected  a partner"
   "tenant-02/api         198.51.100.7   $listening connected  tenant-02 may go anywhere"
 )
-explained_pair="--from tenant-02/web --to tenant-01/db --port 5432"
+explained_pair=(--from tenant-02/web --to tenant-01/db --port 5432)
 
 # The IPv4 address of ns/pod; an address is one already.
 address_of() {
