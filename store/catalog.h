@@ -69,14 +69,15 @@ struct Catalog {
   std::vector<EndpointRow> endpoints;
 };
 
-// What the kernel counted for a rule, cumulative since the counter was made.
+// What the kernel counted for a rule, cumulative since the counter was made. The store adds the earlier
+// lives of a counter: a value below the one before means that it began anew.
 struct RuleCount {
   RuleId id{};
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;
 };
 
-// What could not be attributed or was lost, cumulative by cause.
+// What could not be attributed or was lost, cumulative by cause; values that begin anew as in RuleCount.
 struct LossCount {
   std::string cause;  // nflog-gap, enobufs, deny-set-full, undecodable, unknown-rule, …
   RuleId rule{};      // None: not known which

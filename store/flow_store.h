@@ -27,6 +27,7 @@ struct StoredRecord {
   FlowRecord record;
 };
 
+// May be called from several threads: calls exclude each other.
 class FlowStore {
  public:
   // Creates the file (mode 0640; group `tierlog` where it exists, -wal and -shm alike and persistent) and
@@ -42,7 +43,8 @@ class FlowStore {
   Result<void> put_catalog(const Catalog& catalog);
   Result<void> put_rules(std::span<const RuleRow> rules);  // adds or updates, marks nothing as gone
   Result<void> put_counts(std::span<const RuleCount> counts, std::span<const LossCount> losses, WallTime at);
-  // Packets and bytes already recorded for a rule: where a restarted daemon's books begin.
+  // Packets (sum of verdict_packets) and bytes (of denied flows) already recorded for a rule: where a
+  // restarted daemon's books begin. Kept sums, no scan; what retention removed is still in them.
   Result<std::vector<RuleCount>> recorded();
 
   // Records after `sequence`, ascending, at most `limit`.

@@ -24,10 +24,14 @@ constexpr const char* kGroupBy =
 // Where a record with a UUIDv7 id is looked for first: it was made soon after its end.
 constexpr std::int64_t kIdWindowNs = 600'000'000'000;
 
-// Who follows or exports must see every record once, whatever the wall clock did: by sequence.
-std::string flows_order(const FlowQuery& query) {
-  if (query.oldest_first || query.after_sequence > 0) return " ORDER BY f.seq";
-  return " ORDER BY f.end_ns DESC, f.seq DESC";
+std::string flows_sql(const FlowQuery& query, const std::string& where, const std::string& limit) {
+  const std::string select = std::string("SELECT ") + kFlowColumns + " FROM flow AS f WHERE ";
+  // Who follows or exports must see every record once, whatever the wall clock did: by sequence.
+  if (query.oldest_first || query.after_sequence > 0)
+    return select + where + " ORDER BY f.seq LIMIT " + limit;
+  // The newest are chosen within an index; only they are read. The + keeps the outer query from walking it.
+  return select + "f.seq IN (SELECT f.seq FROM flow AS f WHERE " + where +
+         " ORDER BY f.end_ns DESC, f.seq DESC LIMIT " + limit + ") ORDER BY +f.end_ns DESC, f.seq DESC";
 }
 
 std::string groups_order(const FlowQuery& query) {
@@ -72,9 +76,7 @@ Result<std::vector<StoredRecord>> FlowReader::flows(const FlowQuery& query) {
   TL_ASSIGN(const Origin here, impl_->origin());
   TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
   const std::string limit = where.add(limit_of(query));
-  TL_ASSIGN(auto select,
-            impl_->database.prepare(std::string("SELECT ") + kFlowColumns + " FROM flow AS f WHERE " +
-                                    where.sql() + flows_order(query) + " LIMIT " + limit));
+  TL_ASSIGN(auto select, impl_->database.prepare(flows_sql(query, where.sql(), limit)));
   where.bind(select);
   return impl_->rows.read_all(select);
 }

@@ -109,11 +109,17 @@ TEST_F(Views, DeniedFlowsAreTheDeniedOnes) {
   EXPECT_EQ(rows("SELECT count(*) AS n FROM denied_flows")[0]["n"], 4);
 }
 
-TEST_F(Views, DeniedFlowsOfAPolicyAreFoundByIndex) {
-  std::string plan;
-  for (const Json& step : rows("EXPLAIN QUERY PLAN SELECT * FROM denied_flows WHERE policy = 'x'"))
-    plan += step.at("detail").get<std::string>() + "\n";
-  EXPECT_NE(plan.find("flow_denied_rule"), std::string::npos) << plan;
+TEST_F(Views, DeniedFlowsAreFoundByIndex) {
+  const auto plan = [this](const std::string& sql) {
+    std::string text;
+    for (const Json& step : rows("EXPLAIN QUERY PLAN " + sql))
+      text += step.at("detail").get<std::string>() + "\n";
+    return text;
+  };
+  const std::string of_policy = plan("SELECT * FROM denied_flows WHERE policy = 'x'");
+  EXPECT_NE(of_policy.find("flow_denied_rule"), std::string::npos) << of_policy;
+  const std::string newest = plan("SELECT id FROM denied_flows ORDER BY end_ns DESC LIMIT 100");
+  EXPECT_NE(newest.find("flow_denied_end"), std::string::npos) << newest;
 }
 
 TEST_F(Views, PolicyActivity) {
