@@ -108,6 +108,9 @@ struct RawLog {
   std::span<const std::uint8_t> payload;
 };
 
+// Beyond that it is no time (and would not fit nanoseconds): the message is malformed.
+constexpr std::uint64_t kLatestSecond = 9'000'000'000;
+
 bool take_attribute(std::uint16_t type, std::span<const std::uint8_t> value, RawLog& raw, DecodedLog& into) {
   switch (type) {
     case NFULA_PREFIX:
@@ -120,8 +123,6 @@ bool take_attribute(std::uint16_t type, std::span<const std::uint8_t> value, Raw
       return true;
     case NFULA_TIMESTAMP:
       if (value.size() < 16) return false;
-      // Beyond that it is no time (and would not fit nanoseconds): the message is malformed.
-      constexpr std::uint64_t kLatestSecond = 9'000'000'000;
       if (read64(value.data()) > kLatestSecond || read64(value.data() + 8) >= 1'000'000) return false;
       into.event.time = WallTime(std::chrono::seconds(read64(value.data())) +
                                  std::chrono::microseconds(read64(value.data() + 8)));
