@@ -1,0 +1,92 @@
+// tierlogd.yaml: what it says, and every mistake with its place.
+#include "daemon/config.h"
+
+#include <gtest/gtest.h>
+
+namespace tierlog::daemon {
+namespace {
+
+TEST(Config, EveryKeyIsRead) {
+  const auto loaded = config_from_text(R"(
+node: n7
+cluster: c1
+dataplane: nftables
+policies: [/etc/a, /etc/b.yaml]
+topology: /etc/t.yaml
+socket: /run/x.sock
+store: {path: /var/lib/x/flows.db}
+nflog: {group: 12}
+deny_interval: 1m
+log_interval: 2s
+host_to_pod: policy
+exports:
+- {type: fluentbit, name: main, host: 10.0.0.1, port: 24225, tag: t}
+- {type: fluentbit}
+log: {level: debug}
+)",
+                                       "c.yaml");
+  ASSERT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
+  const Config& c = loaded.config;
+  EXPECT_EQ(c.node, "n7");
+  EXPECT_EQ(c.cluster, "c1");
+  EXPECT_EQ(c.policies, (std::vector<std::string>{"/etc/a", "/etc/b.yaml"}));
+  EXPECT_EQ(c.topology, "/etc/t.yaml");
+  EXPECT_EQ(c.socket, "/run/x.sock");
+  EXPECT_EQ(c.state_path(), "/var/lib/x/state.db");
+  EXPECT_EQ(c.nflog_group, 12);
+  EXPECT_EQ(c.deny_interval, std::chrono::minutes(1));
+  EXPECT_EQ(c.log_interval, std::chrono::seconds(2));
+  EXPECT_TRUE(c.host_to_pod_by_policy);
+  ASSERT_EQ(c.exports.size(), 2u);
+  EXPECT_EQ(c.exports[0].name, "main");
+  EXPECT_EQ(c.exports[0].port, 24225);
+  EXPECT_EQ(c.exports[1].name, "fluentbit-2");
+  EXPECT_EQ(c.log_level, "debug");
+}
+
+TEST(Config, AnEmptyFileIsTheDefaults) {
+  const auto loaded = config_from_text("", "c.yaml");
+  EXPECT_FALSE(loaded.findings.has_errors());
+  EXPECT_FALSE(loaded.config.node.empty()) << "the host's name";
+  EXPECT_EQ(loaded.config.socket, "/run/tierlog/tierlogd.sock");
+}
+
+struct Mistake {
+  const char* title;
+  const char* text;
+  const char* finding;
+};
+
+class Mistakes : public ::testing::TestWithParam<Mistake> {};
+
+TEST_P(Mistakes, AreFindingsWithTheirPlace) {
+  const auto loaded = config_from_text(GetParam().text, "c.yaml");
+  EXPECT_EQ(loaded.findings.to_string(), GetParam().finding);
+  EXPECT_TRUE(loaded.findings.has_errors());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, Mistakes,
+    ::testing::Values(
+        Mistake{"misspelt_key", "dataplan: nftables\n",
+                "c.yaml:1:1: unknown key \"dataplan\"; did you mean dataplane?\n"},
+        Mistake{"misspelt_key_inside", "store: {pth: x}\n",
+                "c.yaml:1:9: unknown key \"pth\"; did you mean path?\n"},
+        Mistake{"section_without_map", "nflog: 7\n", "c.yaml:1:8: this is a number; expected a map\n"},
+        Mistake{"list_expected", "policies: /etc\n",
+                "c.yaml:1:11: this is a string; expected a list of files and folders\n"},
+        Mistake{"group_too_large", "nflog: {group: 70000}\n",
+                "c.yaml:1:16: \"70000\" is out of range; expected a number from 1 to 65535\n"},
+        Mistake{"no_interval", "deny_interval: soon\n",
+                "c.yaml:1:16: \"soon\" is no interval; expected at least 1s, such as 10s or 1m\n"},
+        Mistake{"interval_too_short", "deny_interval: 10ms\n",
+                "c.yaml:1:16: \"10ms\" is no interval; expected at least 1s, such as 10s or 1m\n"},
+        Mistake{"unknown_value", "host_to_pod: alow\n",
+                "c.yaml:1:14: unknown value \"alow\"; expected one of allow, policy (did you mean allow?)\n"},
+        Mistake{"two_mistakes_at_once", "nodes: x\nlog: {level: loud}\n",
+                "c.yaml:1:1: unknown key \"nodes\"; did you mean node?\n"
+                "c.yaml:2:14: unknown value \"loud\"; expected one of debug, info, warning, error\n"}),
+    [](const auto& param_info) { return std::string(param_info.param.title); });
+
+}  // namespace
+}  // namespace tierlog::daemon

@@ -1,0 +1,194 @@
+// The compile half with a back end that remembers and can refuse: what is in force after which mistake.
+#include "daemon/world.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace tierlog::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RememberingBackend final : public dataplane::Backend {
+ public:
+  Result<void> apply(std::shared_ptr<const policy::Program> program) override {
+    if (refuse) return fail(ErrorCode::Refused, "nftables: flip: EPERM");
+    in_force = std::move(program);
+    return {};
+  }
+  Result<std::vector<dataplane::RuleCounter>> read_counters() override { return {}; }
+  Result<std::vector<dataplane::DeniedCount>> read_denied() override { return {}; }
+  Result<std::uint64_t> read_overflow() override { return std::uint64_t{0}; }
+  Result<void> remove_all() override { return {}; }
+
+  std::shared_ptr<const policy::Program> in_force;
+  bool refuse = false;
+};
+
+constexpr const char* kGood = R"(
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: good}
+spec: {ingress: [{action: Deny}]}
+)";
+constexpr const char* kBetter = R"(
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: better}
+spec: {ingress: [{action: Deny}]}
+)";
+constexpr const char* kBroken = "kind: GlobalNetworkPolicy\nspec: {ingress: [{action: Dney}]}\n";
+
+class WorldTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("tierlog-world-" + std::to_string(::getpid()));
+    fs::create_directories(folder_ / "policies");
+    config_.node = "node-1";
+    config_.policies = {(folder_ / "policies").string()};
+    config_.store_path = (folder_ / "flows.db").string();
+    auto state = store::StateDb::open(config_.state_path());
+    ASSERT_TRUE(state) << state.error().message;
+    state_ = std::move(*state);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void write(const std::string& text) const { std::ofstream(folder_ / "policies" / "p.yaml") << text; }
+  World world() {
+    return {config_, *state_, backend_, [this](const auto&, const auto&) { ++applied_; }};
+  }
+  std::string policy_in_force() const {
+    return backend_.in_force && !backend_.in_force->policies.empty() ? backend_.in_force->policies[0].key.name
+                                                                     : "";
+  }
+  static store::RegisteredEndpoint pod(const std::string& container, const std::string& name,
+                                       const std::string& address) {
+    return {.container_id = container,
+            .ifname = "eth0",
+            .endpoint_namespace = "a",
+            .name = name,
+            .netns = "/x",
+            .host_interface = "veth1",
+            .addresses = {address},
+            .labels = {{"app", name}}};
+  }
+
+  fs::path folder_;
+  Config config_;
+  std::unique_ptr<store::StateDb> state_;
+  RememberingBackend backend_;
+  int applied_ = 0;
+};
+
+TEST_F(WorldTest, ABadSetLeavesTheOldInForceAndIsTold) {
+  write(kGood);
+  World w = world();
+  ASSERT_TRUE(w.start());
+  EXPECT_EQ(policy_in_force(), "good");
+  write(kBroken);
+  const auto broken = w.reload();
+  ASSERT_FALSE(broken);
+  EXPECT_EQ(broken.error().code, ErrorCode::InvalidArgument);
+  EXPECT_NE(w.last_error().find("p.yaml:2:28"), std::string::npos) << w.last_error();
+  EXPECT_EQ(policy_in_force(), "good");
+  write(kBetter);
+  ASSERT_TRUE(w.reload());
+  EXPECT_EQ(policy_in_force(), "better");
+  EXPECT_EQ(w.last_error(), "");
+}
+
+TEST_F(WorldTest, ARefusedSetIsForgottenSoThatTheNextPodDoesNotBringIt) {
+  write(kGood);
+  World w = world();
+  ASSERT_TRUE(w.start());
+  write(kBetter);
+  backend_.refuse = true;
+  ASSERT_FALSE(w.reload());
+  EXPECT_EQ(w.last_error(), "nftables: flip: EPERM");
+  backend_.refuse = false;
+  ASSERT_TRUE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
+  EXPECT_EQ(policy_in_force(), "good");
+}
+
+TEST_F(WorldTest, AStartWithoutAGoodSetDeniesPodsUnderNotReady) {
+  write(kBroken);
+  World w = world();
+  EXPECT_FALSE(w.start());
+  EXPECT_FALSE(w.ready());
+  ASSERT_TRUE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
+  ASSERT_FALSE(backend_.in_force->classes.empty());
+  for (const policy::EndpointClass& c : backend_.in_force->classes) {
+    EXPECT_EQ(c.fallback_action, policy::Action::Deny);
+    EXPECT_EQ(find_reserved(c.fallback)->reason, Reason::NotReady);
+  }
+  write(kGood);
+  ASSERT_TRUE(w.reload());
+  EXPECT_TRUE(w.ready());
+  EXPECT_EQ(policy_in_force(), "good");
+}
+
+TEST_F(WorldTest, RegisteredPodsAndTheRevisionSurviveARestart) {
+  write(kGood);
+  std::uint64_t revision = 0;
+  {
+    World w = world();
+    ASSERT_TRUE(w.start());
+    ASSERT_TRUE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
+    ASSERT_TRUE(w.check_endpoint(pod("c1", "web", "10.0.0.5")));
+    revision = w.program()->revision;
+  }
+  World again = world();
+  ASSERT_TRUE(again.start());
+  EXPECT_GT(again.program()->revision, revision);
+  ASSERT_EQ(again.program()->endpoints.size(), 1u);
+  EXPECT_TRUE(again.check_endpoint(pod("c1", "web", "10.0.0.5")));
+  EXPECT_EQ(again.check_endpoint(pod("c1", "web", "10.0.0.6")).error().code, ErrorCode::NotFound);
+  EXPECT_EQ(again.check_endpoint(pod("c2", "other", "10.0.0.5")).error().code, ErrorCode::NotFound);
+  ASSERT_TRUE(again.remove_endpoint("c1", "eth0"));
+  EXPECT_TRUE(again.program()->endpoints.empty());
+  EXPECT_TRUE(again.remove_endpoint("never", "seen"));
+}
+
+TEST_F(WorldTest, ARefusedPodIsNotRegistered) {
+  write(kGood);
+  World w = world();
+  ASSERT_TRUE(w.start());
+  backend_.refuse = true;
+  EXPECT_FALSE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
+  EXPECT_TRUE(state_->endpoints()->empty());
+}
+
+TEST(AssembleCluster, ARegistrationCompletesTheTopologysPod) {
+  endpoints::Topology topology;
+  policy::Endpoint known;
+  known.endpoint_namespace = "a";
+  known.name = "web";
+  known.labels = {{"app", "web"}, {"tier", "topology"}};
+  known.addresses = {*IpAddr::parse("10.9.9.9")};
+  topology.cluster.endpoints = {known};
+  store::RegisteredEndpoint pod{.container_id = "c",
+                                .ifname = "eth0",
+                                .endpoint_namespace = "a",
+                                .name = "web",
+                                .netns = "",
+                                .host_interface = "veth7",
+                                .addresses = {"10.0.0.5", "fd00::5"},
+                                .labels = {{"tier", "registration"}}};
+  const policy::Cluster cluster =
+      assemble_cluster(topology, {pod}, {}, "node-1", {*IpAddr::parse("192.0.2.1")});
+  ASSERT_EQ(cluster.endpoints.size(), 1u);
+  const policy::Endpoint& merged = cluster.endpoints[0];
+  EXPECT_TRUE(merged.local);
+  EXPECT_EQ(merged.addresses.size(), 2u) << "the addresses are the CNI plugin's";
+  EXPECT_EQ(merged.labels.at("app"), "web");
+  EXPECT_EQ(merged.labels.at("tier"), "registration");
+  EXPECT_EQ(merged.interface, "veth7");
+  ASSERT_EQ(cluster.nodes.size(), 1u);
+  EXPECT_EQ(cluster.nodes[0].addresses.size(), 1u);
+}
+
+}  // namespace
+}  // namespace tierlog::daemon
