@@ -19,8 +19,6 @@ constexpr int kReceiveBytes = 64 << 20;
 constexpr std::size_t kReadBytes = 512 * 1024;
 constexpr std::uint32_t kFlushAfter = 1;  // unit: 10 ms
 constexpr std::uint32_t kCopyRange = 128;
-// Beyond that it is no time, and would not fit nanoseconds: the message is malformed.
-constexpr std::uint64_t kLatestSecond = 9'000'000'000;
 
 std::uint16_t read16(const std::uint8_t* p) {
   return static_cast<std::uint16_t>(p[0] << 8 | p[1]);
