@@ -1,7 +1,7 @@
 #include "lab/addressing.h"
 
 #include <algorithm>
-#include <optional>
+#include <iterator>
 
 namespace tierlog::lab {
 namespace {
@@ -70,11 +70,10 @@ Subnet AddressPlan::around(const IpAddr& address) const {
 }
 
 // A bridge has one subnet a family (its plugin takes no second IPv4 one), so it must hold all.
-Result<void> AddressPlan::plan_bridge(Family family) {
+Result<void> AddressPlan::plan_bridge(Family family, const std::vector<IpAddr>& fixed) {
   std::vector<IpAddr> all;
-  for (const auto& subnet : subnets_) {
-    if (subnet.cidr.address.family == family) all.push_back(subnet.cidr.address);
-  }
+  std::ranges::copy_if(fixed, std::back_inserter(all),
+                       [&](const IpAddr& one) { return one.family == family; });
   std::uint8_t start = usual(family);
   for (const auto& cidr : dynamic_) {
     if (cidr.address.family != family) continue;
@@ -94,7 +93,6 @@ Result<void> AddressPlan::plan_bridge(Family family) {
                                                 " have no common subnet for a bridge; expected one within /" +
                                                 std::to_string(widest(family)) + ", or lab.cni: ptp");
   }
-  std::erase_if(subnets_, [&](const Subnet& one) { return one.cidr.address.family == family; });
   subnets_.push_back({cidr, gateway_in(cidr)});
   return {};
 }
@@ -106,14 +104,14 @@ Result<AddressPlan> AddressPlan::make(Cni cni, const std::vector<IpAddr>& fixed,
   plan.dynamic_ = dynamic;
   plan.used_.insert(fixed.begin(), fixed.end());
   plan.used_.insert(foreign.begin(), foreign.end());
+  if (cni == Cni::Bridge) {
+    TL_TRY(plan.plan_bridge(Family::V4, fixed));
+    TL_TRY(plan.plan_bridge(Family::V6, fixed));
+    return plan;
+  }
   for (const auto& address : fixed) {
     const auto holds = [&](const Subnet& one) { return one_of(address, one.cidr); };
     if (std::ranges::none_of(plan.subnets_, holds)) plan.subnets_.push_back(plan.around(address));
-  }
-  if (cni == Cni::Bridge) {
-    TL_TRY(plan.plan_bridge(Family::V4));
-    TL_TRY(plan.plan_bridge(Family::V6));
-    return plan;
   }
   for (const auto& cidr : dynamic) plan.subnets_.push_back({cidr, plan.gateway_in(cidr)});
   return plan;

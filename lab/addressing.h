@@ -44,7 +44,7 @@ class AddressPlan {
  private:
   bool taken(const IpAddr& address) const { return used_.contains(address); }
   Subnet around(const IpAddr& address) const;
-  Result<void> plan_bridge(Family family);
+  Result<void> plan_bridge(Family family, const std::vector<IpAddr>& fixed);
   IpAddr gateway_in(const Cidr& cidr) const;
   bool has_unusable(const Cidr& cidr) const;
 

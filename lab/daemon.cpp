@@ -71,7 +71,6 @@ int become_tierlogd(const DaemonFiles& files, Reporter& reporter) {
   }
   ::dup2(log, STDOUT_FILENO);
   ::dup2(log, STDERR_FILENO);
-  reporter.hello();
   const int code = run_command({{files.program, "--config", files.config}, {}});
   reporter.error({code == 127 ? ErrorCode::NotFound : ErrorCode::Refused, "cannot run " + files.program, 0});
   return code;

@@ -68,7 +68,9 @@ Result<void> join(const Place& place) {
   // What the caller had open (pipes, locks, terminals) must not live on here.
   for (int number = 3; number < reporter.number(); ++number) ::close(number);
   ::close_range(static_cast<unsigned>(reporter.number()) + 1, ~0U, 0);
-  ::_exit(work(reporter));
+  // Not before the starter knows exactly who this is.
+  reporter.hello();
+  ::_exit(reporter.released() ? work(reporter) : 1);
 }
 
 Result<void> drain(int output, int errors, Captured& into) {
@@ -173,7 +175,8 @@ Result<ProcessId> start_detached(const Place& place, const std::function<int(Rep
   TL_ASSIGN(const int code, parted);
   if (code != 0) return fail(ErrorCode::Io, "cannot fork inside the lab");
   TL_ASSIGN(const pid_t pid, channel.first.hello());
-  const auto process = identify(pid);
+  TL_ASSIGN(const ProcessId process, identify(pid));
+  channel.first.release();
   TL_TRY(channel.first.rest());
   return process;
 }

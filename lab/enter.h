@@ -30,8 +30,8 @@ Result<int> run_in(const Place& place, const std::function<int()>& work);
 // Runs work that may fail there, and brings its error back.
 Result<void> do_in(const Place& place, const std::function<Result<void>()>& work);
 
-// Starts work that belongs to the lab, not to the caller: it ends when the lab does. `work` says hello
-// when it serves (or lets exec close the channel); what it reports before is this function's error.
+// Starts work that belongs to the lab, not to the caller: it ends when the lab does. `work` closes the
+// channel when it serves (or lets exec do so); an error that it reports before is this function's.
 Result<ProcessId> start_detached(const Place& place, const std::function<int(Reporter&)>& work);
 
 struct Command {

@@ -1,15 +1,18 @@
 #include "lab/first_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
-
-#include "lab/report.h"
+#include <utility>
 
 namespace tierlog::lab {
 namespace {
@@ -23,17 +26,31 @@ void forget_streams(bool errors_too, int kept) {
   ::close_range(static_cast<unsigned>(kept) + 1, ~0U, 0);
 }
 
-// Processes whose starter has left are adopted by pid 1. A signal that has no handler does not reach it
-// from inside, and from outside only SIGKILL does, so SIGTERM is taken here.
-[[noreturn]] void reap_until_told() {
+// Children to reap, or being told to end. Signals without a handler do not reach a pid 1, so they are
+// read from a file.
+void take_signals(int signals) {
+  signalfd_siginfo signal{};
+  while (::read(signals, &signal, sizeof signal) == sizeof signal) {
+    if (signal.ssi_signo == SIGTERM) ::_exit(0);
+  }
+  while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
+}
+
+[[noreturn]] void reap_until_told(Reporter& tether) {
   sigset_t wanted;
   sigemptyset(&wanted);
   sigaddset(&wanted, SIGCHLD);
   sigaddset(&wanted, SIGTERM);
+  const int signals = ::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+  std::array<pollfd, 2> watched{{{signals, POLLIN, 0}, {tether.number(), POLLIN, 0}}};
   for (;;) {
-    while (::waitpid(-1, nullptr, WNOHANG) > 0) {
-    }
-    if (::sigwaitinfo(&wanted, nullptr) == SIGTERM) ::_exit(0);
+    if (::poll(watched.data(), watched.size(), -1) < 0) continue;
+    if (watched[0].revents != 0) take_signals(signals);
+    if (watched[1].revents == 0) continue;
+    if (!tether.released()) ::_exit(0);
+    tether.close();
+    watched[1].fd = -1;
   }
 }
 
@@ -52,8 +69,7 @@ void forget_streams(bool errors_too, int kept) {
   static_cast<void>(::chdir("/"));
   forget_streams(!tied, reporter.number());
   reporter.hello();
-  reporter.close();
-  reap_until_told();
+  reap_until_told(reporter);
 }
 
 [[noreturn]] void be_keeper(LabOptions::Life life, const MountPlan& mounts, Reporter& reporter) {
@@ -73,7 +89,7 @@ void forget_streams(bool errors_too, int kept) {
 
 }  // namespace
 
-Result<FirstProcess> start_first_process(LabOptions::Life life, const MountPlan& mounts) {
+Result<StartedFirst> start_first_process(LabOptions::Life life, const MountPlan& mounts) {
   TL_ASSIGN(auto channel, Report::open());
   TL_ASSIGN(const Fd self, open_self());
   std::fflush(nullptr);
@@ -89,7 +105,7 @@ Result<FirstProcess> start_first_process(LabOptions::Life life, const MountPlan&
   if (!pid || !tied) static_cast<void>(wait_for(keeper));
   if (!pid) return fail(pid.error());
   TL_ASSIGN(const ProcessId id, identify(*pid));
-  return FirstProcess{id, tied ? keeper : 0};
+  return StartedFirst{{id, tied ? keeper : 0}, std::move(channel.first)};
 }
 
 Result<void> end_first_process(const FirstProcess& first) {

@@ -1,6 +1,7 @@
 // lab/lab_impl.h - what a Lab is made of; shared by making one (up.cpp) and using one (lab.cpp).
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "lab/lab.h"
@@ -11,7 +12,8 @@ namespace tierlog::lab {
 
 struct Lab::Impl {
   LabState state;
-  bool owner = false;  // this object made the lab, and has not ended it
+  bool owner = false;            // this object made the lab, and has not ended it
+  std::optional<Report> tether;  // of a lab that is being built, or ends with its maker
 
   // Reads the state again: another command may have changed the lab since. Errors: NotFound when the lab
   // has ended.

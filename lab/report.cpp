@@ -14,7 +14,7 @@ namespace {
 
 // What goes over the channel: a kind, and of an error its code, its errno and its words.
 struct Header {
-  enum class Kind : std::uint8_t { Hello, Error } kind = Kind::Hello;
+  enum class Kind : std::uint8_t { Hello, Error, Release } kind = Kind::Hello;
   ErrorCode code{};
   int errno_value = 0;
 };
@@ -81,6 +81,11 @@ void Reporter::error(const Error& error) const {
                error.message.substr(0, 8000));
 }
 
+bool Reporter::released() const {
+  const auto message = receive_message(channel_.get());
+  return message && *message && (*message)->header.kind == Header::Kind::Release;
+}
+
 Result<std::pair<Report, Reporter>> Report::open() {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
@@ -106,6 +111,10 @@ Result<void> Report::rest() const {
   TL_ASSIGN(const auto message, receive_message(channel_.get()));
   if (message && message->header.kind == Header::Kind::Error) return fail(error_of(*message));
   return {};
+}
+
+void Report::release() const {
+  send_message(channel_.get(), {Header::Kind::Release, {}, 0}, {});
 }
 
 }  // namespace tierlog::lab

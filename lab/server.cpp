@@ -184,7 +184,6 @@ Result<ProcessId> start_server(const Place& place, const std::vector<std::uint16
       reporter.error(listening.error());
       return 1;
     }
-    reporter.hello();
     reporter.close();
     server.serve();
   });

@@ -84,6 +84,11 @@ LabState plan_state(const endpoints::Topology& topology, const std::string& topo
   for (const auto& pod : topology.cluster.endpoints) {
     append(made_here(pod) ? state.fixed : state.foreign, pod.addresses);
   }
+  // A bridge's subnet has to hold them; without a use they would only make it wide.
+  const bool dynamic = std::ranges::any_of(topology.cluster.endpoints, [](const policy::Endpoint& pod) {
+    return made_here(pod) && pod.addresses.empty();
+  });
+  if (topology.lab.cni == Cni::Bridge && !dynamic) state.pod_cidrs.clear();
   append(state.foreign, state.outside);
   append(state.foreign, state.node);
   return state;
@@ -122,7 +127,9 @@ Result<void> Lab::Impl::build(const endpoints::Topology& topology, const LabOpti
     if (progress) progress(step);
   };
   TL_TRY(write_hosts(state));
-  TL_ASSIGN(state.first, start_first_process(state.life, plan_mounts(state, options)));
+  TL_ASSIGN(StartedFirst first, start_first_process(state.life, plan_mounts(state, options)));
+  state.first = first.process;
+  tether = std::move(first.tether);
   TL_TRY(write_state(state));
   say("node and outside host");
   TL_TRY(build_network(state.node_place(), {state.node, state.outside}));
@@ -143,7 +150,12 @@ Result<void> Lab::Impl::build(const endpoints::Topology& topology, const LabOpti
     TL_TRY(add_pod(pod));
   }
   TL_TRY(write_hosts(state));
-  return write_state(state);
+  TL_TRY(write_state(state));
+  if (state.life == LabOptions::Life::UntilDown) {
+    tether->release();
+    tether.reset();
+  }
+  return {};
 }
 
 Result<Lab> Lab::up(const endpoints::Topology& topology, const std::string& topology_path,
