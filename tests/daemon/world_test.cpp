@@ -40,7 +40,8 @@ kind: GlobalNetworkPolicy
 metadata: {name: better}
 spec: {ingress: [{action: Deny}]}
 )";
-constexpr const char* kBroken = "kind: GlobalNetworkPolicy\nspec: {ingress: [{action: Dney}]}\n";
+constexpr const char* kBroken =
+    "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: b}\nspec: {ingress: [{action: Dney}]}\n";
 
 class WorldTest : public ::testing::Test {
  protected:
@@ -92,7 +93,7 @@ TEST_F(WorldTest, ABadSetLeavesTheOldInForceAndIsTold) {
   const auto broken = w.reload();
   ASSERT_FALSE(broken);
   EXPECT_EQ(broken.error().code, ErrorCode::InvalidArgument);
-  EXPECT_NE(w.last_error().find("p.yaml:2:28"), std::string::npos) << w.last_error();
+  EXPECT_NE(w.last_error().find("p.yaml:4:28"), std::string::npos) << w.last_error();
   EXPECT_EQ(policy_in_force(), "good");
   write(kBetter);
   ASSERT_TRUE(w.reload());
