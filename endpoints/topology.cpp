@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/fields.h"
+#include "endpoints/services.h"
 #include "policy/fields.h"
 #include "policy/load.h"
 
@@ -227,11 +228,7 @@ void Reader::read(const Node& node) {
   read_network_sets(fields);
   read_lab(fields);
   fill_lab_defaults();
-  for (const char* key : {"services", "endpointSlices"})
-    if (!fields.list(key).empty())
-      findings_.warning(fields.place_of(key), std::string(key) +
-                                                  " are not resolved: rules that name a Service match "
-                                                  "nothing");
+  read_services(fields, cluster());
   warn_of_unknown_namespaces();
   findings_.sort();
 }
