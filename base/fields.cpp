@@ -66,7 +66,8 @@ const Node* Fields::get(std::string_view key) {
 const Node* Fields::require(std::string_view key) {
   const Node* value = get(key);
   if (value == nullptr && is_map())
-    findings_.error(place_of(key), "missing field \"" + std::string(key) + "\" in " + what_);
+    findings_.error(place_of(key),
+                    "missing field \"" + std::string(key) + "\" in " + what_ + "; it is required");
   return value;
 }
 

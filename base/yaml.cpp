@@ -340,16 +340,26 @@ bool check_text(std::string_view text, const std::string& file, Diagnostics& fin
 }
 
 // Behind a malformed document the next one starts at a line "---": its findings are wanted too.
-Cursor next_document(Cursor at) {
+Cursor next_document(Cursor at, const Cursor& start) {
+  const auto begins = [&at] { return at.text.substr(std::min(at.at, at.text.size())).starts_with("---"); };
+  if (at.column == 1 && at.at > start.at && begins()) return at;
   while (!at.done()) {
     while (!at.done() && at.peek() != '\n') at.step();
     at.step();
-    if (at.text.substr(std::min(at.at, at.text.size())).starts_with("---")) return at;
+    if (begins()) return at;
   }
   return at;
 }
 
-std::string yaml_complaint(const YAML::ParserException& problem) {
+std::string yaml_complaint(const YAML::ParserException& problem, const Cursor& at) {
+  const std::size_t line = at.text.rfind('\n', at.at == 0 ? 0 : at.at - 1);
+  const std::string_view start = at.text.substr(line == std::string_view::npos ? 0 : line + 1);
+  const std::string_view blanks = start.substr(0, start.find_first_not_of(" \t"));
+  // JSON may be indented as it likes.
+  const std::size_t first = at.text.find_first_not_of(" \t\r\n");
+  const bool json = first != std::string_view::npos && (at.text[first] == '{' || at.text[first] == '[');
+  if (!json && blanks.find('\t') != std::string_view::npos)
+    return "a tab in the indentation; expected spaces";
   return "not well-formed: " + problem.msg + "; expected YAML or JSON";
 }
 
@@ -437,8 +447,8 @@ Documents parse(std::string_view text, const std::string& file_name, const Limit
       break;
     } catch (const YAML::ParserException& problem) {
       const Cursor at = builder.cursor(problem.mark);
-      result.findings.error(builder.place(at.line, at.column), yaml_complaint(problem));
-      start = next_document(at);
+      result.findings.error(builder.place(at.line, at.column), yaml_complaint(problem, at));
+      start = next_document(at, start);
     } catch (const Refused& refused) {
       result.findings.error(refused.place, refused.message);
       break;

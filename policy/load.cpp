@@ -201,11 +201,10 @@ Meta read_meta(Fields& object, const MetaRules& rules, LoadContext& context) {
   read_annotations(metadata, rules, meta);
   if (!meta.valid) return meta;
   const std::string shown = rules.namespaced ? meta.object_namespace + "/" + meta.name : meta.name;
-  const std::string kind = rules.seen_as != nullptr ? rules.seen_as : rules.kind;
   const SourceRef place = node->find("name")->place;
-  const auto [first, is_new] = context.seen.emplace(kind + " " + shown, place);
+  const auto [first, is_new] = context.seen.emplace(rules.kind + " " + shown, place);
   if (!is_new) {
-    context.findings.error(place, "duplicate " + kind + " " + shown + "; expected it once (first in " +
+    context.findings.error(place, "duplicate " + rules.kind + " " + shown + "; expected it once (first in " +
                                       first->second.to_string() + ")");
     meta.valid = false;
   }

@@ -37,7 +37,6 @@ struct MetaRules {
   bool has_log = false;        // tierlog.io/log
   bool has_log_label = false;  // tierlog.io/log-label
   bool name_has_dots = true;
-  const char* seen_as = nullptr;  // when another kind of the same name is something else; default `kind`
 };
 
 // Reads metadata, accepts apiVersion, kind and status, and finds a second object of the same name.

@@ -103,6 +103,7 @@ class Parser {
   // What stands here, for a message.
   std::string found() const {
     if (done()) return "the selector ends too early";
+    if (peek() == '\n' || peek() == '\r') return "a line break is out of place";
     if (is_label_char(peek())) {
       std::size_t end = at_;
       while (end < text_.size() && is_label_char(text_[end])) ++end;

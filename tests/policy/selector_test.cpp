@@ -139,7 +139,7 @@ const Broken kBroken[] = {
     {"QuotedLabel", "'b1' == b", 0, "a quoted text where a label belongs; expected a label without quotes"},
     {"SetWithoutBraces", "a in 'b'", 5, "\"'\" is out of place; expected \"{\" and values in quotes"},
     {"SetWithoutComma", "a in {'b' 'c'}", 10, "\"'\" is out of place; expected \",\" or \"}\""},
-    {"NewlineIsNoBlank", "has(a)\n&& has(b)", 6, "\"\n\" is out of place; expected &&, || or the end"},
+    {"NewlineIsNoBlank", "has(a)\n&& has(b)", 6, "a line break is out of place; expected &&, || or the end"},
     {"Utf8", "é == 'x'", 0,
      "\"é\" is out of place; expected a label, has(), all(), global(), \"!\" or \"(\""},
 };

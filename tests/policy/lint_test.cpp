@@ -1,0 +1,120 @@
+#include "policy/lint.h"
+
+#include <gtest/gtest.h>
+
+#include "policy/load.h"
+
+namespace tierlog::policy {
+namespace {
+
+struct LintCase {
+  const char* name;
+  const char* spec;      // of a NetworkPolicy ns/p; its rules start in line 6
+  const char* findings;  // without the file name
+};
+
+class LintPolicy : public testing::TestWithParam<LintCase> {};
+
+TEST_P(LintPolicy, Warns) {
+  const Loaded loaded = load_text(
+      "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p, namespace: ns}\nspec:\n" +
+          std::string(GetParam().spec),
+      "f");
+  ASSERT_EQ(loaded.findings.to_string(), "");
+  EXPECT_EQ(lint(loaded.set).to_string(), GetParam().findings);
+}
+
+const LintCase kCases[] = {
+    {"Fine", "  ingress:\n  - {action: Log}\n  - {action: Deny}\n", ""},
+    {"LogOnly", "  ingress:\n  - {action: Log}\n",
+     "f:6:5: warning: only Log rules for ingress: Log decides nothing, so the end of tier default denies "
+     "unless another "
+     "policy of the tier decides (add Allow, Deny or Pass)\n"},
+    {"LogOnlyWhereTheTierPasses", "  tier: kube-admin\n  ingress:\n  - {action: Log}\n", ""},
+    {"NoTier", "  tier: defualt\n",
+     "f:1:1: warning: tier \"defualt\" has no Tier object: it is asked after all others and denies at its "
+     "end (did you "
+     "mean default?)\n"},
+    {"ShadowedByAll", "  ingress:\n  - {action: Allow}\n  - {action: Deny, protocol: TCP}\n",
+     "f:7:5: warning: this rule can never match: ingress[0] above allows the same traffic\n"},
+    {"ShadowedByWiderRule",
+     "  egress:\n"
+     "  - {action: Deny, protocol: TCP, destination: {nets: [10.0.0.0/8], ports: [1:100]}}\n"
+     "  - {action: Allow, protocol: TCP, destination: {nets: [10.1.0.0/16, 10.2.0.0/16], ports: [80, "
+     "90:95]}}\n",
+     "f:7:5: warning: this rule can never match: egress[0] above denies the same traffic\n"},
+    {"LogShadowsNothing", "  ingress:\n  - {action: Log}\n  - {action: Allow}\n", ""},
+    {"OtherPort",
+     "  ingress:\n  - {action: Allow, protocol: TCP, destination: {ports: [80]}}\n"
+     "  - {action: Deny, protocol: TCP, destination: {ports: [80, 81]}}\n",
+     ""},
+    {"SourceRestrictsToo",
+     "  ingress:\n  - {action: Allow, source: {nets: [10.0.0.0/8]}}\n  - {action: Deny, destination: {nets: "
+     "[10.0.0.0/8]}}\n",
+     ""},
+    {"SameSelectorShadows",
+     "  ingress:\n  - {action: Pass, source: {selector: 'a == \"x\"'}}\n"
+     "  - {action: Deny, protocol: UDP, source: {selector: \"a=='x'\"}}\n",
+     "f:7:5: warning: this rule can never match: ingress[0] above passes the same traffic\n"},
+    {"NotNetsLeaveOut",
+     "  ingress:\n  - {action: Allow, source: {notNets: [10.0.0.0/8]}}\n  - {action: Deny, source: {notNets: "
+     "[11.0.0.0/8]}}\n",
+     ""},
+    {"NotNetsOfOneFamilyOnly",
+     "  ingress:\n  - {action: Allow, source: {notNets: [10.0.0.0/8]}}\n  - {action: Deny, source: {notNets: "
+     "[10.0.0.0/8, 'fd00::/8']}}\n",
+     ""},
+    {"IcmpTypeCoversItsCodes",
+     "  ingress:\n  - {action: Allow, protocol: ICMP, icmp: {type: 8}}\n  - {action: Deny, protocol: ICMP, "
+     "icmp: "
+     "{type: 8, code: 0}}\n",
+     "f:7:5: warning: this rule can never match: ingress[0] above allows the same traffic\n"},
+    {"NotProtocolCoversOthers",
+     "  ingress:\n  - {action: Allow, notProtocol: TCP}\n  - {action: Deny, protocol: UDP}\n  - {action: "
+     "Deny, "
+     "protocol: TCP}\n",
+     "f:7:5: warning: this rule can never match: ingress[0] above allows the same traffic\n"},
+    {"NotNetsOfEverything", "  ingress:\n  - {action: Allow, source: {notNets: [0.0.0.0/0]}}\n",
+     "f:6:5: warning: this rule can never match: its protocol, nets and notNets leave no address of one "
+     "family\n"},
+    {"TwoFamilies",
+     "  egress:\n  - {action: Allow, source: {nets: [10.0.0.0/8]}, destination: {nets: ['fd00::/8']}}\n",
+     "f:6:5: warning: this rule can never match: its protocol, nets and notNets leave no address of one "
+     "family\n"},
+    {"ProtocolOfTheOtherFamily",
+     "  egress:\n  - {action: Allow, protocol: ICMPv6, destination: {nets: [10.0.0.0/8]}}\n",
+     "f:6:5: warning: this rule can never match: its protocol, nets and notNets leave no address of one "
+     "family\n"},
+    {"MixedFamiliesAreFine",
+     "  egress:\n  - {action: Allow, destination: {nets: ['fd00::/8', 10.0.0.0/8]}}\n", ""},
+    {"NotAppliedRules", "  types: [Ingress]\n  egress:\n  - {action: Allow}\n",
+     "f:7:5: warning: these egress rules are not applied: the policy's types leave egress out\n"},
+};
+INSTANTIATE_TEST_SUITE_P(Table, LintPolicy, testing::ValuesIn(kCases),
+                         [](const auto& param) { return param.param.name; });
+
+TEST(LintCluster, PoliciesThatSelectNothing) {
+  const Loaded loaded = load_text(R"(apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: p, namespace: ns}
+spec: {selector: role == 'db'}
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: q, namespace: ns}
+spec: {selector: role == 'bd'}
+)",
+                                  "f");
+  Cluster cluster;
+  Endpoint pod;
+  pod.endpoint_namespace = "ns";
+  pod.name = "db";
+  pod.labels = {{"role", "db"}};
+  cluster.endpoints = {pod};
+  EXPECT_EQ(lint(loaded.set, &cluster).to_string(),
+            "f:6:1: warning: default/ns/q selects no pod: none has role == 'bd'\n");
+  EXPECT_EQ(lint(loaded.set).to_string(), "");
+}
+
+}  // namespace
+}  // namespace tierlog::policy
