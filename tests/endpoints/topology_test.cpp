@@ -140,15 +140,15 @@ const Wrong kWrong[] = {
      "pods:\n- {name: a, namespace: ns, ports: [{port: 0}, {name: x}, {port: 5, protocol: ICMP}, {port: 5, "
      "protocol: x}]}\n",
      "t:2:43: port: 0 is out of range; expected a whole number from 1 to 65535\n"
-     "t:2:48: missing field \"port\" in a port; it is required\n"
-     "t:2:69: protocol icmp has no ports; expected TCP, UDP, SCTP or UDPLite\n"
-     "t:2:100: unknown protocol \"x\"; expected TCP, UDP, SCTP, UDPLite, ICMP, ICMPv6 or a number from 1 to "
+     "t:2:47: missing field \"port\" in a port; it is required\n"
+     "t:2:68: protocol icmp has no ports; expected TCP, UDP, SCTP or UDPLite\n"
+     "t:2:105: unknown protocol \"x\"; expected TCP, UDP, SCTP, UDPLite, ICMP, ICMPv6 or a number from 1 to "
      "255\n"},
     {"Addresses", "pods:\n- {name: a, namespace: ns, ip: 10.0.0.1, ips: [10.0.0.2, 10.0.0.2]}\n",
      "t:2:32: ip is not among ips; expected one of them, or ips alone\n"
      "t:2:58: 10.0.0.2 a second time; expected each address once\n"},
     {"UnknownNamespace", "namespaces: [{name: tenant-01}]\npods:\n- {name: a, namespace: tenant-10}\n",
-     "t:3:23: warning: namespace \"tenant-10\" is not among namespaces, so it has no labels (did you mean "
+     "t:3:24: warning: namespace \"tenant-10\" is not among namespaces, so it has no labels (did you mean "
      "tenant-01?)\n"},
     {"Lab", "lab: {cni: calico, dataplane: nft, pod_cidrs: [10.0.0.1], outside: [x]}\n",
      "t:1:12: unknown cni \"calico\"; expected ptp or bridge\n"
