@@ -89,6 +89,9 @@ struct Difference {
   void (*change)(FlowRecord&);
   std::size_t groups;
 };
+void PrintTo(const Difference& test, std::ostream* out) {
+  *out << test.name;
+}
 
 class GroupKey : public Activity, public testing::WithParamInterface<Difference> {};
 

@@ -79,6 +79,9 @@ struct OneFilter {
   std::vector<std::string> values;
   const char* found;
 };
+void PrintTo(const OneFilter& test, std::ostream* out) {
+  *out << test.name;
+}
 
 class EachFilter : public Filters, public testing::WithParamInterface<OneFilter> {};
 
@@ -178,6 +181,9 @@ struct Refused {
   const char* value;
   const char* message;
 };
+void PrintTo(const Refused& test, std::ostream* out) {
+  *out << test.name;
+}
 
 class EachRefusal : public Filters, public testing::WithParamInterface<Refused> {};
 

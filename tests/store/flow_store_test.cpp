@@ -24,6 +24,9 @@ struct RoundTrip {
   const char* name;
   FlowRecord record;
 };
+void PrintTo(const RoundTrip& test, std::ostream* out) {
+  *out << test.name;
+}
 
 class RecordRoundTrip : public testing::TestWithParam<RoundTrip> {};
 
@@ -110,6 +113,9 @@ struct Refusal {
   const char* sql;  // nullptr: a file that is no database
   const char* message;
 };
+void PrintTo(const Refusal& test, std::ostream* out) {
+  *out << test.name;
+}
 
 class RefusedFile : public testing::TestWithParam<Refusal> {};
 

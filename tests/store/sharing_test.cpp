@@ -118,6 +118,9 @@ struct Sharing {
   const char* name;
   WriterIs writer;
 };
+void PrintTo(const Sharing& test, std::ostream* out) {
+  *out << test.name;
+}
 
 class Readers : public testing::TestWithParam<Sharing> {
  protected:
