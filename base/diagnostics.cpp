@@ -28,6 +28,20 @@ std::size_t distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+// Messages quote what users wrote: a line break or an escape sequence of a terminal must not come through.
+std::string on_one_line(const std::string& message) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string text;
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f)
+      text += c;
+    else
+      text += std::string("\\x") + kHex[byte >> 4] + kHex[byte & 15];
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string SourceRef::to_string() const {
@@ -37,7 +51,7 @@ std::string SourceRef::to_string() const {
 }
 
 std::string Diagnostic::to_string() const {
-  return place.to_string() + (severity == Severity::Warning ? ": warning: " : ": ") + message;
+  return place.to_string() + (severity == Severity::Warning ? ": warning: " : ": ") + on_one_line(message);
 }
 
 void Diagnostics::error(SourceRef place, std::string message) {

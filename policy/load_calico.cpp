@@ -320,7 +320,10 @@ void read_network_set(const Node& node, LoadContext& context) {
   if (spec_node == nullptr) return;
   Fields spec(*spec_node, "the set's spec", context.findings);
   NetworkSet set{meta.object_namespace, meta.name, meta.labels, {}, meta.source};
-  set.nets = read_nets(spec, "nets", static_cast<std::size_t>(-1));
+  const Node* nets = spec.get("nets");
+  // Some writers of JSON cannot tell an empty list from an empty map.
+  const bool empty_map = nets != nullptr && nets->kind == yaml::Kind::Map && nets->entries.empty();
+  if (!empty_map) set.nets = read_nets(spec, "nets", static_cast<std::size_t>(-1));
   if (meta.valid) context.set.network_sets.push_back(std::move(set));
 }
 

@@ -259,10 +259,11 @@ TEST(Load, StagedKinds) {
 TEST(Load, NetworkSets) {
   const Loaded loaded = load_text(
       object("NetworkSet", "{name: s, namespace: ns, labels: {a: b}}", "{nets: [10.0.0.1, 'fd00::/8']}") +
-          "---\n" + object("GlobalNetworkSet", "{name: s}", "{}"),
+          "---\n" + object("GlobalNetworkSet", "{name: s}", "{}") + "---\n" +
+          object("GlobalNetworkSet", "{name: empty}", "{nets: {}}"),
       "p.yaml");
   EXPECT_EQ(loaded.findings.to_string(), "");
-  ASSERT_EQ(loaded.set.network_sets.size(), 2u);
+  ASSERT_EQ(loaded.set.network_sets.size(), 3u);
   EXPECT_EQ(loaded.set.network_sets[0].nets.at(0).to_string(), "10.0.0.1/32");
   EXPECT_EQ(loaded.set.network_sets[0].labels, (Labels{{"a", "b"}}));
   EXPECT_EQ(loaded.set.network_sets[1].set_namespace, "");
