@@ -133,7 +133,8 @@ Outcome<std::string> del(const Environment& environment, const Configuration& co
   request["v"] = 1;
   const auto path = spool(config.spool, environment.container_id, environment.interface, request.dump());
   // A daemon that has come up meanwhile read the spool before this request was in it.
-  if (path && endpoints::call(config.socket, request, kShortPatience)) ::unlink(path->c_str());
+  const bool told = endpoints::call(config.socket, request, kShortPatience).has_value();
+  if (told && path) ::unlink(path->c_str());
   return std::string();
 }
 

@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "lab/daemon.h"
@@ -37,6 +38,15 @@ std::vector<std::uint16_t> ports_of(const policy::Endpoint& pod) {
     if (port.port != 0) ports.insert(port.port);
   }
   return {ports.begin(), ports.end()};
+}
+
+// Beside the other programs in a build, in sbin once installed.
+std::string find_tierlogd(const std::string& folder) {
+  const std::string beside = folder + "/tierlogd";
+  const std::string installed = folder + "/../sbin/tierlogd";
+  std::error_code error;
+  const bool elsewhere = !std::filesystem::exists(beside, error) && std::filesystem::exists(installed, error);
+  return elsewhere ? installed : beside;
 }
 
 }  // namespace
@@ -92,7 +102,7 @@ Result<void> Lab::Impl::remove_pod(const std::string& name) {
 }
 
 Result<void> Lab::Impl::run_daemon() {
-  const DaemonFiles files{state.chain.bin_folder + "/tierlogd", state.file("tierlogd.yaml"),
+  const DaemonFiles files{find_tierlogd(state.chain.bin_folder), state.file("tierlogd.yaml"),
                           state.file("tierlogd.log"), state.file("tierlogd.sock")};
   TL_ASSIGN(state.daemon, start_tierlogd(state.node_place(), files));
   return {};

@@ -66,6 +66,7 @@ Json to_json(const LabState& state) {
             {"first", to_json(state.first.id)},
             {"life", state.life == LabOptions::Life::WithCaller ? "with-caller" : "until-down"},
             {"topology", state.topology},
+            {"dataplane", state.dataplane},
             {"socket", state.file("tierlogd.sock")},
             {"database", state.file("flows.db")},
             {"daemon", to_json(state.daemon)},
@@ -90,6 +91,7 @@ LabState state_from(const Json& json) {
   state.first.id = process_from(json.at("first"));
   state.life = json.at("life") == "with-caller" ? LabOptions::Life::WithCaller : LabOptions::Life::UntilDown;
   state.topology = json.at("topology").get<std::string>();
+  state.dataplane = json.at("dataplane").get<std::string>();
   state.daemon = process_from(json.at("daemon"));
   const Json& chain = json.at("chain");
   state.chain.cni = chain.at("cni") == "bridge" ? Cni::Bridge : Cni::Ptp;

@@ -25,6 +25,7 @@ struct LabState {
   std::string name;
   std::string folder;
   std::string topology;
+  std::string dataplane;
   LabOptions::Life life{};
   FirstProcess first;
   ProcessId daemon;

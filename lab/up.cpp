@@ -71,6 +71,7 @@ LabState plan_state(const endpoints::Topology& topology, const std::string& topo
       absolute(options.folder.empty() ? std::string(kLabsFolder) + "/" + options.name : options.folder);
   state.topology = topology_path.empty() ? "" : absolute(topology_path);
   state.life = options.life;
+  state.dataplane = options.dataplane.empty() ? topology.lab.dataplane : options.dataplane;
   state.chain = {topology.lab.cni, options.cni_folder,
                  options.bin_folder.empty() ? own_folder() : absolute(options.bin_folder),
                  options.start_daemon ? state.file("tierlogd.sock") : ""};
@@ -98,7 +99,7 @@ Result<void> write_daemon_config(const LabState& state, const LabOptions& option
   DaemonConfig config;
   config.values = {{"node", kNodeName},
                    {"cluster", "lab"},
-                   {"dataplane", options.dataplane},
+                   {"dataplane", state.dataplane},
                    {"topology", state.topology},
                    {"socket", state.file("tierlogd.sock")},
                    {"store.path", state.file("flows.db")}};
@@ -139,7 +140,7 @@ Result<void> Lab::Impl::build(const endpoints::Topology& topology, const LabOpti
   TL_TRY(start_server({state.first.id, kOutside}, ports));
   TL_TRY(write_state(state));
   if (options.start_daemon) {
-    say("tierlogd (" + options.dataplane + ")");
+    say("tierlogd (" + state.dataplane + ")");
     TL_TRY(write_daemon_config(state, options));
     TL_TRY(run_daemon());
     TL_TRY(write_state(state));

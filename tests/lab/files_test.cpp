@@ -38,6 +38,7 @@ LabState sample(const std::string& folder) {
   state.name = "demo";
   state.folder = folder;
   state.topology = "/t.yaml";
+  state.dataplane = "ebpf";
   state.life = LabOptions::Life::WithCaller;
   state.first.id = {12, 345};
   state.daemon = {13, 346};
@@ -62,6 +63,7 @@ TEST(State, SurvivesItsFile) {
   EXPECT_EQ(read->name, written.name);
   EXPECT_EQ(read->folder, written.folder);
   EXPECT_EQ(read->topology, written.topology);
+  EXPECT_EQ(read->dataplane, written.dataplane);
   EXPECT_EQ(read->life, written.life);
   EXPECT_EQ(read->first.id, written.first.id);
   EXPECT_EQ(read->daemon, written.daemon);
