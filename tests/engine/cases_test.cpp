@@ -246,6 +246,42 @@ TEST(PolicyCases, OfAnAllowIngressIsReportedWhereAPolicyAppliedElseEgress) {
   EXPECT_EQ(result.checks[0].observed.decides->rule, std::nullopt);
 }
 
+// ---- services
+
+const char* const kService = R"(id: service
+topology:
+  namespaces: [{name: shop}]
+  pods:
+    - {name: web, namespace: shop, ip: 10.0.0.1}
+    - {name: db, namespace: shop, ip: 10.0.0.2}
+  endpointSlices:
+    - apiVersion: discovery.k8s.io/v1
+      kind: EndpointSlice
+      metadata: {name: db-1, namespace: shop, labels: {kubernetes.io/service-name: db}}
+      addressType: IPv4
+      endpoints: [{addresses: [10.0.0.2], conditions: {ready: true}}]
+      ports: [{port: 5432}, {port: 53, protocol: UDP}]
+policies:
+  - apiVersion: projectcalico.org/v3
+    kind: NetworkPolicy
+    metadata: {name: to-db, namespace: shop}
+    spec:
+      types: [Egress]
+      egress: [{action: Allow, destination: {services: {name: db}}}]
+checks:
+  - {from: {pod: shop/web}, to: {pod: shop/db}, protocol: TCP, port: 5432, expect: allow}
+  - {from: {pod: shop/web}, to: {pod: shop/db}, protocol: UDP, port: 53, expect: allow}
+  - {from: {pod: shop/web}, to: {pod: shop/db}, protocol: UDP, port: 5432, expect: deny}
+  - {from: {pod: shop/web}, to: {ip: 10.0.0.3}, protocol: TCP, port: 5432, expect: deny}
+)";
+
+TEST(ServiceCases, LeadWhereTheirEndpointSlicesSay) {
+  const LoadedCases loaded = load_cases_text(kService, "case.yaml");
+  ASSERT_EQ(loaded.findings.to_string(), "");
+  const CaseResult result = run_model(loaded.cases.at(0));
+  for (const CheckResult& check : result.checks) EXPECT_EQ(check.problems, std::vector<std::string>{});
+}
+
 // ---- output
 
 TEST(PolicyCases, JsonHasTheFixedShape) {
