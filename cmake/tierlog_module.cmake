@@ -9,7 +9,7 @@ target_compile_options(tierlog_flags INTERFACE
 target_include_directories(tierlog_flags INTERFACE "${CMAKE_SOURCE_DIR}")
 target_compile_definitions(tierlog_flags INTERFACE TIERLOG_VERSION="${PROJECT_VERSION}")
 if(TIERLOG_SANITIZE)
-  target_compile_options(tierlog_flags INTERFACE -fsanitize=${TIERLOG_SANITIZE} -fno-sanitize-recover=all -O1)
+  target_compile_options(tierlog_flags INTERFACE -fsanitize=${TIERLOG_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(tierlog_flags INTERFACE -fsanitize=${TIERLOG_SANITIZE})
 endif()
 find_program(TIERLOG_CCACHE ccache)
