@@ -51,7 +51,10 @@ Lab::~Lab() {
 
 Result<Lab> Lab::find(const std::string& name) {
   auto state = read_state(folder_of(name));
-  if (!living(state)) return fail(ErrorCode::NotFound, "no lab \"" + name + "\" is up");
+  if (!living(state)) {
+    remove_leftovers(folder_of(name));
+    return fail(ErrorCode::NotFound, "no lab \"" + name + "\" is up");
+  }
   auto impl = std::make_unique<Impl>();
   impl->state = std::move(*state);
   return Lab(std::move(impl));

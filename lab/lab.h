@@ -54,7 +54,8 @@ class Lab {
   static Result<Lab> up(const endpoints::Topology& topology, const std::string& topology_path,
                         const LabOptions& options,
                         const std::function<void(const std::string&)>& progress = {});
-  // A running lab by name, or by its folder (anything with a slash). Errors: NotFound.
+  // A running lab by name, or by its folder (anything with a slash). What a dead one left is removed.
+  // Errors: NotFound.
   static Result<Lab> find(const std::string& name);
   // Names of labs that are up.
   static std::vector<std::string> running();

@@ -168,6 +168,13 @@ Result<Fd> claim_folder(const std::string& folder) {
   return claim;
 }
 
+void remove_leftovers(const std::string& folder) {
+  const auto state = read_state(folder);
+  if (!state || alive(state->first.id)) return;
+  // Claiming empties it, and fails while somebody else has claimed it.
+  if (const auto claim = claim_folder(folder); claim) remove_folder(folder);
+}
+
 void remove_folder(const std::string& folder) {
   std::error_code error;
   fs::remove_all(folder, error);

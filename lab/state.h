@@ -54,5 +54,7 @@ std::vector<std::string> state_names();
 // as long as the Fd lives. Errors: Refused (a living lab, or foreign files, or somebody else at it).
 Result<Fd> claim_folder(const std::string& folder);
 void remove_folder(const std::string& folder);
+// Removes the folder of a lab that has died, unless somebody is making a new one in it.
+void remove_leftovers(const std::string& folder);
 
 }  // namespace tierlog::lab
