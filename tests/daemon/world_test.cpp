@@ -93,7 +93,7 @@ TEST_F(WorldTest, ABadSetLeavesTheOldInForceAndIsTold) {
   const auto broken = w.reload();
   ASSERT_FALSE(broken);
   EXPECT_EQ(broken.error().code, ErrorCode::InvalidArgument);
-  EXPECT_NE(w.last_error().find("p.yaml:4:28"), std::string::npos) << w.last_error();
+  EXPECT_NE(w.last_error().find("p.yaml:4:27"), std::string::npos) << w.last_error();
   EXPECT_EQ(policy_in_force(), "good");
   write(kBetter);
   ASSERT_TRUE(w.reload());
