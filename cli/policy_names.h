@@ -1,0 +1,19 @@
+// cli/policy_names.h - POLICY as users type it -> the policies it stands for, or a helpful refusal.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "store/query.h"
+
+namespace tierlog::cli {
+
+// Displays that `pattern` stands for, at least one. Errors: NotFound with the nearest known name,
+// InvalidArgument for a pattern that is none.
+Result<std::vector<std::string>> require_policies(store::FlowReader& reader, const std::string& pattern);
+
+// The display that `typed` probably means: near to its name, ns/name or full form; empty when none is.
+std::string nearest_policy(const std::string& typed, const std::vector<std::string>& displays);
+
+}  // namespace tierlog::cli
