@@ -1,0 +1,284 @@
+// `tierlog flows` and `tierlog denied`: records and their sums, once or as they come.
+#include <algorithm>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/exit_code.h"
+#include "cli/filters.h"
+#include "cli/flow_rows.h"
+#include "cli/follow.h"
+#include "cli/format.h"
+#include "cli/items.h"
+#include "cli/output.h"
+#include "cli/policy_names.h"
+#include "cli/target.h"
+#include "store/patterns.h"
+
+namespace tierlog::cli {
+namespace {
+
+using Field = store::FieldFilter::Field;
+
+struct FlowOptions {
+  TargetOptions target;
+  FilterOptions filters;
+  std::string policy;  // the POLICY of `denied`
+  std::string output = "table";
+  bool follow = false;
+  bool denied = false;
+};
+
+// What the options came to: everything a listing needs.
+struct Request {
+  store::FlowReader reader;
+  store::FlowQuery query;
+  store::Origin origin;
+  Format format;
+  std::vector<std::string> policies;  // displays that POLICY stands for
+};
+
+Result<void> require_all_policies(store::FlowReader& reader, const store::FlowQuery& query) {
+  for (const store::FieldFilter& filter : query.filters) {
+    if (filter.field != Field::Policy || filter.negate) continue;
+    for (const std::string& value : store::split_values(filter.values))
+      TL_TRY(require_policies(reader, value));
+  }
+  return {};
+}
+
+bool asks_for_policy(const store::FlowQuery& query) {
+  return std::any_of(query.filters.begin(), query.filters.end(), [](const store::FieldFilter& filter) {
+    return filter.field == Field::Policy && !filter.negate;
+  });
+}
+
+Result<Request> prepare(const FlowOptions& options) {
+  TL_ASSIGN(const Format format, parse_format(options.output));
+  TL_ASSIGN(store::FlowQuery query, to_query(options.filters, SystemClock().wall()));
+  if (options.follow && format == Format::Json)
+    return fail(ErrorCode::InvalidArgument, "--follow has no end, a JSON object has; use -o jsonl");
+  if (options.follow && (options.filters.until || options.filters.first))
+    return fail(ErrorCode::InvalidArgument, "--follow goes on: it cannot be used with --until or --first");
+  TL_ASSIGN(store::FlowReader reader, open_database(options.target));
+  TL_TRY(require_all_policies(reader, query));
+  std::vector<std::string> policies;
+  if (!options.policy.empty()) {
+    TL_ASSIGN(policies, require_policies(reader, options.policy));
+    if (asks_for_policy(query))
+      return fail(ErrorCode::InvalidArgument, "POLICY and --policy both choose policies; give one of them");
+    query.filters.push_back({Field::Policy, {options.policy}, false});
+  }
+  if (options.denied) query.filters.push_back({Field::Action, {"deny"}, false});
+  TL_ASSIGN(store::Origin origin, reader.origin());
+  return Request{std::move(reader), std::move(query), std::move(origin), format, std::move(policies)};
+}
+
+// Why the listing is empty, and what to try.
+Result<std::string> reason_for_nothing(Request& request, const FlowOptions& options) {
+  const std::string what = options.denied ? "denied flow" : "flow";
+  store::FlowQuery any_record;
+  any_record.limit = 1;
+  TL_ASSIGN(const auto any, request.reader.flows(any_record));
+  if (any.empty())
+    return std::string(
+        "nothing has been recorded yet: records appear with the first connection from or to an "
+        "enforced pod (`tierlog status` says whether the daemon sees traffic)");
+  store::FlowQuery whole_time = request.query;
+  whole_time.since = whole_time.until = std::nullopt;
+  whole_time.limit = 1;
+  TL_ASSIGN(const auto newest, request.reader.flows(whole_time));
+  const std::string range = range_text(options.filters, request.query);
+  if (!newest.empty())
+    return "no " + what + " matches" + range + "; the newest that does ended " +
+           format_for_people(newest.front().record.end) + " UTC (try another time range)";
+  if (!options.policy.empty() && !restricts(options.filters))
+    return request.policies.front() +
+           (request.policies.size() > 1 ? " and the others that match have" : " has") +
+           " denied nothing that is recorded; `tierlog rules " + options.policy +
+           "` shows what its rules counted";
+  if (options.denied && !restricts(options.filters))
+    return std::string("nothing has been denied so far; `tierlog flows` lists what was allowed");
+  return "no recorded " + what + " matches these filters; leave one out or list all with `tierlog flows`";
+}
+
+// Packets that rules of the asked policies counted but no record names, in all.
+Result<std::uint64_t> unattributed(Request& request, const std::string& policy) {
+  TL_ASSIGN(const auto rules, request.reader.rules(policy, true));
+  std::uint64_t sum = 0;
+  for (const store::RuleActivity& rule : rules) sum += rule.unattributed;
+  return sum;
+}
+
+// Cuts what was asked for beyond the limit to find out whether there is more, and says so.
+template <typename Items>
+void cut_to_limit(Items& items, const store::FlowQuery& query, std::vector<std::string>& notes) {
+  if (query.limit == 0 || items.size() <= query.limit) return;
+  items.resize(query.limit);
+  notes.push_back(std::string("there are more than the ") + (query.oldest_first ? "oldest " : "newest ") +
+                  with_commas(query.limit) + "; --limit 0 shows all");
+}
+
+store::FlowQuery one_more(store::FlowQuery query) {
+  if (query.limit > 0) ++query.limit;
+  return query;
+}
+
+Result<int> list_flows(const FlowOptions& options, Request& request) {
+  TL_ASSIGN(auto stored, request.reader.flows(one_more(request.query)));
+  Listing listing(flow_columns());
+  cut_to_limit(stored, request.query, listing.notes);
+  std::vector<store::FlowRecord> records;
+  for (store::StoredRecord& item : stored) records.push_back(std::move(item.record));
+  const SharedNames shared = shared_names(records);
+  std::size_t denied = 0;
+  for (const store::FlowRecord& record : records) {
+    denied += record.action == store::Verdict::Deny;
+    listing.table.add(flow_cells(record, shared));
+    listing.items.push_back(item_of(record, request.origin));
+  }
+  if (records.empty()) {
+    TL_ASSIGN(listing.empty, reason_for_nothing(request, options));
+  }
+  listing.summary = counted(records.size(), "record") + range_text(options.filters, request.query) + " · " +
+                    with_commas(records.size() - denied) + " allow, " + with_commas(denied) + " deny";
+  print(listing, request.format);
+  return kDone;
+}
+
+Result<std::string> denied_summary(const FlowOptions& options, Request& request,
+                                   const std::vector<store::FlowGroup>& groups) {
+  std::uint64_t packets = 0, bytes = 0;
+  for (const store::FlowGroup& group : groups) {
+    packets += group.packets;
+    bytes += group.bytes;
+  }
+  TL_ASSIGN(const std::uint64_t missing, unattributed(request, options.policy));
+  std::string by;
+  if (request.policies.size() == 1) by = " by " + request.policies.front();
+  if (request.policies.size() > 1) by = " by " + counted(request.policies.size(), "policy");
+  return counted(groups.size(), "flow") + " denied" + by + range_text(options.filters, request.query) +
+         " · " + counted(packets, "packet") + ", " + bytes_text(bytes) + " · " + counted(missing, "packet") +
+         " unattributed";
+}
+
+Result<int> list_denied(const FlowOptions& options, Request& request) {
+  TL_ASSIGN(auto groups, request.reader.grouped_flows(one_more(request.query)));
+  Listing listing(denied_columns());
+  cut_to_limit(groups, request.query, listing.notes);
+  const SharedNames shared = shared_names(groups);
+  for (const store::FlowGroup& group : groups) {
+    listing.table.add(denied_cells(group, shared));
+    listing.items.push_back(item_of(group, request.origin));
+  }
+  if (groups.empty()) {
+    TL_ASSIGN(listing.empty, reason_for_nothing(request, options));
+  }
+  TL_ASSIGN(listing.summary, denied_summary(options, request, groups));
+  print(listing, request.format);
+  return kDone;
+}
+
+// Prints records one by one, in the form that was asked for.
+class Printer {
+ public:
+  Printer(const FlowOptions& options, const Request& request)
+      : denied_(options.denied),
+        as_lines_(request.format == Format::Table || request.format == Format::Wide),
+        origin_(request.origin),
+        items_(request.format),
+        table_(options.denied ? denied_columns() : flow_columns(),
+               stdout_view(request.format == Format::Wide)) {
+    if (as_lines_) out(table_.header());
+  }
+
+  void operator()(const store::FlowRecord& record) {
+    if (!as_lines_) return items_.print(item_of(record, origin_));
+    out(table_.row(denied_ ? denied_cells(group_of(record), {}) : flow_cells(record, {})));
+  }
+
+ private:
+  bool denied_, as_lines_;
+  store::Origin origin_;
+  ItemStream items_;
+  LiveTable table_;
+};
+
+Result<int> follow_flows(const FlowOptions& options, Request& request) {
+  FollowStart start;
+  if (options.filters.since) start.from = FollowStart::From::Since;
+  if (options.filters.last || options.filters.limit) start = {FollowStart::From::Newest, request.query.limit};
+  say("following new records; Ctrl-C ends");
+  Printer printer(options, request);
+  TL_TRY(follow(request.reader, request.query, start,
+                [&](const store::FlowRecord& record) { printer(record); }));
+  return kDone;
+}
+
+int run(const FlowOptions& options) {
+  auto request = prepare(options);
+  if (!request) return complain(request.error());
+  auto code = options.follow   ? follow_flows(options, *request)
+              : options.denied ? list_denied(options, *request)
+                               : list_flows(options, *request);
+  return code ? *code : complain(code.error());
+}
+
+void add_common(Command& command, const std::shared_ptr<FlowOptions>& options) {
+  command.options.push_back(output_option(options->output, kAllFormats));
+  command.options.push_back(
+      {"--follow", "", "goes on with new records as they come; Ctrl-C ends it", &options->follow});
+  add_range_options(command.options, options->filters);
+  add_filter_options(command.options, options->filters, options->denied ? "action" : "");
+  add_database_options(command.options, options->target);
+  command.exit_codes = kListingExitCodes;
+  command.run = [options] { return run(*options); };
+}
+
+}  // namespace
+
+Command flows_command() {
+  const auto options = std::make_shared<FlowOptions>();
+  Command command;
+  command.name = "flows";
+  command.summary = "flow records, newest first: who talked to whom, which rule decided";
+  command.description =
+      "Lists the records of the flow database: one for each connection, side and interval, with the policy "
+      "and "
+      "rule that decided. An allowed connection between two pods of the node has two records (egress by the "
+      "source's policy, ingress by the destination's); PACKETS counts both ways of allowed connections and "
+      "the "
+      "denied packets of denied ones.\n\n"
+      "Different filters must all hold; of several values of one filter one must.";
+  command.examples = {{"tierlog flows --since 15m", "What happened in the last quarter of an hour"},
+                      {"tierlog flows --to tenant-01/db --port 5432 --not --from-namespace tenant-01",
+                       "Who from elsewhere asked the database"},
+                      {"tierlog flows --namespace tenant-02 --action allow --follow -o jsonl",
+                       "Allowed connections of a tenant, as they come, for another program"}};
+  add_common(command, options);
+  return command;
+}
+
+Command denied_command() {
+  const auto options = std::make_shared<FlowOptions>();
+  options->denied = true;
+  Command command;
+  command.name = "denied";
+  command.summary = "who was denied, by which policy and rule";
+  command.description =
+      "Lists denied flows, newest first, each with the tier, policy and rule that denied it; with POLICY "
+      "only "
+      "what that policy denied (also at the end of a tier in which it was asked). Records of one flow are "
+      "summed: "
+      "PACKETS is exact, counted by the kernel. With --follow every record is a line of its own.\n\n"
+      "In -o json each item has the keys of a record with the sums of its flow.";
+  command.positionals = {{"POLICY", "name, ns/name, tier/ns/name, shell pattern or /RE2/", &options->policy}};
+  command.examples = {{"tierlog denied --since 1h", "Everything denied in the last hour"},
+                      {"tierlog denied tenant-01-restrict --since 1h", "What one policy denied"},
+                      {"tierlog denied --from tenant-02/web --to tenant-01/db --follow",
+                       "Watch one pair while trying again"}};
+  add_common(command, options);
+  return command;
+}
+
+}  // namespace tierlog::cli

@@ -1,0 +1,155 @@
+// `tierlog status`: is the node well? What the daemon answers to `status`, on one screen.
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/exit_code.h"
+#include "cli/format.h"
+#include "cli/output.h"
+#include "cli/target.h"
+#include "endpoints/control.h"
+
+namespace tierlog::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+struct StatusOptions {
+  TargetOptions target;
+  std::string output = "table";
+};
+
+// A daemon of another version may answer with less: what is absent reads as 0, "" or nothing.
+template <typename T>
+T get(const Json& object, const char* key, T fallback = {}) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null()) return fallback;
+  try {
+    return found->get<T>();
+  } catch (const Json::exception&) {
+    return fallback;
+  }
+}
+
+const Json& part(const Json& object, const char* key) {
+  static const Json kNothing = Json::object();
+  const auto found = object.find(key);
+  return found == object.end() ? kNothing : *found;
+}
+
+std::string line(const char* label, const std::string& text) {
+  return padded(label, 13) + printable(text) + "\n";
+}
+
+std::string headline(const Json& status) {
+  const bool in_sync = get<bool>(status, "in_sync");
+  return "tierlogd " + get<std::string>(status, "version") + " on " + get<std::string>(status, "node") +
+         " · up " + format_duration(Nanoseconds(get<std::int64_t>(status, "uptime_ns"))) + " · dataplane " +
+         get<std::string>(status, "dataplane") + " · policies " + (in_sync ? "in sync" : "NOT IN SYNC") +
+         " (" + counted(get<std::uint64_t>(status, "policies"), "policy") + ", " +
+         counted(get<std::uint64_t>(status, "rules"), "rule") + ", revision " +
+         std::to_string(get<std::uint64_t>(status, "revision")) + ")";
+}
+
+std::string books_text(const Json& books) {
+  const auto kernel = get<std::uint64_t>(books, "kernel");
+  const auto recorded = get<std::uint64_t>(books, "recorded");
+  const auto missing = get<std::uint64_t>(books, "unattributed");
+  const bool balanced = kernel == recorded + missing;
+  std::string text = with_commas(kernel) + " verdicts counted by the kernel " + (balanced ? "=" : "vs") +
+                     " " + with_commas(recorded) + " recorded + " + with_commas(missing) +
+                     " unattributed       ";
+  if (balanced) return text + "OK";
+  const auto difference = static_cast<std::int64_t>(kernel) - static_cast<std::int64_t>(recorded + missing);
+  return text + (difference > 0 ? with_commas(static_cast<std::uint64_t>(difference)) + " on their way"
+                                : with_commas(static_cast<std::uint64_t>(-difference)) + " TOO MANY");
+}
+
+std::string store_text(const Json& store) {
+  return get<std::string>(store, "path") + "  " + bytes_text(get<std::uint64_t>(store, "bytes")) + " · " +
+         short_count(get<std::uint64_t>(store, "records")) + " records";
+}
+
+std::string export_text(const Json& target) {
+  const auto error = get<std::string>(target, "error");
+  std::string text = get<std::string>(target, "name") + " " + get<std::string>(target, "target") +
+                     "   delivered up to record " +
+                     with_commas(get<std::uint64_t>(target, "delivered_sequence")) + ", " +
+                     with_commas(get<std::uint64_t>(target, "waiting")) + " waiting";
+  return error.empty() ? text : text + " · FAILING: " + error;
+}
+
+// Each entry on its own line, the label on the first.
+template <typename TextOf>
+std::string lines(const char* label, const Json& entries, const std::string& none, TextOf text_of) {
+  if (!entries.is_array() || entries.empty()) return line(label, none);
+  std::string text;
+  for (const Json& entry : entries) text += line(text.empty() ? label : "", text_of(entry));
+  return text;
+}
+
+std::string status_text(const Json& status) {
+  std::string text = printable(headline(status)) + "\n";
+  const auto error = get<std::string>(status, "sync_error");
+  if (!error.empty()) text += line("sync error", error);
+  text += line("endpoints", with_commas(get<std::uint64_t>(status, "endpoints")) + " (" +
+                                with_commas(get<std::uint64_t>(status, "programmed")) + " programmed)");
+  text += line("books", books_text(part(status, "books")));
+  text += line("store", store_text(part(status, "store")));
+  text += lines("exports", part(status, "exports"), "none", export_text);
+  text += lines("warnings", part(status, "warnings"), "none", [](const Json& warning) {
+    return warning.is_string() ? warning.get<std::string>() : warning.dump();
+  });
+  return text;
+}
+
+Error no_daemon(const Place& socket, const Error& cause) {
+  const bool in_lab = socket.from == Place::From::Lab;
+  return {ErrorCode::Unavailable,
+          cause.message + "; " +
+              (in_lab ? "the lab's daemon has ended: `tierlog lab down` and `tierlog lab up` start anew"
+                      : "start it (`systemctl start tierlogd`), or a lab (`tierlog lab up TOPOLOGY`)") +
+              ". What was loaded stays in force; `tierlog flows` and `tierlog denied` need no daemon",
+          0};
+}
+
+Result<int> show(const StatusOptions& options) {
+  TL_ASSIGN(const Format format, parse_format(options.output, kTextOrJson));
+  TL_ASSIGN(const Place socket, find_socket(options.target));
+  const auto answer = endpoints::call(socket.path, Json{{"op", "status"}});
+  if (!answer && answer.error().code == ErrorCode::Unavailable)
+    return fail(no_daemon(socket, answer.error()));
+  if (!answer) return fail(answer.error());
+  const Json& status = answer->contains("status") ? (*answer)["status"] : *answer;
+  out(format == Format::Json ? indented(status.dump()) : status_text(status));
+  return kDone;
+}
+
+}  // namespace
+
+Command status_command() {
+  const auto options = std::make_shared<StatusOptions>();
+  Command command;
+  command.name = "status";
+  command.summary = "health of the daemon: policies in sync, endpoints, the books, store, exports, warnings";
+  command.description =
+      "Asks the daemon how it is. books: the kernel counts every verdict, and each is either recorded or "
+      "declared "
+      "unattributed; a difference is on its way, or a loss that the warnings name. policies NOT IN SYNC: the "
+      "last good "
+      "set is in force, and the sync error says what is wrong with the new one.";
+  command.options = {output_option(options->output, kTextOrJson)};
+  add_socket_options(command.options, options->target);
+  command.examples = {{"tierlog status", "On one screen"},
+                      {"tierlog status -o json | jq .books", "The books, for a script"},
+                      {"tierlog status --lab default", "Of a lab by name"}};
+  command.exit_codes = "0  the daemon answered\n1  no such lab\n2  bad usage\n3  no daemon answers";
+  command.run = [options] {
+    const auto code = show(*options);
+    return code ? *code : complain(code.error());
+  };
+  return command;
+}
+
+}  // namespace tierlog::cli

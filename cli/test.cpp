@@ -1,0 +1,110 @@
+// `tierlog test`: policy test cases, judged.
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/exit_code.h"
+#include "cli/format.h"
+#include "cli/output.h"
+#include "lab/cases.h"
+
+namespace tierlog::cli {
+namespace {
+
+constexpr const char* kForms = "table|json|junit";
+
+struct TestOptions {
+  std::vector<std::string> cases;
+  std::string via = "model";
+  std::string output = "table";
+};
+
+std::string check_line(const lab::CheckResult& result) {
+  const lab::Check& check = result.check;
+  std::string text = "      check " + std::to_string(result.index) + ": " + check.from.text() + " -> " +
+                     check.to.text() + " " +
+                     port_text(check.protocol, check.port, check.icmp_type, check.icmp_code) + ": ";
+  for (std::size_t i = 0; i < result.problems.size(); ++i) text += (i == 0 ? "" : "; ") + result.problems[i];
+  if (!check.place.file.empty()) text += "  (" + check.place.to_string() + ")";
+  return text;
+}
+
+void print_case(const lab::CaseResult& result, bool colour) {
+  const Style style = result.skipped ? Style::Staged : result.passed ? Style::Allow : Style::Deny;
+  const char* word = result.skipped ? "SKIP" : result.passed ? "ok" : "FAIL";
+  std::string line = styled(padded(word, 6), style, colour) + printable(result.id);
+  if (result.skipped) line += "  " + printable(*result.skipped);
+  if (!result.skipped && result.passed) line += "  " + counted(result.checks.size(), "check");
+  out(line + "\n");
+  for (const lab::CheckResult& check : result.checks)
+    if (!check.passed && !result.skipped) out(printable(check_line(check)) + "\n");
+}
+
+void print_results(const lab::CaseResults& results) {
+  const bool colour = stdout_view().colour;
+  for (const lab::CaseResult& result : results.cases) print_case(result, colour);
+  out(counted(results.passed(), "case") + " passed, " + with_commas(results.failed()) + " failed, " +
+      with_commas(results.skipped()) + " skipped, via " + results.via + "\n");
+}
+
+Result<void> check_options(const TestOptions& options) {
+  if (options.output != "table" && options.output != "json" && options.output != "junit")
+    return fail(ErrorCode::InvalidArgument,
+                "-o \"" + options.output + "\" is no output form here; expected " + kForms);
+  if (options.via != "model")
+    return fail(ErrorCode::InvalidArgument, "--via \"" + options.via + "\" is unknown; expected model");
+  return {};
+}
+
+Result<int> run_cases(const TestOptions& options) {
+  TL_TRY(check_options(options));
+  const lab::LoadedCases loaded = lab::load_cases(options.cases);
+  for (const Diagnostic& finding : loaded.findings.all()) say(finding.to_string());
+  if (loaded.findings.has_errors()) return kBadInput;
+  if (loaded.cases.empty())
+    return fail(ErrorCode::InvalidArgument,
+                "no test case in " + counted(loaded.files, "file") +
+                    "; a case is a *.yaml, *.yml or *.json file with topology, policies and checks");
+  lab::CaseResults results{options.via, {}};
+  for (const lab::PolicyCase& test_case : loaded.cases) results.cases.push_back(lab::run_model(test_case));
+  if (options.output == "json") {
+    out(lab::to_json(results).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  } else if (options.output == "junit") {
+    out(lab::to_junit(results));
+  } else {
+    print_results(results);
+  }
+  return results.failed() > 0 ? kNo : kDone;
+}
+
+}  // namespace
+
+Command test_command() {
+  const auto options = std::make_shared<TestOptions>();
+  Command command;
+  command.name = "test";
+  command.summary = "runs policy test cases: who may connect to whom, and who decides";
+  command.description =
+      "A case is a YAML or JSON file with a small world (topology), whole policy objects and checks: from, "
+      "to, "
+      "protocol, port, the expected verdict and optionally the direction, tier, policy and rule that has to "
+      "decide. "
+      "--via model asks the reference evaluator, the same that `tierlog explain` shows.";
+  command.positionals = {{"CASE", "case files and folders of them", &options->cases, true}};
+  command.options = {{"--via", "HOW", "model (default)", &options->via},
+                     output_option(options->output, kForms)};
+  command.examples = {
+      {"tierlog test cases/", "All cases of a folder"},
+      {"tierlog test cases/tenant-01.yaml -o json | jq '.cases[].checks[] | select(.passed | not)'",
+       "What failed, with traces"},
+      {"tierlog test cases/ -o junit > report.xml", "For a pipeline"}};
+  command.exit_codes = "0  every case passed (or was skipped)\n1  a check failed\n2  bad cases or bad usage";
+  command.run = [options] {
+    const auto code = run_cases(*options);
+    return code ? *code : complain(code.error());
+  };
+  return command;
+}
+
+}  // namespace tierlog::cli
