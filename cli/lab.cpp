@@ -1,4 +1,5 @@
 // `tierlog lab`: a throwaway node to try policies on, with real pods, packets and a running daemon.
+#include <map>
 #include <memory>
 
 #include "base/diagnostics.h"
@@ -16,7 +17,7 @@ namespace {
 
 struct UpOptions {
   std::string topology, name = "default", dataplane;
-  std::vector<std::string> policies;
+  std::vector<std::string> policies, settings;
 };
 
 struct ExecOptions {
@@ -28,8 +29,20 @@ struct DownOptions {
   std::string name, lab;
 };
 
+// KEY=VALUE as of tierlogd.yaml; false when one has no "=".
+bool take_settings(const std::vector<std::string>& settings, std::map<std::string, std::string>& into) {
+  for (const std::string& setting : settings) {
+    const std::size_t equals = setting.find('=');
+    if (equals == std::string::npos || equals == 0) return false;
+    into[setting.substr(0, equals)] = setting.substr(equals + 1);
+  }
+  return true;
+}
+
 int run_up(const UpOptions& options) {
   lab::LabOptions lab_options;
+  if (!take_settings(options.settings, lab_options.daemon_config))
+    return misuse("--set takes KEY=VALUE, such as deny_interval=1s");
   lab_options.name = options.name;
   lab_options.policies = options.policies;
   if (!options.dataplane.empty()) lab_options.dataplane = options.dataplane;
@@ -128,7 +141,9 @@ Command up_command() {
   command.options = {
       {"-f,--file", "PATH", "policy files and folders", &options->policies, "Options", true},
       {"--name", "NAME", "name of the lab (default \"default\")", &options->name},
-      {"--dataplane", "NAME", "nftables (default: what the topology says)", &options->dataplane}};
+      {"--dataplane", "NAME", "nftables (default: what the topology says)", &options->dataplane},
+      {"--set", "KEY=VALUE", "settings of its tierlogd, as in tierlogd.yaml: --set deny_interval=1s",
+       &options->settings, "Options", true}};
   command.examples = {
       {"tierlog lab up examples/topologies/tenants.yaml -f examples/policies", "Pods and policies"},
       {"tierlog lab up examples/topologies/tenants.yaml --name second", "A second lab beside it"},
