@@ -1,6 +1,7 @@
 #include "cli/explain_text.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <vector>
 
@@ -36,6 +37,13 @@ std::string without_column(const std::string& place) {
   return before == std::string::npos ? place : place.substr(0, last);
 }
 
+// A file below the current folder by its path from here, which is what people type; any other as it is.
+std::string from_here(const std::string& place) {
+  std::error_code error;
+  const std::string here = std::filesystem::current_path(error).string() + "/";
+  return !error && place.starts_with(here) ? place.substr(here.size()) : place;
+}
+
 Style style_of_step(const ExplainedStep& step) {
   if (step.staged) return Style::Staged;
   if (step.result == StepResult::Denied) return Style::Deny;
@@ -44,7 +52,7 @@ Style style_of_step(const ExplainedStep& step) {
 
 std::string mark_of(const ExplainedStep& step) {
   if (!step.decides) return {};
-  return step.source.empty() ? "<- decides" : "<- decides, " + without_column(step.source);
+  return step.source.empty() ? "<- decides" : "<- decides, " + from_here(without_column(step.source));
 }
 
 Line rule_line(const ExplainedStep& step) {

@@ -18,9 +18,9 @@ show_answers() {
 }
 
 show_sqlite() {
-  local query="SELECT start_time, src_namespace || '/' || src_pod AS source, dst_namespace || '/' || dst_pod AS dest,
-  dst_port AS port, policy, rule_index AS rule, verdict_packets AS packets
-FROM denied_flows WHERE policy_name = 'tenant-01-restrict' ORDER BY start_ns LIMIT 5;"
+  local query="SELECT max(end_time) AS latest, src_namespace || '/' || src_pod AS source, dst_namespace || '/' || dst_pod AS destination,
+  dst_port AS port, policy, rule_index AS rule, sum(verdict_packets) AS packets
+FROM denied_flows WHERE policy_name = 'tenant-01-restrict' GROUP BY src_ip, dst_ip, dst_port, rule_id;"
   printf '\n$ sqlite3 -box %s "%s"\n' "$1" "$query"
   sqlite3 -readonly -box "$1" "$query"
   query="SELECT json_extract(value, '\$.direction') AS direction, json_extract(value, '\$.tier') AS tier,
