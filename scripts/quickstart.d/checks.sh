@@ -37,5 +37,5 @@ model_only() {
   fi
   echo
   echo "MODEL ONLY: the policies' own answer, computed; no kernel was asked and no packet sent."
-  show tierlog explain -f "$policies" --topology "$topology" "${explained_pair[@]}"
+  show "$bin/tierlog" explain -f "$policies" --topology "$topology" "${explained_pair[@]}"
 }
