@@ -23,6 +23,20 @@ std::string joined(const std::vector<std::string>& words) {
   return or_dash(text);
 }
 
+// Brief: the first address and how many more.
+Cell addresses_cell(const std::vector<std::string>& addresses) {
+  Cell cell(joined(addresses));
+  if (addresses.size() > 1) cell.brief = addresses.front() + " +" + std::to_string(addresses.size() - 1);
+  return cell;
+}
+
+// Brief: without the tiers; the order tells as much.
+Cell policies_cell(const std::vector<std::string>& policies) {
+  std::vector<std::string> short_names;
+  for (const std::string& policy : policies) short_names.push_back(under_tier(policy));
+  return {joined(policies), Style::Plain, joined(short_names)};
+}
+
 std::string labels_text(const policy::Labels& labels) {
   std::string text;
   for (const auto& [key, value] : labels) text += (text.empty() ? "" : ",") + key + "=" + value;
@@ -33,7 +47,7 @@ std::vector<Column> columns() {
   const auto words = [](const char* title, std::size_t least, bool wide_only = false) {
     return Column{title, Align::Left, least, Cut::End, 0, wide_only, 0, 0};
   };
-  return {words("ENDPOINT", 16),  words("ADDRESSES", 14),        words("INTERFACE", 0),
+  return {words("ENDPOINT", 16),  words("ADDRESSES", 14),        words("INTERFACE", 0, true),
           words("STATE", 0),      words("INGRESS POLICIES", 16), words("EGRESS POLICIES", 16),
           words("NODE", 0, true), words("WORKLOAD", 0, true),    words("LABELS", 0, true)};
 }
@@ -47,11 +61,11 @@ Result<int> list(const EndpointOptions& options) {
   for (const store::EndpointRow& endpoint : endpoints) {
     enforced += endpoint.enforced;
     listing.table.add(
-        {endpoint.endpoint_namespace + "/" + endpoint.name, joined(endpoint.addresses),
+        {endpoint.endpoint_namespace + "/" + endpoint.name, addresses_cell(endpoint.addresses),
          or_dash(endpoint.interface),
          Cell(endpoint.enforced ? "enforced" : "known", endpoint.enforced ? Style::Allow : Style::Plain),
-         joined(endpoint.ingress_policies), joined(endpoint.egress_policies), or_dash(endpoint.node),
-         or_dash(endpoint.workload), labels_text(endpoint.labels)});
+         policies_cell(endpoint.ingress_policies), policies_cell(endpoint.egress_policies),
+         or_dash(endpoint.node), or_dash(endpoint.workload), labels_text(endpoint.labels)});
     listing.items.push_back(item_of(endpoint));
   }
   listing.summary =

@@ -76,6 +76,11 @@ Result<Question> read_question(const ExplainOptions& options) {
   if (!protocol::is_icmp(*proto) && (question.icmp_type || question.icmp_code))
     return fail(ErrorCode::InvalidArgument, "--icmp-type and --icmp-code go with --protocol icmp or icmpv6");
   question.port = port.value_or(0);
+  if (protocol::is_icmp(*proto)) {
+    const std::uint8_t echo = *proto == protocol::kIcmpV6 ? kEchoRequestV6 : kEchoRequest;
+    question.icmp_type = question.icmp_type.value_or(echo);
+    question.icmp_code = question.icmp_code.value_or(0);
+  }
   return question;
 }
 
@@ -117,11 +122,8 @@ policy::Packet packet_of(const Question& question, const IpAddr& from, const IpA
   packet.protocol = question.proto;
   packet.destination_port = question.port;
   packet.source_port = question.source_port.value_or(0);
-  if (protocol::is_icmp(question.proto)) {
-    packet.icmp_type =
-        question.icmp_type.value_or(question.proto == protocol::kIcmpV6 ? kEchoRequestV6 : kEchoRequest);
-    packet.icmp_code = question.icmp_code.value_or(0);
-  }
+  packet.icmp_type = question.icmp_type.value_or(0);
+  packet.icmp_code = question.icmp_code.value_or(0);
   return packet;
 }
 

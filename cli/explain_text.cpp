@@ -24,6 +24,7 @@ constexpr std::size_t kLeastWhy = 24;
 struct Line {
   std::string heading;  // of a direction; the rest is empty then
   std::string tier, subject, rule, why, mark;
+  std::string place;  // behind the mark
   Style style = Style::Plain;
   bool runs_on = false;  // without regard to columns
 };
@@ -50,16 +51,19 @@ Style style_of_step(const ExplainedStep& step) {
   return step.result == StepResult::Allowed ? Style::Allow : Style::Plain;
 }
 
-std::string mark_of(const ExplainedStep& step) {
-  if (!step.decides) return {};
-  return step.source.empty() ? "<- decides" : "<- decides, " + from_here(without_column(step.source));
+void add_mark(Line& line, const ExplainedStep& step) {
+  if (!step.decides) return;
+  line.mark = "<- decides";
+  if (step.source.empty()) return;
+  line.mark += ", ";
+  line.place = from_here(without_column(step.source));
 }
 
 Line rule_line(const ExplainedStep& step) {
   Line line;
   line.rule = "[" + std::to_string(step.rule_index.value_or(0)) + "] " + step.action;
   line.why = step.why;
-  line.mark = mark_of(step);
+  add_mark(line, step);
   line.style = style_of_step(step);
   return line;
 }
@@ -110,7 +114,7 @@ Line end_of_tier_line(const ExplainedStep& step) {
   line.subject = "(end of tier)";
   line.rule = step.action;
   line.why = step.why;
-  line.mark = mark_of(step);
+  add_mark(line, step);
   line.style = step.result == StepResult::Denied ? Style::Deny : Style::Plain;
   return line;
 }
@@ -123,7 +127,7 @@ Line fallback_line(const ExplainedStep& step, Reason reason) {
                                              : "(" + std::string(name(reason)) + ")";
   line.rule = step.action;
   line.why = step.why;
-  line.mark = step.decides ? "<- decides" : "";
+  add_mark(line, step);
   line.style = style_of_step(step);
   return line;
 }
@@ -228,7 +232,7 @@ Places places_of(const std::vector<Line>& lines, const View& view) {
     if (!line.rule.empty() || !line.why.empty()) subject = std::max(subject, display_width(line.subject));
     rule = std::max(rule, display_width(line.rule));
     if (!line.rule.empty()) why = std::max(why, display_width(line.why));
-    mark = std::max(mark, display_width(line.mark));
+    mark = std::max(mark, display_width(line.mark + line.place));
     if (!line.mark.empty()) marked_why = std::max(marked_why, display_width(line.why));
   }
   if (!view.wide) subject = std::min(subject, kLongestSubject);
@@ -258,6 +262,13 @@ class Row {
     line_ += styled(shown, style, view_.colour);
     used_ = place + display_width(shown);
   }
+  // Right behind what stands there; a path keeps its end.
+  void append(const std::string& text, std::size_t width, Style style) {
+    const std::size_t room = width > used_ + 1 ? width - used_ : 1;
+    const std::string shown = view_.wide ? text : fit(text, room, Cut::Start);
+    line_ += styled(shown, style, view_.colour);
+    used_ += display_width(shown);
+  }
   std::string line() const { return line_ + "\n"; }
   std::size_t used() const { return used_; }
 
@@ -285,7 +296,8 @@ std::string text_of(const Line& line, const Places& places, const View& view) {
   row.put(places.rule, line.rule, places.why - 1, line.style);
   row.put(line.rule.empty() ? places.rule : places.why, line.why,
           line.mark.empty() ? view.width : places.mark - 1);
-  row.put(places.mark, line.mark, view.width, line.style, Cut::Middle);
+  row.put(places.mark, line.mark, view.width, line.style);
+  row.append(line.place, view.width, line.style);
   return row.line();
 }
 
@@ -304,7 +316,7 @@ std::string title(const Explanation& explanation, const View& view) {
 
 void make_printable(std::vector<Line>& lines) {
   for (Line& line : lines)
-    for (std::string* part : {&line.heading, &line.tier, &line.subject, &line.rule, &line.why, &line.mark})
+    for (std::string* part : {&line.heading, &line.tier, &line.subject, &line.rule, &line.why, &line.place})
       *part = printable(*part);
 }
 

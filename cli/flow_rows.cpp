@@ -79,10 +79,10 @@ std::uint64_t packets_of(const store::FlowRecord& record) {
 }  // namespace
 
 std::vector<Column> flow_columns() {
-  std::vector<Column> columns = {
-      fixed("TIME (UTC)", 19, 14), named("FROM", 22),          named("TO", 22),          fixed("PORT", 8),
-      fixed("VERDICT", 0),         fixed("TIER", 8),           named("POLICY", 28),      fixed("RULE", 11),
-      numeric("PACKETS"),          numeric("BYTES OUT", true), numeric("BYTES IN", true)};
+  std::vector<Column> columns = {fixed("TIME (UTC)", 19, 14), named("FROM", 22),        named("TO", 22),
+                                 fixed("PORT", 11),           fixed("VERDICT", 0),      fixed("TIER", 8),
+                                 named("POLICY", 28),         fixed("RULE", 11),        numeric("PACKETS"),
+                                 numeric("BYTES OUT", true),  numeric("BYTES IN", true)};
   for (Column& column : extra_columns()) columns.push_back(std::move(column));
   return columns;
 }
@@ -104,17 +104,10 @@ std::vector<Cell> flow_cells(const store::FlowRecord& record, const SharedNames&
 }
 
 std::vector<Column> denied_columns() {
-  std::vector<Column> columns = {fixed("TIME (UTC)", 19, 14),
-                                 named("FROM", 22),
-                                 named("TO", 22),
-                                 fixed("PORT", 8),
-                                 fixed("TIER", 8),
-                                 named("POLICY", 28),
-                                 fixed("RULE", 15, 11),
-                                 numeric("PACKETS"),
-                                 numeric("BYTES", true),
-                                 numeric("RECORDS", true),
-                                 extra("FIRST SEEN")};
+  std::vector<Column> columns = {fixed("TIME (UTC)", 19, 14), named("FROM", 22),  named("TO", 22),
+                                 fixed("PORT", 11),           fixed("TIER", 8),   named("POLICY", 28),
+                                 fixed("RULE", 15, 11),       numeric("PACKETS"), numeric("BYTES", true),
+                                 numeric("RECORDS", true),    extra("FIRST SEEN")};
   for (Column& column : extra_columns()) columns.push_back(std::move(column));
   return columns;
 }

@@ -208,7 +208,6 @@ Result<int> follow_flows(const FlowOptions& options, Request& request) {
   FollowStart start;
   if (options.filters.since) start.from = FollowStart::From::Since;
   if (options.filters.last || options.filters.limit) start = {FollowStart::From::Newest, request.query.limit};
-  say("following new records; Ctrl-C ends");
   Printer printer(options, request);
   TL_TRY(follow(request.reader, request.query, start,
                 [&](const store::FlowRecord& record) { printer(record); }));

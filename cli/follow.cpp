@@ -70,7 +70,8 @@ Result<void> follow(store::FlowReader& reader, store::FlowQuery query, const Fol
                     const std::function<void(const store::FlowRecord&)>& show) {
   watch_signals();
   TL_ASSIGN(query.after_sequence, begin(reader, query, start, show));
-  query.oldest_first = true;  // in the order of writing: a limit leaves no gap
+  say("following new records; Ctrl-C ends");  // from here on nothing is missed
+  query.oldest_first = true;                  // in the order of writing: a limit leaves no gap
   query.limit = kBatch;
   while (stop_asked == 0) {
     TL_TRY(show_new(reader, query, show));

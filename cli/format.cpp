@@ -70,7 +70,8 @@ std::string counted(std::uint64_t count, std::string_view singular) {
 
 std::string ago(std::optional<WallTime> then, WallTime now) {
   if (!then) return "never";
-  return format_duration(std::max(now - *then, Nanoseconds(0))) + " ago";
+  if (now - *then < std::chrono::seconds(1)) return "just now";
+  return format_duration(now - *then) + " ago";
 }
 
 Cell time_cell(WallTime t) {

@@ -11,6 +11,7 @@
 #include "cli/output.h"
 #include "cli/target.h"
 #include "lab/lab.h"
+#include "policy/load.h"
 
 namespace tierlog::cli {
 namespace {
@@ -39,7 +40,25 @@ bool take_settings(const std::vector<std::string>& settings, std::map<std::strin
   return true;
 }
 
+// A lab with policies that do not load would come up and deny everything.
+bool policies_load(const std::vector<std::string>& paths) {
+  if (paths.empty()) return true;
+  const policy::Loaded loaded = policy::load_paths(paths);
+  for (const Diagnostic& finding : loaded.findings.all()) say(finding.to_string());
+  return !loaded.findings.has_errors();
+}
+
+// A command to try: one pod knocks at another.
+std::string first_try(const lab::Lab& lab) {
+  std::vector<lab::LabHost> pods;
+  for (const lab::LabHost& host : lab.hosts())
+    if (host.name.find('/') != std::string::npos && !host.addresses.empty()) pods.push_back(host);
+  if (pods.size() < 2) return "outside -- ip address";
+  return printable(pods.front().name) + " -- ping -c 1 " + pods.back().addresses.front().to_string();
+}
+
 int run_up(const UpOptions& options) {
+  if (!policies_load(options.policies)) return kBadInput;
   lab::LabOptions lab_options;
   if (!take_settings(options.settings, lab_options.daemon_config))
     return misuse("--set takes KEY=VALUE, such as deny_interval=1s");
@@ -49,11 +68,8 @@ int run_up(const UpOptions& options) {
   const auto lab = lab::Lab::up(options.topology, lab_options, [](const std::string& step) { say(step); });
   if (!lab) return complain(lab.error());
   const std::string lab_argument = options.name == "default" ? "" : " --lab " + options.name;
-  std::string pod = "NS/POD";
-  for (const lab::LabHost& host : lab->hosts())
-    if (pod == "NS/POD" && host.name.find('/') != std::string::npos) pod = host.name;
   out("lab \"" + printable(options.name) + "\" is up: " + counted(lab->hosts().size(), "host") + "\n" +
-      "  try      tierlog lab exec" + lab_argument + " " + printable(pod) + " -- ping -c 1 ADDRESS\n" +
+      "  try      tierlog lab exec" + lab_argument + " " + first_try(*lab) + "\n" +
       "  look     tierlog policies" + lab_argument + ", tierlog denied" + lab_argument +
       ", tierlog endpoints" + lab_argument + "\n" + "  end it   tierlog lab down" + lab_argument + "\n");
   return kDone;

@@ -1,6 +1,7 @@
 // `tierlog status`: is the node well? What the daemon answers to `status`, on one screen.
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/commands.h"
 #include "cli/console.h"
@@ -89,10 +90,19 @@ std::string lines(const char* label, const Json& entries, const std::string& non
   return text;
 }
 
+// All findings on the set that is not in force, one a line.
+std::string finding_lines(const std::string& error) {
+  std::string text;
+  std::istringstream findings(error);
+  for (std::string finding; std::getline(findings, finding);)
+    text += line(text.empty() ? "sync error" : "", finding);
+  return text;
+}
+
 std::string status_text(const Json& status) {
   std::string text = printable(headline(status)) + "\n";
   const auto error = get<std::string>(status, "sync_error");
-  if (!error.empty()) text += line("sync error", error);
+  text += finding_lines(error);
   text += line("endpoints", with_commas(get<std::uint64_t>(status, "endpoints")) + " (" +
                                 with_commas(get<std::uint64_t>(status, "programmed")) + " programmed)");
   text += line("books", books_text(part(status, "books")));

@@ -124,7 +124,7 @@ std::string fit(std::string_view text, std::size_t width, Cut cut) {
   if (total <= width) return std::string(text);
   if (width == 0) return {};
   const std::size_t room = width - 1;  // for the "…"
-  const std::size_t tail_room = cut == Cut::End ? 0 : room - room / 2;
+  const std::size_t tail_room = cut == Cut::End ? 0 : cut == Cut::Start ? room : room - room / 2;
   std::string result;
   const std::size_t head = count_within(all.begin(), all.end(), room - tail_room);
   for (std::size_t i = 0; i < head; ++i) result += all[i].bytes;

@@ -17,7 +17,7 @@ std::string printable(std::string_view bytes);
 // Columns that `text` takes: 2 for wide East Asian and emoji, 0 for combining marks.
 std::size_t display_width(std::string_view text);
 
-enum class Cut { End, Middle };
+enum class Cut { End, Middle, Start };
 // `text`, or a part of it with "…" for what was cut out, at most `width` columns wide.
 std::string fit(std::string_view text, std::size_t width, Cut cut = Cut::End);
 

@@ -196,6 +196,20 @@ TEST_F(Daemon, ExplainAsksForThePairAndShowsTheAnswer) {
   EXPECT_FALSE(has(outcome.out, "Last seen")) << outcome.out;
 }
 
+TEST_F(Daemon, ExplainAsksForAnEchoRequestUnlessTold) {
+  const Json answer = {{"v", 1}, {"ok", true}, {"explanation", explanation()}};
+  ask({"explain", "--from", "a/b", "--to", "c/d", "--protocol", "icmp"}, answer);
+  EXPECT_EQ(request_["icmp_type"], 8);
+  EXPECT_FALSE(request_.contains("port"));
+  ask({"explain", "--from", "a/b", "--to", "c/d", "--protocol", "icmpv6"}, answer);
+  EXPECT_EQ(request_["icmp_type"], 128);
+  ask({"explain", "--from", "a/b", "--to", "c/d", "--protocol", "icmp", "--icmp-type", "3", "--icmp-code",
+       "1"},
+      answer);
+  EXPECT_EQ(request_["icmp_type"], 3);
+  EXPECT_EQ(request_["icmp_code"], 1);
+}
+
 TEST_F(Daemon, ExplainSaysWhenItWasLastSeen) {
   database_ = folder_.file("flows.db");
   {

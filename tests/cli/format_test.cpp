@@ -25,7 +25,7 @@ TEST(Ages, NeverBeforeNow) {
   const WallTime now = from_ns(1'000'000'000'000);
   EXPECT_EQ(ago(now - std::chrono::seconds(3), now), "3 s ago");
   EXPECT_EQ(ago(std::nullopt, now), "never");
-  EXPECT_EQ(ago(now + std::chrono::seconds(3), now).substr(0, 2), "0 ");
+  EXPECT_EQ(ago(now + std::chrono::seconds(3), now), "just now");
 }
 
 store::Peer peer(store::PeerKind kind, const char* ns, const char* name) {
