@@ -61,7 +61,7 @@ std::string books_text(const Json& books) {
   std::string text = with_commas(kernel) + " verdicts counted by the kernel " + (balanced ? "=" : "vs") +
                      " " + with_commas(recorded) + " recorded + " + with_commas(missing) +
                      " unattributed       ";
-  if (balanced) return text + "OK";
+  if (balanced) return text + (missing == 0 ? "OK" : "MISSING: see `tierlog rules`");
   const auto difference = static_cast<std::int64_t>(kernel) - static_cast<std::int64_t>(recorded + missing);
   return text + (difference > 0 ? with_commas(static_cast<std::uint64_t>(difference)) + " on their way"
                                 : with_commas(static_cast<std::uint64_t>(-difference)) + " TOO MANY");

@@ -90,7 +90,7 @@ Result<void> Daemon::open() {
   flows_ = std::make_unique<store::FlowStore>(std::move(flows));
   TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_)));
   TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
-  recorder_ = std::make_unique<Recorder>(*backend_, *events_, *flows_, clock_);
+  recorder_ = std::make_unique<Recorder>(*backend_, *events_, *flows_, config_.store_path, clock_);
   world_ = std::make_unique<World>(config_, *state_, *backend_,
                                    [this](const auto& program, const auto& policy_sets) {
                                      auto installed = recorder_->install(program, policy_sets);
@@ -122,6 +122,7 @@ Result<void> Daemon::replay_spool() {
   const fs::path spool = fs::path(config_.socket).parent_path() / "cni-spool";
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(spool, error)) {
+    if (entry.path().extension() != ".json") continue;  // still being written
     std::ifstream file(entry.path());
     const auto request = nlohmann::json::parse(file, nullptr, false);
     if (request.is_object() && request.value("op", "") == "cni-del")

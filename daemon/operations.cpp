@@ -95,8 +95,10 @@ json Daemon::status_json() {
   if (!backend_->owned())
     warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
   if (const auto books = recorder_->books())
-    status["books"] = {
-        {"kernel", books->kernel}, {"recorded", books->recorded}, {"unattributed", books->unattributed}};
+    status["books"] = {{"kernel", books->kernel},
+                       {"recorded", books->recorded},
+                       {"waiting", books->waiting},
+                       {"unattributed", books->unattributed}};
   else
     warnings.push_back("books: " + books.error().message);
   json losses = json::object();
@@ -153,7 +155,11 @@ Result<json> Daemon::explain(const json& request) const {
   packet.protocol = *number_value;
   TL_ASSIGN(packet.destination_port, number_of(request, "port", 65535));
   TL_ASSIGN(packet.source_port, number_of(request, "source_port", 65535));
-  TL_ASSIGN(const auto type, number_of(request, "icmp_type", 255));
+  TL_ASSIGN(auto type, number_of(request, "icmp_type", 255));
+  constexpr std::uint16_t kEchoRequestV4 = 8;
+  constexpr std::uint16_t kEchoRequestV6 = 128;
+  if (!request.contains("icmp_type") && protocol::is_icmp(packet.protocol))
+    type = packet.protocol == protocol::kIcmp ? kEchoRequestV4 : kEchoRequestV6;
   TL_ASSIGN(const auto code, number_of(request, "icmp_code", 255));
   packet.icmp_type = static_cast<std::uint8_t>(type);
   packet.icmp_code = static_cast<std::uint8_t>(code);

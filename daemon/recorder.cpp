@@ -1,7 +1,9 @@
 #include "daemon/recorder.h"
 
+#include <algorithm>
 #include <thread>
-#include <unordered_map>
+
+#include "store/query.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -86,22 +88,20 @@ Result<void> Recorder::flush() {
 
 Result<Books> Recorder::books() {
   Books books;
-  if (!program_) return books;
-  std::unordered_map<RuleId, bool> decides;
-  for (const store::RuleRow& row : logger::rule_rows(*program_))
-    decides[row.id] = row.action == "Allow" || row.action == "Deny";
-  std::unordered_map<RuleId, std::uint64_t> recorded;
-  TL_ASSIGN(const auto sums, store_.recorded());
-  for (const store::RuleCount& sum : sums) recorded[sum.id] = sum.packets;
-  TL_ASSIGN(const auto counters, backend_.read_counters());
-  for (const dataplane::RuleCounter& counter : counters) {
-    const auto found = decides.find(counter.id);
-    if (found == decides.end() || !found->second) continue;
-    const std::uint64_t known = recorded[counter.id];
-    books.kernel += counter.packets;
-    books.recorded += known;
-    books.unattributed += counter.packets > known ? counter.packets - known : 0;
+  TL_TRY(commit());
+  TL_TRY(publish_counts());
+  TL_ASSIGN(const auto denied, backend_.read_denied());
+  // The index keeps counting where a counter began anew (a reboot, a new table), the kernel does not.
+  TL_ASSIGN(auto reader, store::FlowReader::open(store_path_));
+  TL_ASSIGN(const auto rules, reader.rules({}, true));
+  for (const store::RuleActivity& rule : rules) {
+    if (rule.rule.action != "Allow" && rule.rule.action != "Deny") continue;
+    books.kernel += rule.kernel_packets;
+    books.recorded += rule.recorded_packets;
   }
+  const std::uint64_t missing = books.kernel > books.recorded ? books.kernel - books.recorded : 0;
+  books.waiting = std::min(missing, logger_.waiting(denied));
+  books.unattributed = missing - books.waiting;
   return books;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -16,17 +17,19 @@
 
 namespace tierlog::daemon {
 
-// What the kernel counted for deciding rules, what is in the index, and what is known to be missing.
+// What the kernel counted for deciding rules since the flow index was made, what of it is in the index,
+// what the next reading of denied flows will bring, and what is missing.
 struct Books {
   std::uint64_t kernel = 0;
   std::uint64_t recorded = 0;
+  std::uint64_t waiting = 0;
   std::uint64_t unattributed = 0;
 };
 
 class Recorder {
  public:
   Recorder(dataplane::Backend& backend, dataplane::EventSource& events, store::FlowStore& store,
-           const Clock& clock);
+           std::string store_path, const Clock& clock);
 
   // A Program came into force: names first, so that its records find them.
   Result<void> install(const std::shared_ptr<const policy::Program>& program,
@@ -49,6 +52,7 @@ class Recorder {
   dataplane::Backend& backend_;
   dataplane::EventSource& events_;
   store::FlowStore& store_;
+  std::string store_path_;
   const Clock& clock_;
   logger::FlowLogger logger_;
   std::shared_ptr<const policy::Program> program_;

@@ -123,7 +123,11 @@ Result<void> World::load_files() {
   findings.add(loaded.findings);
   if (!findings.has_errors()) findings.add(policy::lint(loaded.set));
   findings.sort();
-  if (findings.has_errors()) return fail(ErrorCode::InvalidArgument, findings.to_string());
+  if (findings.has_errors()) {
+    std::string text = findings.to_string();
+    text.pop_back();  // the last line's end
+    return fail(ErrorCode::InvalidArgument, std::move(text));
+  }
   warnings_ = findings;
   policies_ = std::move(loaded.set);
   topology_ = std::move(topology);

@@ -246,6 +246,23 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
   std::erase_if(denied_, [](const auto& entry) { return !entry.second.seen; });
 }
 
+std::uint64_t FlowLogger::waiting(std::span<const DeniedCount> counts) const {
+  std::uint64_t sum = 0;
+  for (const DeniedCount& count : counts) {
+    const auto known = denied_.find(key_of(event_of(count, WallTime{})));
+    if (known == denied_.end()) {
+      sum += count.packets;
+      continue;
+    }
+    const DeniedFlow& flow = known->second;
+    const bool anew = count.packets < flow.recorded_packets;
+    const std::uint64_t missing = count.packets - (anew ? 0 : flow.recorded_packets);
+    // A local pair's packet was counted at its egress rule too, and gets a record for each.
+    sum += flow.egress_allow ? 2 * missing : missing;
+  }
+  return sum;
+}
+
 FlowRecord FlowLogger::base_record(const VerdictEvent& event, const store::RuleRow& rule) {
   FlowRecord record;
   record.start = record.end = event.time;

@@ -47,6 +47,9 @@ class FlowLogger {
   // At start: what the kernel counted before this process is no news of ours.
   void set_denied_baseline(std::span<const dataplane::DeniedCount> counts, WallTime at);
 
+  // Verdicts that these counts have and no record yet: the next reading will make them records.
+  std::uint64_t waiting(std::span<const dataplane::DeniedCount> counts) const;
+
   std::vector<store::FlowRecord> take_records();
   bool has_records() const { return !records_.empty(); }
   const LoggerCounts& counts() const { return counts_; }

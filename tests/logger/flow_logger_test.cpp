@@ -290,6 +290,16 @@ TEST_F(FlowLoggerTest, AnEventThatComesAfterAReplacementKeepsItsRule) {
   EXPECT_EQ(logger_.counts().mismatches, 0u);
 }
 
+TEST_F(FlowLoggerTest, WhatHasNoRecordYetIsWaiting) {
+  const RuleId rule = rule_of(2);
+  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 4)}), 4u);
+  give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
+  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 1)}), 0u);
+  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 5)}), 8u) << "both ends' rules counted each of the four";
+  read({count(rule, 5)}, 10);
+  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 5)}), 0u);
+}
+
 TEST_F(FlowLoggerTest, IcmpHasTypeAndCodeAndNoPorts) {
   VerdictEvent e = event(EventKind::Denied, end_of_platform(), "192.0.2.9", "10.0.0.1", 0, 1);
   e.protocol = protocol::kIcmp;
