@@ -15,8 +15,12 @@ constexpr std::chrono::milliseconds kMessageDelay{30};
 }  // namespace
 
 Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events, store::FlowStore& store,
-                   const Clock& clock)
-    : backend_(backend), events_(events), store_(store), clock_(clock) {}
+                   std::string store_path, const Clock& clock)
+    : backend_(backend),
+      events_(events),
+      store_(store),
+      store_path_(std::move(store_path)),
+      clock_(clock) {}
 
 Result<void> Recorder::install(const std::shared_ptr<const policy::Program>& program,
                                const std::vector<policy::NetworkSet>& policy_sets) {
