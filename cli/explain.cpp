@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/exit_code.h"
+#include "cli/explain_record.h"
 #include "cli/explain_text.h"
 #include "cli/format.h"
 #include "cli/output.h"
@@ -28,7 +29,7 @@ constexpr std::uint8_t kEchoRequest = 8, kEchoRequestV6 = 128;
 struct ExplainOptions {
   TargetOptions target;
   std::vector<std::string> files;
-  std::string topology, from, to;
+  std::string topology, from, to, record;
   std::string protocol = "tcp", output = "table";
   std::optional<std::string> port, source_port, icmp_type, icmp_code;
 };
@@ -225,21 +226,37 @@ std::string last_seen(const ExplainOptions& options, const policy::Explanation& 
   return text + "\n";
 }
 
+int show(const policy::Explanation& explanation, Format format) {
+  if (format == Format::Json)
+    out(policy::to_json(explanation).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  else
+    out(explain_text(explanation, stdout_view(format == Format::Wide)));
+  return kDone;
+}
+
+// The past, as it was recorded: asks nobody, evaluates nothing.
+Result<int> explain_the_past(const ExplainOptions& options, Format format) {
+  if (!options.from.empty() || !options.to.empty() || options.port || !options.files.empty())
+    return fail(ErrorCode::InvalidArgument,
+                "--record names the connection; leave --from, --to, --port and -f out");
+  TL_ASSIGN(const Place place, find_database(options.target));
+  TL_ASSIGN(auto reader, store::FlowReader::open(place.path));
+  TL_ASSIGN(const policy::Explanation explanation, explain_record(reader, options.record));
+  return show(explanation, format);
+}
+
 Result<int> explain(const ExplainOptions& options) {
   TL_ASSIGN(const Format format, parse_format(options.output, kForms));
+  if (!options.record.empty()) return explain_the_past(options, format);
   TL_ASSIGN(const Question question, read_question(options));
   if (options.files.empty() && !options.topology.empty())
     return fail(ErrorCode::InvalidArgument,
                 "--topology goes with -f; without -f the daemon is asked about its own pods");
   TL_ASSIGN(const policy::Explanation explanation,
             options.files.empty() ? ask_daemon(options, question) : explain_files(options, question));
-  if (format == Format::Json) {
-    out(policy::to_json(explanation).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-    return kDone;
-  }
-  out(explain_text(explanation, stdout_view(format == Format::Wide)));
-  out(last_seen(options, explanation));
-  return kDone;
+  const int code = show(explanation, format);
+  if (format != Format::Json) out(last_seen(options, explanation));
+  return code;
 }
 
 }  // namespace
@@ -259,20 +276,23 @@ Command explain_command() {
       "Without -f the running daemon is asked about the policies in force, and the flow database says when "
       "this was "
       "last seen. With -f the policies are evaluated here, for the pods of --topology; nothing needs to "
-      "run.\n\n"
+      "run. With --record the flow database tells what was decided then and on which way; rules that did not "
+      "match are not in a record.\n\n"
       "WHO is ns/pod or an address. A denial is an answer, not an error: the exit code is 0.";
   const std::string connection = "The connection", files = "Explain files instead of the running daemon";
-  command.options = {{"--from", "WHO", "who connects", &options->from, connection},
-                     {"--to", "WHO", "to whom", &options->to, connection},
-                     {"--port", "N", "destination port", &options->port, connection},
-                     {"--protocol", "PROTO", "tcp (default), udp, sctp, icmp, icmpv6 or a number",
-                      &options->protocol, connection},
-                     {"--source-port", "N", "for rules that look at it", &options->source_port, connection},
-                     {"--icmp-type", "N", "default: echo request", &options->icmp_type, connection},
-                     {"--icmp-code", "N", "default: 0", &options->icmp_code, connection},
-                     {"-f,--file", "PATH", "policy files and folders", &options->files, files, true},
-                     {"--topology", "FILE", "who there is", &options->topology, files},
-                     output_option(options->output, kForms)};
+  command.options = {
+      {"--from", "WHO", "who connects", &options->from, connection},
+      {"--to", "WHO", "to whom", &options->to, connection},
+      {"--port", "N", "destination port", &options->port, connection},
+      {"--protocol", "PROTO", "tcp (default), udp, sctp, icmp, icmpv6 or a number", &options->protocol,
+       connection},
+      {"--source-port", "N", "for rules that look at it", &options->source_port, connection},
+      {"--icmp-type", "N", "default: echo request", &options->icmp_type, connection},
+      {"--icmp-code", "N", "default: 0", &options->icmp_code, connection},
+      {"--record", "ID", "a recorded connection, from the flow database alone", &options->record, connection},
+      {"-f,--file", "PATH", "policy files and folders", &options->files, files, true},
+      {"--topology", "FILE", "who there is", &options->topology, files},
+      output_option(options->output, kForms)};
   command.options.back().help += "; wide cuts nothing";
   add_socket_options(command.options, options->target);
   add_database_options(command.options, options->target);

@@ -125,7 +125,7 @@ void FlowLogger::on_allowed(const VerdictEvent& event) {
   policy::Evaluation evaluation;
   const policy::Program* program = evaluate(event, rule->direction, evaluation);
   if (program != nullptr)
-    explain(record, *program, *verdict_of(evaluation, rule->direction));
+    explain(record, *program, evaluation, rule->direction);
   else if (rule->reason != name(Reason::Host))
     ++counts_.mismatches;
   push(std::move(record));
@@ -171,7 +171,7 @@ FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
     if (find_reserved(event.rule) == nullptr) ++counts_.mismatches;
     return flow;
   }
-  explain(flow.record, *program, *verdict_of(evaluation, rule->direction));
+  explain(flow.record, *program, evaluation, rule->direction);
   if (rule->direction != Direction::Ingress || !evaluation.egress) return flow;
   const store::RuleRow* egress = rules_.find(evaluation.egress->rule);
   if (egress == nullptr) return flow;
@@ -179,7 +179,7 @@ FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
   view.rule = evaluation.egress->rule;
   flow.egress_allow = base_record(view, *egress);
   flow.egress_allow->action = store::Verdict::Allow;
-  explain(*flow.egress_allow, *program, *evaluation.egress);
+  explain(*flow.egress_allow, *program, evaluation, Direction::Egress);
   return flow;
 }
 
@@ -293,21 +293,27 @@ FlowRecord FlowLogger::base_record(const VerdictEvent& event, const store::RuleR
   return record;
 }
 
+void FlowLogger::add_trace(FlowRecord& record, const policy::Program& program,
+                           const policy::DirectionVerdict& verdict) {
+  for (const policy::TraceStep& step : verdict.trace)
+    if (!step.staged && step.tier != policy::kNone)
+      record.trace.push_back({verdict.direction, program.tiers[step.tier].name,
+                              display_of(program, step.policy), step.rule_index,
+                              std::string(policy::name(step.result))});
+}
+
 void FlowLogger::explain(FlowRecord& record, const policy::Program& program,
-                         const policy::DirectionVerdict& verdict) const {
-  for (const policy::TraceStep& step : verdict.trace) {
-    const std::string shown = display_of(program, step.policy);
-    if (step.staged) {
-      if (step.result == policy::StepResult::Allowed || step.result == policy::StepResult::Denied)
-        record.staged.push_back(
-            {shown, step.result == policy::StepResult::Denied ? store::Verdict::Deny : store::Verdict::Allow,
-             step.rule_index});
-      continue;
-    }
-    if (step.tier == policy::kNone) continue;
-    record.trace.push_back({verdict.direction, program.tiers[step.tier].name, shown, step.rule_index,
-                            std::string(policy::name(step.result))});
-  }
+                         const policy::Evaluation& evaluation, Direction direction) const {
+  const policy::DirectionVerdict& verdict = *verdict_of(evaluation, direction);
+  if (direction == Direction::Ingress && evaluation.egress) add_trace(record, program, *evaluation.egress);
+  add_trace(record, program, verdict);
+  for (const policy::TraceStep& step : verdict.trace)
+    if (step.staged &&
+        (step.result == policy::StepResult::Allowed || step.result == policy::StepResult::Denied))
+      record.staged.push_back(
+          {display_of(program, step.policy),
+           step.result == policy::StepResult::Denied ? store::Verdict::Deny : store::Verdict::Allow,
+           step.rule_index});
   for (const RuleId id : verdict.logged_by) {
     const store::RuleRow* rule = rules_.find(id);
     if (rule == nullptr) continue;

@@ -81,8 +81,11 @@ class FlowLogger {
   void emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start, WallTime end);
   void push(store::FlowRecord record);
   store::FlowRecord base_record(const dataplane::VerdictEvent& event, const store::RuleRow& rule);
+  // The record's trace leads up to its verdict: of an ingress verdict the source's egress comes first.
   void explain(store::FlowRecord& record, const policy::Program& program,
-               const policy::DirectionVerdict& verdict) const;
+               const policy::Evaluation& evaluation, Direction direction) const;
+  static void add_trace(store::FlowRecord& record, const policy::Program& program,
+                        const policy::DirectionVerdict& verdict);
   // The Program that explains this verdict and its evaluation; nullptr when none agrees with the kernel.
   const policy::Program* evaluate(const dataplane::VerdictEvent& event, Direction direction,
                                   policy::Evaluation& into) const;

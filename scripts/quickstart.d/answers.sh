@@ -12,7 +12,10 @@ show_answers() {
   local db=$out/flows.db
   show "$bin/tierlog" policies --db "$db"
   show "$bin/tierlog" denied tenant-01-restrict --db "$db"
-  show "$bin/tierlog" explain --lab "$lab" --db "$db" "${explained_pair[@]}"
+  # The denied pair's record: the trace below is what was kept of it, not a new evaluation.
+  local record
+  record=$(sqlite3 -readonly "$db" "SELECT id FROM denied_flows WHERE policy_name = 'tenant-01-restrict' AND rule_index = 2 LIMIT 1")
+  show "$bin/tierlog" explain --db "$db" --record "$record"
   show_sqlite "$db"
   show_acknowledged
 }

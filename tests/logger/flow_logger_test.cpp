@@ -188,6 +188,10 @@ TEST_F(FlowLoggerTest, ALocalPairDeniedAtIngressHasTheSourcesViewToo) {
   EXPECT_EQ(records[1].policy, "default//out");
   EXPECT_EQ(records[1].verdict_packets, 1u);
   EXPECT_EQ(records[1].connections, std::nullopt);
+  ASSERT_FALSE(records[0].trace.empty());
+  EXPECT_EQ(records[0].trace.front().direction, Direction::Egress) << "the way there comes first";
+  EXPECT_EQ(records[0].trace.back().direction, Direction::Ingress);
+  for (const store::TraceEntry& entry : records[1].trace) EXPECT_EQ(entry.direction, Direction::Egress);
 }
 
 TEST_F(FlowLoggerTest, LaterPacketsComeAsDifferencesAndAddUp) {
