@@ -4,7 +4,7 @@
 //
 // One transaction is not atomic for packets in flight (they look up elements of the new generation while
 // they walk chains of the old one), so everything new is made beside the old, one small transaction
-// flips the endpoints' chains, and the old goes after a grace time: docs/decisions/0003.
+// flips the endpoints' chains, and the old goes after a grace time: docs/decisions/0007-prepare-flip-sweep.md.
 #pragma once
 
 #include <chrono>
