@@ -40,7 +40,8 @@ constexpr FilterSpec kFilters[] = {
     {Field::Direction, "direction", "DIR", "ingress or egress"},
     {Field::Reporter, "reporter", "SIDE", "src or dst: the side whose policy gave the verdict"},
     {Field::Logged, "logged", nullptr, "a Log rule matched"},
-    {Field::Unanswered, "unanswered", nullptr, "nothing came back"},
+    {Field::Unanswered, "unanswered", nullptr,
+     "nothing came back (replies to allowed connections are not counted: finds denied ones)"},
     {Field::Node, "node", "NAME", "node that gave the verdict"},
     {Field::Cluster, "cluster", "NAME", "cluster that gave the verdict"},
 };

@@ -245,9 +245,8 @@ Command flows_command() {
       "Lists the records of the flow database: one for each connection, side and interval, with the policy "
       "and "
       "rule that decided. An allowed connection between two pods of the node has two records (egress by the "
-      "source's policy, ingress by the destination's); PACKETS counts both ways of allowed connections and "
-      "the "
-      "denied packets of denied ones.\n\n"
+      "source's policy, ingress by the destination's); PACKETS counts the "
+      "packets that were judged: of an allowed connection its first, of a denied flow each.\n\n"
       "Different filters must all hold; of several values of one filter one must.";
   command.examples = {{"tierlog flows --since 15m", "What happened in the last quarter of an hour"},
                       {"tierlog flows --to tenant-01/db --port 5432 --not --from-namespace tenant-01",

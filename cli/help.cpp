@@ -110,7 +110,7 @@ std::string program_help(const std::vector<Command>& commands) {
       kIndent);
   text += heading("Examples");
   text +=
-      "    tierlog lab up /usr/share/tierlog/examples/topologies/tenants.yaml\n"
+      "    tierlog lab up examples/topologies/tenants.yaml -f examples/policies\n"
       "    tierlog denied --since 1h\n"
       "    tierlog explain --from tenant-02/web --to tenant-01/db --port 5432\n";
   return text;

@@ -163,7 +163,7 @@ Command up_command() {
   command.examples = {
       {"tierlog lab up examples/topologies/tenants.yaml -f examples/policies", "Pods and policies"},
       {"tierlog lab up examples/topologies/tenants.yaml --name second", "A second lab beside it"},
-      {"tierlog lab exec tenant-02/web -- nc -zw1 10.244.0.10 5432", "Then: try a connection"}};
+      {"tierlog lab exec tenant-02/web -- nc -zw1 10.244.1.9 5432", "Then: try a connection"}};
   command.exit_codes = "0  up\n1  unknown name\n2  bad files or usage\n3  the kernel or the daemon refused";
   command.run = [options] { return run_up(*options); };
   return command;
@@ -182,9 +182,9 @@ Command exec_command() {
   command.rest_name = "CMD…";
   command.rest = &options->command;
   command.options = {{"--lab", "NAME", "the lab, when several are running", &options->lab}};
-  command.examples = {{"tierlog lab exec tenant-02/web -- nc -zw1 10.244.0.10 5432", "Try a connection"},
+  command.examples = {{"tierlog lab exec tenant-02/web -- nc -zw1 10.244.1.9 5432", "Try a connection"},
                       {"tierlog lab exec node -- nft list table inet tierlog", "What the kernel holds"},
-                      {"tierlog lab exec outside -- ping -c 1 10.244.0.10", "Knock from outside"}};
+                      {"tierlog lab exec outside -- ping -c 1 10.244.1.9", "Knock from outside"}};
   command.exit_codes =
       "the command's own; 128 + signal if one ended it\n1  no such lab or host\n2  bad usage";
   command.run = [options] { return run_exec(*options); };

@@ -139,19 +139,20 @@ Result<json> Daemon::explain(const json& request) const {
     if (address) return *address;
     return fail(ErrorCode::NotFound, "no endpoint is called \"" + who + "\"; expected ns/pod or an address");
   };
+  const std::string protocol_text = request.value("protocol", "tcp");
+  const auto number_value = protocol::parse(protocol_text);
+  if (!number_value)
+    return fail(ErrorCode::InvalidArgument, "unknown protocol \"" + protocol_text +
+                                                "\"; expected tcp, udp, sctp, icmp, icmpv6 or a number");
+  const Family wanted = *number_value == protocol::kIcmpV6 ? Family::V6 : Family::V4;
   policy::Packet packet;
-  TL_ASSIGN(packet.destination, one(to, Family::V4));
+  TL_ASSIGN(packet.destination, one(to, wanted));
   TL_ASSIGN(packet.source, one(from, packet.destination.family));
   if (packet.source.family != packet.destination.family) {
     TL_ASSIGN(packet.destination, one(to, packet.source.family));
     if (packet.source.family != packet.destination.family)
       return fail(ErrorCode::InvalidArgument, from + " and " + to + " have no addresses of the same family");
   }
-  const std::string protocol_text = request.value("protocol", "tcp");
-  const auto number_value = protocol::parse(protocol_text);
-  if (!number_value)
-    return fail(ErrorCode::InvalidArgument, "unknown protocol \"" + protocol_text +
-                                                "\"; expected tcp, udp, sctp, icmp, icmpv6 or a number");
   packet.protocol = *number_value;
   TL_ASSIGN(packet.destination_port, number_of(request, "port", 65535));
   TL_ASSIGN(packet.source_port, number_of(request, "source_port", 65535));

@@ -16,14 +16,15 @@ constexpr std::chrono::milliseconds kMessageDelay{30};
 
 Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events, store::FlowStore& store,
                    std::string store_path, const Clock& clock)
-    : backend_(backend),
-      events_(events),
-      store_(store),
-      store_path_(std::move(store_path)),
-      clock_(clock) {}
+    : backend_(backend), events_(events), store_(store), store_path_(std::move(store_path)), clock_(clock) {}
 
 Result<void> Recorder::install(const std::shared_ptr<const policy::Program>& program,
                                const std::vector<policy::NetworkSet>& policy_sets) {
+  // What was denied until now is told by the names that held then.
+  if (program_) {
+    TL_TRY(drain());
+    TL_TRY(read_denied(logger::FlowLogger::Reading::Regular));
+  }
   const WallTime now = clock_.wall();
   program_ = program;
   logger_.set_program(program, policy_sets, now);
@@ -98,12 +99,14 @@ Result<Books> Recorder::books() {
   // The index keeps counting where a counter began anew (a reboot, a new table), the kernel does not.
   TL_ASSIGN(auto reader, store::FlowReader::open(store_path_));
   TL_ASSIGN(const auto rules, reader.rules({}, true));
+  std::uint64_t missing = 0;
   for (const store::RuleActivity& rule : rules) {
     if (rule.rule.action != "Allow" && rule.rule.action != "Deny") continue;
     books.kernel += rule.kernel_packets;
     books.recorded += rule.recorded_packets;
+    // Rule by rule: what one has too many does not make good what another lacks.
+    if (rule.kernel_packets > rule.recorded_packets) missing += rule.kernel_packets - rule.recorded_packets;
   }
-  const std::uint64_t missing = books.kernel > books.recorded ? books.kernel - books.recorded : 0;
   books.waiting = std::min(missing, logger_.waiting(denied));
   books.unattributed = missing - books.waiting;
   return books;

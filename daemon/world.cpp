@@ -145,6 +145,10 @@ Result<void> World::apply() {
               policy::compile(policies_, assemble(), state_,
                               {.scope = policy::CompileOptions::Scope::Local, .revision = revision_ + 1}));
     if (!ready_) deny_everything(compiled);
+    if (!config_.host_to_pod_by_policy)
+      for (const policy::NodeObject& node : compiled.cluster->nodes)
+        if (node.name == config_.node)
+          compiled.host_addresses.insert(node.addresses.begin(), node.addresses.end());
     const auto program = std::make_shared<const policy::Program>(std::move(compiled));
     TL_TRY(backend_.apply(program));
     program_ = program;

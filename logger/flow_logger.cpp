@@ -60,6 +60,18 @@ VerdictEvent event_of(const DeniedCount& count, WallTime at) {
   return event;
 }
 
+// An ICMP message that asks nothing has no conntrack entry, so its egress rule counted nothing.
+bool has_connection(const VerdictEvent& event) {
+  switch (event.protocol) {
+    case protocol::kIcmp:
+      return event.icmp_type == 8 || event.icmp_type == 13 || event.icmp_type == 15 || event.icmp_type == 17;
+    case protocol::kIcmpV6:
+      return event.icmp_type == 128;
+    default:
+      return true;
+  }
+}
+
 }  // namespace
 
 std::size_t FlowLogger::FlowKeyHash::operator()(const FlowKey& key) const noexcept {
@@ -80,6 +92,7 @@ FlowLogger::FlowKey FlowLogger::key_of(const VerdictEvent& event) {
 
 void FlowLogger::set_program(std::shared_ptr<const policy::Program> program,
                              const std::vector<policy::NetworkSet>& policy_sets, WallTime since) {
+  ++world_;
   rules_.learn(*program);
   addresses_.update(*program->cluster, policy_sets, since);
   programs_.push_front(std::move(program));
@@ -126,7 +139,7 @@ void FlowLogger::on_allowed(const VerdictEvent& event) {
   const policy::Program* program = evaluate(event, rule->direction, evaluation);
   if (program != nullptr)
     explain(record, *program, evaluation, rule->direction);
-  else if (rule->reason != name(Reason::Host))
+  else
     ++counts_.mismatches;
   push(std::move(record));
 }
@@ -156,6 +169,8 @@ void FlowLogger::on_denied(const VerdictEvent& event) {
 
 FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
   DeniedFlow flow;
+  flow.first = event;
+  flow.world = world_;
   const store::RuleRow* rule = rules_.find(event.rule);
   static const store::RuleRow kUnknown{};
   if (rule == nullptr) ++counts_.unknown_rules;
@@ -172,7 +187,7 @@ FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
     return flow;
   }
   explain(flow.record, *program, evaluation, rule->direction);
-  if (rule->direction != Direction::Ingress || !evaluation.egress) return flow;
+  if (rule->direction != Direction::Ingress || !evaluation.egress || !has_connection(event)) return flow;
   const store::RuleRow* egress = rules_.find(evaluation.egress->rule);
   if (egress == nullptr) return flow;
   VerdictEvent view = event;
@@ -181,6 +196,19 @@ FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
   flow.egress_allow->action = store::Verdict::Allow;
   explain(*flow.egress_allow, *program, evaluation, Direction::Egress);
   return flow;
+}
+
+// The same deny rule, but another rule may let it leave now, and another pod may have the address.
+void FlowLogger::describe_anew(DeniedFlow& flow, WallTime at) {
+  VerdictEvent event = flow.first;
+  event.time = at;
+  DeniedFlow fresh = describe(event);
+  fresh.recorded_packets = flow.recorded_packets;
+  fresh.recorded_bytes = flow.recorded_bytes;
+  fresh.last = flow.last;
+  fresh.described = flow.described;
+  fresh.seen = flow.seen;
+  flow = std::move(fresh);
 }
 
 void FlowLogger::emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start,
@@ -230,15 +258,17 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
       flow.seen = true;
       continue;
     }
-    if (is_new || flow.record.src.ip != count.source) {
+    if (is_new || !flow.described) {
       const WallTime since = is_new ? at : flow.last;
       flow = describe(event);
       flow.last = since;
+      flow.described = true;
     }
     flow.seen = true;
     if (count.packets < flow.recorded_packets)
       flow.recorded_packets = flow.recorded_bytes = 0;  // a new entry
     if (count.packets == flow.recorded_packets) continue;
+    if (flow.world != world_) describe_anew(flow, at);
     const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;
     emit(flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
   }

@@ -70,6 +70,8 @@ class FlowLogger {
     std::optional<store::FlowRecord> egress_allow;  // local pair denied at ingress: the source's view
     std::uint64_t recorded_packets = 0, recorded_bytes = 0;  // of the kernel's current entry
     WallTime last{};
+    dataplane::VerdictEvent first;  // what describes it; described anew when the world has changed
+    std::uint64_t world = 0;
     bool described = false;  // the first packet's message came
     bool seen = false;       // in the latest reading
   };
@@ -78,6 +80,7 @@ class FlowLogger {
   void on_allowed(const dataplane::VerdictEvent& event);
   void on_denied(const dataplane::VerdictEvent& event);
   DeniedFlow describe(const dataplane::VerdictEvent& event);
+  void describe_anew(DeniedFlow& flow, WallTime at);
   void emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start, WallTime end);
   void push(store::FlowRecord record);
   store::FlowRecord base_record(const dataplane::VerdictEvent& event, const store::RuleRow& rule);
@@ -91,6 +94,7 @@ class FlowLogger {
                                   policy::Evaluation& into) const;
 
   std::deque<std::shared_ptr<const policy::Program>> programs_;  // newest first
+  std::uint64_t world_ = 0;                                      // counts the changes of rules and names
   RuleNames rules_;
   AddressBook addresses_;
   RecordIds ids_;

@@ -189,6 +189,13 @@ DirectionVerdict self_verdict(Direction direction, Detail detail) {
   return verdict;
 }
 
+DirectionVerdict host_verdict(Detail detail) {
+  DirectionVerdict verdict{Direction::Ingress, Action::Allow, reserved::kHostIngress, {}, {}};
+  verdict.trace.push_back({kNone, kNone, std::nullopt, reserved::kHostIngress, StepResult::Allowed, false,
+                           true, detail == Detail::Full ? "the node reaches its own pods" : ""});
+  return verdict;
+}
+
 }  // namespace
 
 std::string_view name(StepResult result) {
@@ -216,6 +223,8 @@ const DirectionVerdict* Evaluation::deciding() const {
 DirectionVerdict evaluate_direction(const Program& program, const ProgramEndpoint& endpoint,
                                     Direction direction, const Packet& packet, Detail detail) {
   if (is_to_itself(program, packet)) return self_verdict(direction, detail);
+  if (direction == Direction::Ingress && program.host_addresses.count(packet.source) != 0)
+    return host_verdict(detail);
   DirectionVerdict verdict;
   verdict.direction = direction;
   Walk(program, packet, detail, verdict).run(program.classes[endpoint.class_of(direction)]);

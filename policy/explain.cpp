@@ -80,7 +80,7 @@ ExplainedDirection explained(const Program& program, const DirectionVerdict& ver
   result.endpoint = program.cluster->endpoints[endpoint.endpoint].display();
   result.action = verdict.action;
   result.reason = reason_of(program, verdict.rule);
-  if (result.reason != Reason::Self)
+  if (result.reason != Reason::Self && result.reason != Reason::Host)
     add_tiers(program, program.classes[endpoint.class_of(verdict.direction)], verdict.trace.back().tier,
               result);
   for (const TraceStep& step : verdict.trace) result.steps.push_back(explained_step(program, step));

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/ids.h"
@@ -29,9 +30,9 @@ inline constexpr std::uint32_t kNone = 0xffffffff;
 
 // Addresses that one selector, list of nets or service stands for.
 struct AddressSet {
-  std::string key;             // canonical selector or nets; equal key = same meaning
-  std::string text;            // for people: "role == 'api'", "10.0.0.0/8"
-  std::vector<Cidr> members;   // sorted, without duplicates, none inside another
+  std::string key;            // canonical selector or nets; equal key = same meaning
+  std::string text;           // for people: "role == 'api'", "10.0.0.0/8"
+  std::vector<Cidr> members;  // sorted, without duplicates, none inside another
 
   bool contains(const IpAddr& address) const;  // O(log n)
 };
@@ -77,25 +78,25 @@ struct ProgramRule {
   RuleId id{};
   Direction direction{};
   Action action{};
-  int index = 0;               // as the user counts
+  int index = 0;  // as the user counts
   std::uint32_t policy = kNone;
   std::vector<Match> any_of;
-  bool log_decision = false;   // its decision counts as logged (tierlog.io/log)
+  bool log_decision = false;  // its decision counts as logged (tierlog.io/log)
   std::string log_label;
-  std::string text;            // one line for people
+  std::string text;  // one line for people
   SourceRef source;
 };
 
 struct ProgramPolicy {
   PolicyKey key;
-  std::string display;         // "tier/ns/name"
+  std::string display;  // "tier/ns/name"
   std::uint32_t tier = 0;
   double order = kNoOrder;
   std::uint32_t revision = 1;  // grows when a rule of it gets a new id
   bool staged = false;
   bool applies_ingress = false;
   bool applies_egress = false;
-  bool log_denied_end = false;  // tierlog.io/log: deny|all: an end of tier it takes part in is logged
+  bool log_denied_end = false;         // tierlog.io/log: deny|all: an end of tier it takes part in is logged
   std::vector<std::uint32_t> ingress;  // into rules
   std::vector<std::uint32_t> egress;
   std::uint32_t endpoints_selected = 0;  // among all endpoints of the cluster
@@ -119,8 +120,8 @@ struct EndOfTier {
   RuleId id{};
   std::uint32_t tier = 0;
   Direction direction{};
-  Action action = Action::Deny;          // Deny or Pass
-  std::vector<std::uint32_t> policies;   // the enforced ones that were asked, in order, at least one
+  Action action = Action::Deny;         // Deny or Pass
+  std::vector<std::uint32_t> policies;  // the enforced ones that were asked, in order, at least one
 };
 
 struct ClassTier {
@@ -131,7 +132,7 @@ struct ClassTier {
 
 struct EndpointClass {
   Direction direction{};
-  std::vector<ClassTier> tiers;   // only those with a policy for the endpoint in this direction
+  std::vector<ClassTier> tiers;  // only those with a policy for the endpoint in this direction
   // What decides after the last tier: reserved no-policy (no enforced policy at all) or profile.
   RuleId fallback{};
   Action fallback_action = Action::Allow;
@@ -142,9 +143,7 @@ struct ProgramEndpoint {
   std::uint32_t ingress_class = 0;
   std::uint32_t egress_class = 0;
 
-  std::uint32_t class_of(Direction d) const {
-    return d == Direction::Ingress ? ingress_class : egress_class;
-  }
+  std::uint32_t class_of(Direction d) const { return d == Direction::Ingress ? ingress_class : egress_class; }
 };
 
 // What a RuleId stands for in this Program.
@@ -164,6 +163,9 @@ struct Program {
   std::vector<EndpointClass> classes;
   std::vector<ProgramEndpoint> endpoints;  // the enforced ones only
   std::shared_ptr<const Cluster> cluster;
+
+  // The node's own addresses, when it may reach its pods whatever policies say (host_to_pod: allow).
+  std::unordered_set<IpAddr> host_addresses;
 
   // Filled by compile(): look-ups for evaluator and logger.
   std::unordered_map<RuleId, RuleRef> by_id;

@@ -136,7 +136,10 @@ Result<std::string> by_revision(WhereClause& where, const std::string& value) {
 template <Side side>
 Result<std::string> by_namespace(WhereClause& where, const std::string& value) {
   TL_ASSIGN(auto predicate, parse_text_pattern("namespace", value));
-  return in_peers(side, "tl_match(" + where.add(over_text(std::move(predicate))) + ", namespace)");
+  // A network set's namespace says who may name it, not where its addresses live.
+  static const std::string kNoSet = "kind <> " + std::to_string(static_cast<int>(PeerKind::NetworkSet));
+  return in_peers(side,
+                  kNoSet + " AND tl_match(" + where.add(over_text(std::move(predicate))) + ", namespace)");
 }
 
 template <Side side>

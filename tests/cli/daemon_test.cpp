@@ -108,7 +108,7 @@ TEST_F(Daemon, StatusFitsOneScreen) {
       "revision "
       "19)\n"
       "endpoints    212 (212 programmed)\n"
-      "books        1,204,332 verdicts counted by the kernel = 1,204,330 recorded + 2 unattributed       OK\n"
+      "books        1,204,332 verdicts counted by the kernel = 1,204,330 recorded + 2 unattributed       MISSING: see `tierlog rules`\n"
       "store        /var/lib/tierlog/flows.db  1.9 GiB · 19.2 M records\n"
       "exports      fluentbit tcp://127.0.0.1:24224   delivered up to record 5, 0 waiting\n"
       "warnings     none\n");

@@ -294,6 +294,30 @@ TEST_F(FlowLoggerTest, AnEventThatComesAfterAReplacementKeepsItsRule) {
   EXPECT_EQ(logger_.counts().mismatches, 0u);
 }
 
+// The deny rule stays, the rule that let it leave does not; nor does the pod behind the address.
+TEST_F(FlowLoggerTest, ALivingDeniedFlowIsDescribedAnewAfterAChange) {
+  const RuleId rule = rule_of(2);
+  give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
+  std::string changed = kPolicies;
+  changed.replace(changed.find("name: out"), 9, "name: new");
+  logger_.set_program(compile(changed.c_str()), {}, at(5));
+  const auto records = read({count(rule, 3)}, 10);
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].verdict_packets, 2u);
+  EXPECT_EQ(records[0].src_port, 40'000) << "what the first packet told stays";
+  EXPECT_EQ(records[1].policy, "default//new");
+}
+
+TEST_F(FlowLoggerTest, AnUnaskedIcmpReplyHasNoEgressView) {
+  VerdictEvent e = event(EventKind::Denied, end_of_platform(), "10.0.0.3", "10.0.0.1", 0, 1);
+  e.protocol = protocol::kIcmp;
+  e.tcp_flags = 0;
+  e.icmp_type = 0;
+  EXPECT_EQ(give(e).size(), 1u);
+  e.icmp_type = 8;
+  EXPECT_EQ(give(e).size(), 2u);
+}
+
 TEST_F(FlowLoggerTest, WhatHasNoRecordYetIsWaiting) {
   const RuleId rule = rule_of(2);
   EXPECT_EQ(logger_.waiting(std::vector{count(rule, 4)}), 4u);
