@@ -16,7 +16,12 @@ constexpr std::chrono::milliseconds kMessageDelay{30};
 
 Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events, store::FlowStore& store,
                    std::string store_path, const Clock& clock)
-    : backend_(backend), events_(events), store_(store), store_path_(std::move(store_path)), clock_(clock) {}
+    : backend_(backend),
+      events_(events),
+      store_(store),
+      store_path_(std::move(store_path)),
+      clock_(clock),
+      logger_(backend.denied_lifetime()) {}
 
 Result<void> Recorder::install(const std::shared_ptr<const policy::Program>& program,
                                const std::vector<policy::NetworkSet>& policy_sets) {

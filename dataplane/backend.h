@@ -29,6 +29,8 @@ class Backend {
   // Cumulative since each counter was made; counters outlive the rules that refer to them.
   virtual Result<std::vector<RuleCounter>> read_counters() = 0;
   virtual Result<std::vector<DeniedCount>> read_denied() = 0;
+  // How long the kernel keeps a denied flow's entry after its last packet; then it counts anew.
+  virtual Nanoseconds denied_lifetime() const = 0;
   // Denied packets that no entry could be made for, cumulative.
   virtual Result<std::uint64_t> read_overflow() = 0;
   // Takes everything of ours out of the kernel.

@@ -28,17 +28,17 @@ enum class EventKind : std::uint8_t {
 struct VerdictEvent {
   EventKind kind{};
   RuleId rule{};
-  WallTime time{};                   // the packet's, else the time of reading
+  WallTime time{};  // the packet's, else the time of reading
   IpAddr source;
   IpAddr destination;
   std::uint8_t protocol = 0;
-  std::uint16_t source_port = 0;     // 0 without ports
+  std::uint16_t source_port = 0;  // 0 without ports
   std::uint16_t destination_port = 0;
   std::uint8_t icmp_type = 0;
   std::uint8_t icmp_code = 0;
-  std::uint8_t tcp_flags = 0;        // as in the header: fin 1, syn 2, rst 4, psh 8, ack 16
-  std::uint32_t length = 0;          // the packet's L3 length in bytes, not the copy's
-  std::uint32_t in_interface = 0;    // ifindex, 0 = none
+  std::uint8_t tcp_flags = 0;      // as in the header: fin 1, syn 2, rst 4, psh 8, ack 16
+  std::uint32_t length = 0;        // the packet's L3 length in bytes, not the copy's
+  std::uint32_t in_interface = 0;  // ifindex, 0 = none
   std::uint32_t out_interface = 0;
 };
 
@@ -67,6 +67,7 @@ struct DeniedCount {
   std::uint16_t port_or_icmp = 0;  // destination port; type << 8 | code for ICMP; else 0
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;
+  Nanoseconds idle{};  // since its last packet
 };
 
 }  // namespace tierlog::dataplane

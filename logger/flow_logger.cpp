@@ -13,6 +13,8 @@ using store::FlowRecord;
 
 // Late events of that many replacements back are still explained; their names are known for ever.
 constexpr std::size_t kProgramsKept = 4;
+// Events are stamped when they are read, entries when they are touched.
+constexpr std::chrono::milliseconds kClockSlack{500};
 
 policy::Packet packet_of(const VerdictEvent& event) {
   return {event.source,           event.destination, event.protocol, event.source_port,
@@ -154,6 +156,14 @@ void FlowLogger::on_denied(const VerdictEvent& event) {
     return;
   }
   DeniedFlow& flow = known->second;
+  if (flow.described && event.time - flow.last_packet >= denied_lifetime_) {
+    // The entry we knew had expired: this is the first packet of another, which counts from one.
+    flow.recorded_packets = flow.recorded_bytes = 0;
+    flow.last_packet = event.time;
+    if (flow.world != world_) describe_anew(flow, event.time);
+    emit(flow, 1, event.length, event.time, event.time);
+    return;
+  }
   if (flow.described) return;  // one per interval; the counts tell how many
   // Counted before its message came: now the details are known.
   const auto packets = flow.recorded_packets;
@@ -176,7 +186,7 @@ FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
   if (rule == nullptr) ++counts_.unknown_rules;
   flow.record = base_record(event, rule == nullptr ? kUnknown : *rule);
   flow.record.action = store::Verdict::Deny;
-  flow.last = event.time;
+  flow.last = flow.last_packet = event.time;
   if (rule == nullptr) return flow;
 
   policy::Evaluation evaluation;
@@ -206,6 +216,7 @@ void FlowLogger::describe_anew(DeniedFlow& flow, WallTime at) {
   fresh.recorded_packets = flow.recorded_packets;
   fresh.recorded_bytes = flow.recorded_bytes;
   fresh.last = flow.last;
+  fresh.last_packet = flow.last_packet;
   fresh.described = flow.described;
   fresh.seen = flow.seen;
   flow = std::move(fresh);
@@ -242,6 +253,7 @@ void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTi
     flow.recorded_packets = count.packets;
     flow.recorded_bytes = count.bytes;
     flow.described = true;
+    flow.last_packet = at - count.idle;
     denied_[key_of(event)] = std::move(flow);
   }
 }
@@ -265,8 +277,12 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
       flow.described = true;
     }
     flow.seen = true;
-    if (count.packets < flow.recorded_packets)
-      flow.recorded_packets = flow.recorded_bytes = 0;  // a new entry
+    const WallTime last_packet = at - count.idle;
+    const bool another = last_packet > flow.last_packet + kClockSlack;
+    // Fewer than before, or as many although there was another packet: the entry is a new one.
+    if (count.packets < flow.recorded_packets || (count.packets == flow.recorded_packets && another))
+      flow.recorded_packets = flow.recorded_bytes = 0;
+    if (another) flow.last_packet = last_packet;
     if (count.packets == flow.recorded_packets) continue;
     if (flow.world != world_) describe_anew(flow, at);
     const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;

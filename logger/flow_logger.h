@@ -36,6 +36,9 @@ struct LoggerCounts {
 
 class FlowLogger {
  public:
+  // `denied_lifetime`: how long the kernel keeps an entry after its last packet.
+  explicit FlowLogger(Nanoseconds denied_lifetime = std::chrono::seconds(60))
+      : denied_lifetime_(denied_lifetime) {}
   // From now on events are explained by this Program (and, when late, by the ones before it).
   void set_program(std::shared_ptr<const policy::Program> program,
                    const std::vector<policy::NetworkSet>& policy_sets, WallTime since);
@@ -70,6 +73,7 @@ class FlowLogger {
     std::optional<store::FlowRecord> egress_allow;  // local pair denied at ingress: the source's view
     std::uint64_t recorded_packets = 0, recorded_bytes = 0;  // of the kernel's current entry
     WallTime last{};
+    WallTime last_packet{};         // of the kernel's current entry, as far as we know
     dataplane::VerdictEvent first;  // what describes it; described anew when the world has changed
     std::uint64_t world = 0;
     bool described = false;  // the first packet's message came
@@ -94,7 +98,8 @@ class FlowLogger {
                                   policy::Evaluation& into) const;
 
   std::deque<std::shared_ptr<const policy::Program>> programs_;  // newest first
-  std::uint64_t world_ = 0;                                      // counts the changes of rules and names
+  Nanoseconds denied_lifetime_;
+  std::uint64_t world_ = 0;  // counts the changes of rules and names
   RuleNames rules_;
   AddressBook addresses_;
   RecordIds ids_;

@@ -292,8 +292,8 @@ Result<std::vector<RuleCounter>> NftablesBackend::read_counters() {
 
 Result<std::vector<DeniedCount>> NftablesBackend::read_denied() {
   std::vector<DeniedCount> counts;
-  TL_TRY(read_denied_set(socket_, "deny4", counts));
-  TL_TRY(read_denied_set(socket_, "deny6", counts));
+  TL_TRY(read_denied_set(socket_, "deny4", denied_lifetime(), counts));
+  TL_TRY(read_denied_set(socket_, "deny6", denied_lifetime(), counts));
   return counts;
 }
 

@@ -4,7 +4,8 @@
 //
 // One transaction is not atomic for packets in flight (they look up elements of the new generation while
 // they walk chains of the old one), so everything new is made beside the old, one small transaction
-// flips the endpoints' chains, and the old goes after a grace time: docs/decisions/0007-prepare-flip-sweep.md.
+// flips the endpoints' chains, and the old goes after a grace time:
+// docs/decisions/0007-prepare-flip-sweep.md.
 #pragma once
 
 #include <chrono>
@@ -29,6 +30,7 @@ class NftablesBackend final : public Backend {
   Result<void> apply(std::shared_ptr<const policy::Program> program) override;
   Result<std::vector<RuleCounter>> read_counters() override;
   Result<std::vector<DeniedCount>> read_denied() override;
+  Nanoseconds denied_lifetime() const override { return entry_lifetime(options_); }
   Result<std::uint64_t> read_overflow() override;
   Result<void> remove_all() override;
 

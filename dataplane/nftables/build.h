@@ -28,6 +28,9 @@ struct TableOptions {
   enum class HostToPod : std::uint8_t { Allow, Policy } host_to_pod = HostToPod::Allow;
 };
 
+// How long an entry of the deny and log sets lives after its last packet.
+std::chrono::seconds entry_lifetime(const TableOptions& options);
+
 struct Skeleton {
   std::vector<RuleId> counters;
   std::vector<std::string> plain_counters;

@@ -26,9 +26,7 @@ Set protocols(std::string name, std::initializer_list<std::uint8_t> numbers) {
 }
 
 Set metered(std::string name, std::uint32_t key_length, const TableOptions& options) {
-  // An entry must outlive several readings, or counts would vanish unread.
-  const auto interval = std::max(options.deny_interval, options.log_interval);
-  const auto timeout = std::max<std::chrono::milliseconds>(std::chrono::seconds(60), 6 * interval);
+  const auto timeout = std::chrono::milliseconds(entry_lifetime(options));
   return {.name = std::move(name),
           .key_length = key_length,
           .metered = true,
@@ -123,6 +121,11 @@ Chain to_pods(const TableOptions& options) {
 }
 
 }  // namespace
+
+std::chrono::seconds entry_lifetime(const TableOptions& options) {
+  // An entry must outlive several readings, or counts would vanish unread.
+  return std::max(std::chrono::seconds(60), 6 * std::max(options.deny_interval, options.log_interval));
+}
 
 Skeleton build_skeleton(const TableOptions& options) {
   Skeleton skeleton;

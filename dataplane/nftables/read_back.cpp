@@ -6,6 +6,7 @@
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "dataplane/nftables/constants.h"
@@ -146,7 +147,7 @@ Result<std::vector<Element>> read_elements(NetfilterSocket& socket, const std::s
   return elements;
 }
 
-Result<void> read_denied_set(NetfilterSocket& socket, const std::string& set,
+Result<void> read_denied_set(NetfilterSocket& socket, const std::string& set, Nanoseconds lifetime,
                              std::vector<DeniedCount>& into) {
   return for_elements(socket, set, [&](nftnl_set_elem* element) {
     std::uint32_t length = 0;
@@ -164,6 +165,8 @@ Result<void> read_denied_set(NetfilterSocket& socket, const std::string& set,
     count.protocol = rest[0];
     count.port_or_icmp = static_cast<std::uint16_t>(rest[4] << 8 | rest[5]);
     count.rule = RuleId{read_word(rest + 8)};
+    const std::chrono::milliseconds left(nftnl_set_elem_get_u64(element, NFTNL_SET_ELEM_EXPIRATION));
+    count.idle = std::max(Nanoseconds{}, lifetime - left);
     nftnl_set_elem_expr_foreach(element, take_counter, &count);
     into.push_back(count);
   });

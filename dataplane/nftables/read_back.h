@@ -27,6 +27,7 @@ Result<std::vector<NamedCounter>> read_counter_objects(NetfilterSocket& socket);
 // Keys and, of a verdict map, the chain each goes to.
 Result<std::vector<Element>> read_elements(NetfilterSocket& socket, const std::string& set);
 // Appends the entries of deny4 or deny6.
-Result<void> read_denied_set(NetfilterSocket& socket, const std::string& set, std::vector<DeniedCount>& into);
+Result<void> read_denied_set(NetfilterSocket& socket, const std::string& set, Nanoseconds lifetime,
+                             std::vector<DeniedCount>& into);
 
 }  // namespace tierlog::dataplane::nftables

@@ -21,6 +21,7 @@ class RememberingBackend final : public dataplane::Backend {
   }
   Result<std::vector<dataplane::RuleCounter>> read_counters() override { return {}; }
   Result<std::vector<dataplane::DeniedCount>> read_denied() override { return {}; }
+  Nanoseconds denied_lifetime() const override { return std::chrono::seconds(60); }
   Result<std::uint64_t> read_overflow() override { return std::uint64_t{0}; }
   Result<void> remove_all() override { return {}; }
 

@@ -111,7 +111,7 @@ class FlowLoggerTest : public ::testing::Test {
 
   DeniedCount count(RuleId rule, std::uint64_t packets, const char* from = "10.0.0.3") {
     return {rule,    *IpAddr::parse(from), *IpAddr::parse("10.0.0.1"), protocol::kTcp, 5432,
-            packets, packets * 60};
+            packets, packets * 60,         std::chrono::hours(1)};
   }
 
   std::vector<FlowRecord> give(const VerdictEvent& e) {
@@ -231,6 +231,27 @@ TEST_F(FlowLoggerTest, AnEntryThatExpiredAndCameBackStartsAnew) {
   EXPECT_EQ(rest[0].verdict_packets, 2u);
 }
 
+// Expired and made again between two readings: nobody saw it missing.
+TEST_F(FlowLoggerTest, AnEntryThatWasMadeAgainUnseenIsTold) {
+  const RuleId rule = rule_of(2);
+  const auto idle = [&](std::uint64_t packets, int seconds) {
+    DeniedCount counted = count(rule, packets);
+    counted.idle = std::chrono::seconds(seconds);
+    return counted;
+  };
+  give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
+  EXPECT_TRUE(read({idle(1, 9)}, 10).empty());
+  EXPECT_TRUE(read({idle(1, 59)}, 60).empty());
+  const auto again = give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 62));
+  ASSERT_EQ(again.size(), 2u) << "at once, both views";
+  EXPECT_EQ(again[0].verdict_packets, 1u);
+  EXPECT_TRUE(read({idle(1, 8)}, 70).empty()) << "and once only";
+  // The message was lost: the count alone shows that there was another packet.
+  const auto silent = read({idle(1, 5)}, 140);
+  ASSERT_EQ(silent.size(), 2u);
+  EXPECT_EQ(silent[0].verdict_packets, 1u);
+}
+
 TEST_F(FlowLoggerTest, ACountWithoutItsMessageWaitsOneReading) {
   const RuleId rule = rule_of(2);
   EXPECT_TRUE(read({count(rule, 4)}, 10).empty());
@@ -262,7 +283,9 @@ TEST_F(FlowLoggerTest, WhatWasCountedBeforeUsIsNoNews) {
   const RuleId rule = rule_of(2);
   const std::vector<DeniedCount> before{count(rule, 100)};
   logger_.set_denied_baseline(before, at(0));
-  EXPECT_TRUE(read({count(rule, 100)}, 10).empty());
+  DeniedCount untouched = count(rule, 100);
+  untouched.idle += std::chrono::seconds(10);
+  EXPECT_TRUE(read({untouched}, 10).empty());
   const auto records = read({count(rule, 101)}, 20);
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].verdict_packets, 1u);
