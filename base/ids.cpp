@@ -24,6 +24,17 @@ constexpr std::array kReserved{
     ReservedRule{reserved::kNotReadyEgress, Reason::NotReady, kOut, false},
     ReservedRule{reserved::kSelfIngress, Reason::Self, kIn, true},
     ReservedRule{reserved::kSelfEgress, Reason::Self, kOut, true},
+    ReservedRule{reserved::kPreexistingIngress, Reason::Preexisting, kIn, true},
+    ReservedRule{reserved::kPreexistingEgress, Reason::Preexisting, kOut, true},
+    ReservedRule{reserved::kCutIngress, Reason::Cut, kIn, false},
+    ReservedRule{reserved::kCutEgress, Reason::Cut, kOut, false},
+    ReservedRule{reserved::kInvalidIngress, Reason::Invalid, kIn, false},
+    ReservedRule{reserved::kInvalidEgress, Reason::Invalid, kOut, false},
+    ReservedRule{reserved::kSpoofedEgress, Reason::Spoofed, kOut, false},
+    ReservedRule{reserved::kSpoofedIngress, Reason::Spoofed, kIn, false},
+    ReservedRule{reserved::kVlanEgress, Reason::Vlan, kOut, false},
+    ReservedRule{reserved::kEthertypeEgress, Reason::Ethertype, kOut, false},
+    ReservedRule{reserved::kOtherEgress, Reason::Other, kOut, false},
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Reason::Other) + 1> kReasonNames{

@@ -59,6 +59,25 @@ inline constexpr RuleId kNotReadyEgress{12};
 // Traffic of a pod to itself through a Service (hairpin).
 inline constexpr RuleId kSelfIngress{13};
 inline constexpr RuleId kSelfEgress{14};
+// Connections older than our first start, whose beginning nobody judged.
+inline constexpr RuleId kPreexistingIngress{15};
+inline constexpr RuleId kPreexistingEgress{16};
+// Packets of a connection that a policy change ended.
+inline constexpr RuleId kCutIngress{17};
+inline constexpr RuleId kCutEgress{18};
+// TCP that conntrack finds impossible (outside the window, late resets) and that opens nothing.
+inline constexpr RuleId kInvalidIngress{19};
+inline constexpr RuleId kInvalidEgress{20};
+// A pod that sends from an address that is not its own; a pod's address from somewhere else, or a frame
+// for an address that the pod it is delivered to does not have.
+inline constexpr RuleId kSpoofedEgress{21};
+inline constexpr RuleId kSpoofedIngress{22};
+// Tagged frames out of a pod, and towards one.
+inline constexpr RuleId kVlanEgress{23};
+// Neither IPv4, IPv6 nor ARP.
+inline constexpr RuleId kEthertypeEgress{24};
+// Frames to no single receiver: broadcast, multicast, link-local.
+inline constexpr RuleId kOtherEgress{25};
 }  // namespace reserved
 
 // All reserved ids in use, ascending.
