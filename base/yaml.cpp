@@ -457,11 +457,10 @@ Documents parse(std::string_view text, const std::string& file_name, const Limit
   return result;
 }
 
-Documents parse_file(const std::string& path, const Limits& limits) {
-  Documents result;
+std::optional<std::string> read_file(const std::string& path, Diagnostics& findings, const Limits& limits) {
   const auto unreadable = [&](const std::string& why) {
-    result.findings.error({path, 0, 0}, "cannot be read: " + why + "; expected a YAML or JSON file");
-    return result;
+    findings.error({path, 0, 0}, "cannot be read: " + why + "; expected a YAML or JSON file");
+    return std::nullopt;
   };
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return unreadable("it is a folder");
@@ -474,7 +473,13 @@ Documents parse_file(const std::string& path, const Limits& limits) {
   while (text.size() <= limits.max_bytes && (file.read(block, sizeof block) || file.gcount() > 0))
     text.append(block, static_cast<std::size_t>(file.gcount()));
   if (file.bad()) return unreadable(std::generic_category().message(errno));
-  return parse(text, path, limits);
+  return text;
+}
+
+Documents parse_file(const std::string& path, const Limits& limits) {
+  Documents result;
+  const auto text = read_file(path, result.findings, limits);
+  return text ? parse(*text, path, limits) : result;
 }
 
 }  // namespace tierlog::yaml

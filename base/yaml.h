@@ -60,7 +60,10 @@ struct Documents {
 };
 
 Documents parse(std::string_view text, const std::string& file_name, const Limits& limits = {});
-// Reads the file first; its absence is a finding without a line.
+// A file's text; why it cannot be read is a finding without a line.
+std::optional<std::string> read_file(const std::string& path, Diagnostics& findings,
+                                     const Limits& limits = {});
+// Both, one after the other.
 Documents parse_file(const std::string& path, const Limits& limits = {});
 
 }  // namespace tierlog::yaml

@@ -99,9 +99,22 @@ std::string finding_lines(const std::string& error) {
   return text;
 }
 
+// Which policies are in force, where that is not simply what the files say.
+std::string line_of_source(const Json& status) {
+  const auto source = get<std::string>(status, "source");
+  if (source == "last-good")
+    return line("IN FORCE", "the last good set, of " +
+                                get<std::string>(status, "in_force_since").substr(0, 19) +
+                                "Z, NOT what the files say");
+  if (source == "nothing")
+    return line("IN FORCE", "NO POLICY SET: all traffic of endpoints is denied (reason not-ready)");
+  return "";
+}
+
 std::string status_text(const Json& status) {
   std::string text = printable(headline(status)) + "\n";
   const auto error = get<std::string>(status, "sync_error");
+  text += line_of_source(status);
   text += finding_lines(error);
   text += line("endpoints", with_commas(get<std::uint64_t>(status, "endpoints")) + " (" +
                                 with_commas(get<std::uint64_t>(status, "programmed")) + " programmed)");

@@ -100,8 +100,12 @@ Result<void> Daemon::open() {
   spdlog::info("table={} owned={}", backend_->adopted() ? "adopted" : "made", backend_->owned());
   if (auto begun = world_->start(); !begun) {
     if (!world_->program()) return begun;
-    spdlog::error("no good policy set: endpoints are denied until there is one");
     log_lines(spdlog::level::err, begun.error().message);
+    if (world_->source() == World::Source::LastGood)
+      spdlog::error("THE POLICY FILES ARE NOT IN FORCE: the last good set is, of {}",
+                    format_for_people(world_->in_force_since()));
+    else
+      spdlog::error("NO GOOD POLICY SET: all traffic of endpoints is denied until there is one");
   }
   log_lines(spdlog::level::warn, world_->warnings().to_string());
   TL_TRY(recorder_->start());

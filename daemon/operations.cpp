@@ -67,6 +67,18 @@ json endpoint_json(const store::EndpointRow& row) {
           {"egress_policies", row.egress_policies}};
 }
 
+const char* source_name(World::Source source) {
+  switch (source) {
+    case World::Source::Files:
+      return "files";
+    case World::Source::LastGood:
+      return "last-good";
+    case World::Source::Nothing:
+      break;
+  }
+  return "nothing";
+}
+
 std::uint64_t file_bytes(const std::string& path) {
   std::error_code error;
   const auto size = std::filesystem::file_size(path, error);
@@ -86,6 +98,8 @@ json Daemon::status_json() {
               {"rules", program->rules.size()},
               {"revision", program->revision},
               {"ready", world_->ready()},
+              {"source", source_name(world_->source())},
+              {"in_force_since", format_rfc3339(world_->in_force_since())},
               {"in_sync", world_->last_error().empty()},
               {"sync_error", world_->last_error()},
               {"endpoints", program->cluster->endpoints.size()},

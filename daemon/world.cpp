@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/handle.h"
-#include "policy/lint.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -101,48 +101,57 @@ Result<void> World::start() {
   TL_ASSIGN(registered_, state_.endpoints());
   TL_ASSIGN(const auto revision, state_.get(kRevisionKey));
   if (revision) revision_ = std::stoull(*revision);
-  auto loaded = load_files();
-  ready_ = loaded.has_value();
-  auto applied = apply();
-  if (!loaded) {
-    last_error_ = loaded.error().message;
-    return loaded;
-  }
-  return applied;
+  auto files = read_inputs(config_);
+  const auto done = files ? use(std::move(*files)) : Result<void>(fail(files.error()));
+  if (done) return {};
+  files_error_ = done.error().message;
+  const auto instead = use_last_good();
+  if (!instead && instead.error().code != ErrorCode::NotFound)
+    files_error_ += "\nthe last good set is not in force either: " + instead.error().message;
+  return fail(done.error().code, files_error_);
 }
 
-Result<void> World::load_files() {
-  endpoints::Topology topology;
-  Diagnostics findings;
-  if (!config_.topology.empty()) {
-    auto loaded = endpoints::load_topology(config_.topology);
-    findings.add(loaded.findings);
-    topology = std::move(loaded.topology);
+// Errors: NotFound (there is none: everything is denied), Refused (the rules of before stay in force).
+Result<void> World::use_last_good() {
+  auto kept = kept_inputs(state_);
+  if (!kept || !*kept) {
+    TL_TRY(apply());
+    return kept ? Result<void>(fail(ErrorCode::NotFound, "there is no last good set")) : fail(kept.error());
   }
-  auto loaded = policy::load_paths(config_.policies);
-  findings.add(loaded.findings);
-  if (!findings.has_errors()) findings.add(policy::lint(loaded.set));
-  findings.sort();
-  if (findings.has_errors()) {
-    std::string text = findings.to_string();
-    text.pop_back();  // the last line's end
-    return fail(ErrorCode::InvalidArgument, std::move(text));
+  const std::string why = files_error_;
+  TL_TRY(use(std::move((*kept)->inputs)));
+  files_error_ = why;
+  return {};
+}
+
+// Puts `inputs` into force and keeps them, or leaves all as it was.
+Result<void> World::use(Inputs inputs) {
+  std::swap(inputs_, inputs);
+  const bool was_ready = std::exchange(ready_, true);
+  const std::string apply_error = apply_error_;
+  if (auto done = apply(); !done) {
+    std::swap(inputs_, inputs);
+    ready_ = was_ready;
+    apply_error_ = apply_error;
+    return done;
   }
-  warnings_ = findings;
-  policies_ = std::move(loaded.set);
-  topology_ = std::move(topology);
+  files_error_.clear();
+  auto kept = keep_inputs(state_, inputs_, SystemClock().wall());
+  since_ = kept ? *kept : SystemClock().wall();
+  if (!kept)
+    inputs_.warnings.warning({}, "in force, but not kept as the last good set: " + kept.error().message);
   return {};
 }
 
 std::shared_ptr<const policy::Cluster> World::assemble() const {
   return std::make_shared<const policy::Cluster>(
-      assemble_cluster(topology_, registered_, policies_, config_.node, own_addresses()));
+      assemble_cluster(inputs_.topology, registered_, inputs_.policies, config_.node, own_addresses()));
 }
 
 Result<void> World::apply() {
   const auto attempt = [&]() -> Result<void> {
     TL_ASSIGN(auto compiled,
-              policy::compile(policies_, assemble(), state_,
+              policy::compile(inputs_.policies, assemble(), state_,
                               {.scope = policy::CompileOptions::Scope::Local, .revision = revision_ + 1}));
     if (!ready_) deny_everything(compiled);
     if (!config_.host_to_pod_by_policy)
@@ -154,29 +163,18 @@ Result<void> World::apply() {
     program_ = program;
     ++revision_;
     TL_TRY(state_.put(kRevisionKey, std::to_string(revision_)));
-    applied_(program_, policies_.network_sets);
+    applied_(program_, inputs_.policies.network_sets);
     return {};
   };
   auto done = attempt();
-  last_error_ = done ? "" : done.error().message;
+  apply_error_ = done ? "" : done.error().message;
   return done;
 }
 
 Result<void> World::reload() {
-  auto old_policies = policies_;
-  auto old_topology = topology_;
-  const bool was_ready = ready_;
-  if (auto loaded = load_files(); !loaded) {
-    last_error_ = loaded.error().message;
-    return loaded;
-  }
-  ready_ = true;
-  auto done = apply();
-  if (!done) {
-    policies_ = std::move(old_policies);
-    topology_ = std::move(old_topology);
-    ready_ = was_ready;
-  }
+  auto files = read_inputs(config_);
+  auto done = files ? use(std::move(*files)) : Result<void>(fail(files.error()));
+  if (!done) files_error_ = done.error().message;
   return done;
 }
 
@@ -187,9 +185,11 @@ Result<void> World::add_endpoint(const store::RegisteredEndpoint& endpoint) {
   });
   registered_.push_back(endpoint);
   TL_TRY(state_.put_endpoint(endpoint));
+  const std::string apply_error = apply_error_;
   auto done = apply();
   if (!done) {
     registered_ = std::move(before);
+    apply_error_ = apply_error;
     static_cast<void>(state_.remove_endpoint(endpoint.container_id, endpoint.ifname));
   }
   return done;

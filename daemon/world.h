@@ -3,7 +3,8 @@
 //   files --load--> PolicySet --+
 //   topology + CNI registrations --> Cluster --+--compile--> Program --> dataplane/backend.h
 //
-// Any error keeps the last good whole set in force and is kept to be told (`status`).
+// Any error keeps the last good whole set in force and is kept to be told (`status`). That set is in
+// state.db too (inputs.h), for a start with bad files.
 #pragma once
 
 #include <functional>
@@ -14,6 +15,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "daemon/config.h"
+#include "daemon/inputs.h"
 #include "dataplane/backend.h"
 #include "endpoints/topology.h"
 #include "policy/compile.h"
@@ -29,8 +31,9 @@ class World {
                                      const std::vector<policy::NetworkSet>&)>;
   World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied);
 
-  // Reads files and registrations and applies. A policy set that does not load at the very start denies
-  // the endpoints' traffic under the reserved id not-ready and is an error all the same.
+  // Reads files and registrations and applies. When the files are not in force after that, it is an error
+  // and the last good set is; when there never was one, endpoints' traffic is denied under the reserved id
+  // not-ready. Without a program() nothing could be put into the kernel.
   Result<void> start();
   // Reads the files again. Errors: InvalidArgument with all findings; Refused by the kernel. The old set
   // stays in force.
@@ -42,12 +45,21 @@ class World {
   Result<void> check_endpoint(const store::RegisteredEndpoint& endpoint) const;
 
   std::shared_ptr<const policy::Program> program() const { return program_; }
+  // Some good set is in force.
   bool ready() const { return ready_; }
-  const std::string& last_error() const { return last_error_; }
-  const Diagnostics& warnings() const { return warnings_; }
+  // Why the files as they are, or the pods as they are, are not in force; empty: they are.
+  const std::string& last_error() const { return files_error_.empty() ? apply_error_ : files_error_; }
+  enum class Source : std::uint8_t { Files, LastGood, Nothing };
+  Source source() const {
+    return !ready_ ? Source::Nothing : files_error_.empty() ? Source::Files : Source::LastGood;
+  }
+  // Since when the texts in force are.
+  WallTime in_force_since() const { return since_; }
+  const Diagnostics& warnings() const { return inputs_.warnings; }
 
  private:
-  Result<void> load_files();
+  Result<void> use(Inputs inputs);
+  Result<void> use_last_good();
   Result<void> apply();
   std::shared_ptr<const policy::Cluster> assemble() const;
 
@@ -55,14 +67,13 @@ class World {
   store::StateDb& state_;
   dataplane::Backend& backend_;
   Applied applied_;
-  policy::PolicySet policies_;
-  endpoints::Topology topology_;
+  Inputs inputs_;
   std::vector<store::RegisteredEndpoint> registered_;
   std::shared_ptr<const policy::Program> program_;
   bool ready_ = false;
   std::uint64_t revision_ = 0;
-  std::string last_error_;
-  Diagnostics warnings_;
+  WallTime since_{};
+  std::string files_error_, apply_error_;
 };
 
 // Topology and registrations as one snapshot: a registered pod is local and has the addresses and the

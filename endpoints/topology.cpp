@@ -241,17 +241,28 @@ LoadedTopology read_topology(const Node& node) {
   return result;
 }
 
-LoadedTopology load_topology(const std::string& path) {
-  const yaml::Documents documents = yaml::parse_file(path);
+namespace {
+
+LoadedTopology from_documents(const yaml::Documents& documents, const std::string& name) {
   LoadedTopology result;
   if (documents.documents.size() == 1)
     result = read_topology(documents.documents.front());
   else if (!documents.findings.has_errors())
-    result.findings.error({path, 0, 0}, std::to_string(documents.documents.size()) +
+    result.findings.error({name, 0, 0}, std::to_string(documents.documents.size()) +
                                             " documents; expected one topology (see docs/topology.md)");
   result.findings.add(documents.findings);
   result.findings.sort();
   return result;
+}
+
+}  // namespace
+
+LoadedTopology load_topology(const std::string& path) {
+  return from_documents(yaml::parse_file(path), path);
+}
+
+LoadedTopology load_topology_text(std::string_view text, const std::string& name) {
+  return from_documents(yaml::parse(text, name), name);
 }
 
 }  // namespace tierlog::endpoints

@@ -8,6 +8,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/diagnostics.h"
@@ -20,8 +21,8 @@ namespace tierlog::endpoints {
 struct LabOptions {
   enum class Cni : std::uint8_t { Ptp, Bridge } cni = Cni::Ptp;
   std::string dataplane = "nftables";
-  std::vector<Cidr> pod_cidrs;       // for pods without an address; default 10.244.0.0/24 and fd00:244::/64
-  std::vector<IpAddr> outside;       // addresses the outside host answers on; default 203.0.113.9, 2001:db8:113::9
+  std::vector<Cidr> pod_cidrs;  // for pods without an address; default 10.244.0.0/24 and fd00:244::/64
+  std::vector<IpAddr> outside;  // addresses the outside host answers on; default 203.0.113.9, 2001:db8:113::9
 };
 
 struct Topology {
@@ -35,6 +36,8 @@ struct LoadedTopology {
 };
 
 LoadedTopology load_topology(const std::string& path);
+// A text, as if it were the file `name`.
+LoadedTopology load_topology_text(std::string_view text, const std::string& name);
 LoadedTopology read_topology(const yaml::Node& node);  // the `topology` of a test case
 
 }  // namespace tierlog::endpoints

@@ -254,12 +254,10 @@ ReadTypes read_types(Fields& spec, std::string_view key) {
   return types;
 }
 
-Loaded load_paths(const std::vector<std::string>& paths) {
-  LoadContext context = new_context();
-  std::size_t files = 0;
+std::vector<SourceText> read_texts(const std::vector<std::string>& paths, Diagnostics& findings) {
+  std::vector<SourceText> texts;
   const auto read = [&](const std::string& file) {
-    ++files;
-    read_documents(yaml::parse_file(file), context);
+    if (auto text = yaml::read_file(file, findings)) texts.push_back({file, std::move(*text)});
   };
   for (const std::string& path : paths) {
     std::error_code ignored;
@@ -267,9 +265,23 @@ Loaded load_paths(const std::vector<std::string>& paths) {
       read(path);
       continue;
     }
-    for (const std::string& file : files_in(path, context.findings)) read(file);
+    for (const std::string& file : files_in(path, findings)) read(file);
   }
-  return finish(std::move(context), files);
+  return texts;
+}
+
+Loaded load_texts(const std::vector<SourceText>& texts) {
+  LoadContext context = new_context();
+  for (const SourceText& source : texts) read_documents(yaml::parse(source.text, source.file), context);
+  return finish(std::move(context), texts.size());
+}
+
+Loaded load_paths(const std::vector<std::string>& paths) {
+  Diagnostics unreadable;
+  Loaded loaded = load_texts(read_texts(paths, unreadable));
+  loaded.findings.add(unreadable);
+  loaded.findings.sort();
+  return loaded;
 }
 
 Loaded load_text(std::string_view text, const std::string& name) {

@@ -21,7 +21,18 @@ struct Loaded {
   std::size_t files = 0;
 };
 
-// Reads files, and folders (not recursive) in name order. A path that cannot be read is a finding.
+struct SourceText {
+  std::string file;
+  std::string text;
+
+  bool operator==(const SourceText&) const = default;
+};
+
+// The texts of files, and of folders (not recursive) in name order. What cannot be read is a finding.
+std::vector<SourceText> read_texts(const std::vector<std::string>& paths, Diagnostics& findings);
+// Texts as one set, whose findings name them as files.
+Loaded load_texts(const std::vector<SourceText>& texts);
+// Both, one after the other.
 Loaded load_paths(const std::vector<std::string>& paths);
 // One text, as if it were the file `name`.
 Loaded load_text(std::string_view text, const std::string& name);

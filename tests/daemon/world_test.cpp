@@ -42,7 +42,8 @@ metadata: {name: better}
 spec: {ingress: [{action: Deny}]}
 )";
 constexpr const char* kBroken =
-    "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: b}\nspec: {ingress: [{action: Dney}]}\n";
+    "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: b}\nspec: {ingress: "
+    "[{action: Dney}]}\n";
 
 class WorldTest : public ::testing::Test {
  protected:
@@ -130,6 +131,94 @@ TEST_F(WorldTest, AStartWithoutAGoodSetDeniesPodsUnderNotReady) {
   ASSERT_TRUE(w.reload());
   EXPECT_TRUE(w.ready());
   EXPECT_EQ(policy_in_force(), "good");
+}
+
+TEST_F(WorldTest, AStartWithBadFilesTakesTheLastGoodSet) {
+  write(kGood);
+  WallTime since{};
+  {
+    World w = world();
+    ASSERT_TRUE(w.start());
+    EXPECT_EQ(w.source(), World::Source::Files);
+    since = w.in_force_since();
+    write(kBroken);
+    ASSERT_FALSE(w.reload());
+    EXPECT_EQ(w.source(), World::Source::LastGood);
+  }
+  World w = world();
+  const auto begun = w.start();
+  ASSERT_FALSE(begun) << "silently another set than the files' would be worse";
+  EXPECT_NE(begun.error().message.find("p.yaml:4:27"), std::string::npos) << begun.error().message;
+  EXPECT_TRUE(w.ready());
+  EXPECT_EQ(w.source(), World::Source::LastGood);
+  EXPECT_EQ(w.in_force_since(), since);
+  EXPECT_EQ(policy_in_force(), "good");
+  ASSERT_TRUE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
+  EXPECT_EQ(w.source(), World::Source::LastGood) << "a new pod does not make the files good";
+  EXPECT_NE(w.last_error(), "");
+  write(kBetter);
+  ASSERT_TRUE(w.reload());
+  EXPECT_EQ(w.source(), World::Source::Files);
+  EXPECT_GT(w.in_force_since(), since);
+}
+
+TEST_F(WorldTest, FilesThatAreGoneAreBadFiles) {
+  write(kGood);
+  ASSERT_TRUE(world().start());
+  fs::remove_all(folder_ / "policies");
+  World w = world();
+  ASSERT_FALSE(w.start());
+  EXPECT_EQ(policy_in_force(), "good");
+}
+
+TEST_F(WorldTest, WhatTheKernelRefusedNeverBecomesTheLastGoodSet) {
+  write(kGood);
+  {
+    World w = world();
+    ASSERT_TRUE(w.start());
+    write(kBetter);
+    backend_.refuse = true;
+    ASSERT_FALSE(w.reload());
+    backend_.refuse = false;
+  }
+  write(kBroken);
+  World w = world();
+  ASSERT_FALSE(w.start());
+  EXPECT_EQ(policy_in_force(), "good");
+}
+
+TEST_F(WorldTest, TheTopologyIsPartOfTheLastGoodSet) {
+  config_.topology = (folder_ / "topology.yaml").string();
+  std::ofstream(config_.topology) << "pods: [{name: web, namespace: a, ips: [10.0.0.5]}]\n";
+  write(kGood);
+  ASSERT_TRUE(world().start());
+  std::ofstream(config_.topology) << "pods: {\n";
+  World w = world();
+  ASSERT_FALSE(w.start());
+  EXPECT_EQ(w.program()->cluster->endpoints.size(), 1u);
+}
+
+TEST_F(WorldTest, ALastGoodSetThatIsDamagedIsNoGoodSet) {
+  write(kGood);
+  ASSERT_TRUE(world().start());
+  ASSERT_TRUE(state_->put("last_good_set", "{\"set\": 7"));
+  write(kBroken);
+  World w = world();
+  const auto begun = w.start();
+  ASSERT_FALSE(begun);
+  EXPECT_NE(begun.error().message.find("last good policy set cannot be read"), std::string::npos);
+  EXPECT_EQ(w.source(), World::Source::Nothing);
+  EXPECT_TRUE(w.program());
+}
+
+TEST_F(WorldTest, WhenTheKernelRefusesEverythingNothingIsDenied) {
+  write(kGood);
+  ASSERT_TRUE(world().start());
+  backend_.in_force = nullptr;
+  backend_.refuse = true;
+  World w = world();
+  ASSERT_FALSE(w.start());
+  EXPECT_FALSE(w.program()) << "the rules of before stay, the daemon ends and tries again";
 }
 
 TEST_F(WorldTest, RegisteredPodsAndTheRevisionSurviveARestart) {
