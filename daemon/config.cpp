@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <functional>
+#include <utility>
 
 #include "base/time.h"
 #include "base/yaml.h"
@@ -131,6 +133,7 @@ const std::vector<Key>& keys() {
       {"policies", read_paths},
       {"topology", text(&Config::topology)},
       {"socket", text(&Config::socket)},
+      {"cni.spool", text(&Config::cni_spool)},
       {"store.path", text(&Config::store_path)},
       {"nflog.group", read_group},
       {"deny_interval", duration(&Config::deny_interval)},
@@ -177,19 +180,43 @@ void read_map(const Node& map, const std::string& prefix, Config& config, Diagno
   }
 }
 
-LoadedConfig from_documents(const yaml::Documents& documents) {
+// What stands on the command line, as if it stood in a file called "--KEY".
+void read_overrides(const std::vector<Override>& overrides, Config& config, Diagnostics& findings) {
+  bool policies = false;
+  for (const Override& one : overrides) {
+    if (one.key == "policies") {
+      if (!std::exchange(policies, true)) config.policies.clear();
+      config.policies.push_back(one.value);
+      continue;
+    }
+    const auto found =
+        std::find_if(keys().begin(), keys().end(), [&](const Key& key) { return key.name == one.key; });
+    const yaml::Documents value = yaml::parse(one.value, "--" + one.key);
+    findings.add(value.findings);
+    if (found == keys().end() || value.documents.size() != 1)
+      findings.error({"--" + one.key, 0, 0}, "no value; expected one");
+    else
+      found->read(value.documents.front(), config, findings);
+  }
+}
+
+LoadedConfig from_documents(const yaml::Documents& documents, const std::vector<Override>& overrides) {
   LoadedConfig loaded;
-  loaded.config.node = host_name();
+  Config& config = loaded.config;
+  config.node = host_name();
   loaded.findings = documents.findings;
   if (documents.documents.size() > 1)
     loaded.findings.error(documents.documents[1].place, "a second document; expected one");
   if (!documents.documents.empty()) {
     const Node& top = documents.documents.front();
     if (top.kind == Kind::Map)
-      read_map(top, "", loaded.config, loaded.findings);
+      read_map(top, "", config, loaded.findings);
     else if (!top.is_null())
       expected(top, loaded.findings, "a map of settings");
   }
+  read_overrides(overrides, config, loaded.findings);
+  if (config.cni_spool.empty())
+    config.cni_spool = (std::filesystem::path(config.socket).parent_path() / "cni-spool").string();
   loaded.findings.sort();
   return loaded;
 }
@@ -200,12 +227,19 @@ std::string Config::state_path() const {
   return (std::filesystem::path(store_path).parent_path() / "state.db").string();
 }
 
-LoadedConfig load_config(const std::string& path) {
-  return from_documents(yaml::parse_file(path));
+LoadedConfig load_config(const std::string& path, const std::vector<Override>& overrides) {
+  return from_documents(yaml::parse_file(path), overrides);
 }
 
-LoadedConfig config_from_text(const std::string& content, const std::string& file_name) {
-  return from_documents(yaml::parse(content, file_name));
+LoadedConfig config_from_text(const std::string& content, const std::string& file_name,
+                              const std::vector<Override>& overrides) {
+  return from_documents(yaml::parse(content, file_name), overrides);
+}
+
+std::vector<std::string> config_keys() {
+  std::vector<std::string> names;
+  for (const Key& key : keys()) names.push_back(key.name);
+  return names;
 }
 
 }  // namespace tierlog::daemon

@@ -25,6 +25,7 @@ struct Config {
   std::vector<std::string> policies;  // files and folders
   std::string topology;               // empty: none
   std::string socket = "/run/tierlog/tierlogd.sock";
+  std::string cni_spool;  // default: cni-spool beside the socket
   std::string store_path = "/var/lib/tierlog/flows.db";
   std::uint16_t nflog_group = 4610;
   std::chrono::milliseconds deny_interval{10'000};
@@ -41,7 +42,15 @@ struct LoadedConfig {
   Diagnostics findings;
 };
 
-LoadedConfig load_config(const std::string& path);
-LoadedConfig config_from_text(const std::string& text, const std::string& file_name);
+// A setting from the command line: its key as a path ("store.path") and its value as YAML; of "policies"
+// each is one path, and all together are in the place of the file's.
+struct Override {
+  std::string key, value;
+};
+
+LoadedConfig load_config(const std::string& path, const std::vector<Override>& overrides = {});
+LoadedConfig config_from_text(const std::string& text, const std::string& file_name,
+                              const std::vector<Override>& overrides = {});
+std::vector<std::string> config_keys();  // as paths, in the shipped file's order
 
 }  // namespace tierlog::daemon

@@ -1,18 +1,17 @@
 #include "daemon/daemon.h"
 
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+
+#include "daemon/privileges.h"
+#include "dataplane/nftables/remove.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -62,30 +61,19 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
   return daemon;
 }
 
-Result<void> Daemon::take_lock() {
-  const std::string path = config_.socket + ".lock";
-  std::error_code ignored;
-  fs::create_directories(fs::path(path).parent_path(), ignored);
-  lock_ = Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
-  if (!lock_) return fail(Error::from_errno(errno, "open", path));
-  std::array<char, 32> text{};
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) < 0) {
-    const ssize_t got = ::pread(lock_.get(), text.data(), text.size() - 1, 0);
-    const std::string pid(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
-    return fail(ErrorCode::Unavailable, "another tierlogd runs on this node (pid " +
-                                            pid.substr(0, pid.find('\n')) + ", lock " + path + ")");
-  }
-  const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(lock_.get(), 0) < 0 || ::pwrite(lock_.get(), pid.data(), pid.size(), 0) < 0)
-    return fail(Error::from_errno(errno, "write", path));
-  return {};
+Result<void> Daemon::lock_node(const Config& config, InstanceLock& lock) {
+  TL_TRY(lock.take(config.socket + ".lock"));
+  TL_ASSIGN(const std::string node, node_lock_path());
+  return lock.take(node);
 }
 
 Result<void> Daemon::open() {
   started_ = clock_.boottime();
-  TL_TRY(take_lock());
+  TL_TRY(lock_node(config_, lock_));
   TL_TRY(store::prepare_store_folder(fs::path(config_.store_path).parent_path().string()));
+  TL_TRY(lock_.take(config_.state_path() + ".lock"));
   TL_ASSIGN(state_, store::StateDb::open(config_.state_path()));
+  TL_TRY(forget_gone_pods());
   TL_ASSIGN(auto flows, store::FlowStore::open_writer(config_.store_path, {config_.cluster, config_.node}));
   flows_ = std::make_unique<store::FlowStore>(std::move(flows));
   TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_)));
@@ -109,34 +97,57 @@ Result<void> Daemon::open() {
   }
   log_lines(spdlog::level::warn, world_->warnings().to_string());
   TL_TRY(recorder_->start());
-  TL_TRY(replay_spool());
   TL_ASSIGN(auto watch, PolicyWatch::open(watched_paths(config_)));
   watch_ = std::make_unique<PolicyWatch>(std::move(watch));
   TL_ASSIGN(auto control, ControlServer::listen(config_.socket, [this](const auto& request, Trust trust) {
               return handle(request, trust);
             }));
   control_ = std::make_unique<ControlServer>(std::move(control));
+  TL_TRY(replay_spool());
+  TL_TRY(drop_privileges());
+  capabilities_ = effective_capabilities();
+  spdlog::info("capabilities=\"{}\" no_new_privs=true", capabilities_);
+  // Threads begin with what is left.
   for (const ForwardExport& target : config_.exports)
     exports_.push_back(std::make_unique<ExportWorker>(target, config_));
   return {};
 }
 
-// What the CNI plugin could not tell while no daemon ran: pods that are gone.
-Result<void> Daemon::replay_spool() {
-  const fs::path spool = fs::path(config_.socket).parent_path() / "cni-spool";
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(spool, error)) {
-    if (entry.path().extension() != ".json") continue;  // still being written
-    std::ifstream file(entry.path());
-    const auto request = nlohmann::json::parse(file, nullptr, false);
-    if (request.is_object() && request.value("op", "") == "cni-del")
-      TL_TRY(world_->remove_endpoint(request.value("container_id", ""), request.value("ifname", "")));
-    else
-      spdlog::warn("spool file {} is no CNI request and is dropped", entry.path().string());
+// Before the first Program, so that it is made without them.
+Result<void> Daemon::forget_gone_pods() {
+  std::vector<std::string> strange;
+  for (const SpooledDel& gone : read_spool(config_.cni_spool, strange)) {
+    TL_TRY(state_->remove_endpoint(gone.container_id, gone.ifname));
+    spdlog::info("container {} interface {} was deleted while no tierlogd ran", gone.container_id,
+                 gone.ifname);
     std::error_code ignored;
-    fs::remove(entry.path(), ignored);
+    fs::remove(gone.path, ignored);
+  }
+  for (const std::string& path : strange)
+    spdlog::warn("spool file {} was no CNI request and is removed", path);
+  TL_ASSIGN(gone_pods_, drop_gone_pods(*state_, KernelView()));
+  for (const GonePod& pod : gone_pods_) spdlog::warn("{}", pod.to_string());
+  return {};
+}
+
+// What the CNI plugin left between the first look and the socket; from now on it finds the daemon.
+Result<void> Daemon::replay_spool() {
+  std::vector<std::string> strange;
+  for (const SpooledDel& gone : read_spool(config_.cni_spool, strange)) {
+    TL_TRY(world_->remove_endpoint(gone.container_id, gone.ifname));
+    std::error_code ignored;
+    fs::remove(gone.path, ignored);
   }
   return {};
+}
+
+void Daemon::tell_service_manager() {
+  const auto& program = *world_->program();
+  if (!world_->ready()) return manager_.starting("no good policy set: all traffic of endpoints is denied");
+  const std::string what = fmt::format("{} policies, {} rules, {} endpoints", program.policies.size(),
+                                       program.rules.size(), program.endpoints.size());
+  manager_.ready(world_->source() == World::Source::Files ? what + " in force"
+                                                          : what + " in force, NOT WHAT THE FILES SAY");
 }
 
 void Daemon::reload(const char* why) {
@@ -221,16 +232,18 @@ Result<void> Daemon::run() {
     }
     control_->serve(descriptors, now);
     if (auto ticked = tick(clock_.boottime()); !ticked) spdlog::error("{}", ticked.error().message);
+    tell_service_manager();
+    manager_.alive(now);
   }
+  manager_.stopping();
   spdlog::info("stopping: the rules stay in the kernel");
   return recorder_->flush();
 }
 
-Result<void> Daemon::remove(const Config& config) {
-  Daemon holder(config);
-  TL_TRY(holder.take_lock());
-  TL_ASSIGN(auto backend, dataplane::nftables::NftablesBackend::open(table_options(config)));
-  return backend->remove_all();
+Result<std::vector<std::string>> Daemon::remove(const Config& config) {
+  InstanceLock lock;
+  TL_TRY(lock_node(config, lock));
+  return dataplane::nftables::remove_tables();
 }
 
 }  // namespace tierlog::daemon

@@ -16,8 +16,11 @@
 #include "daemon/config.h"
 #include "daemon/control_server.h"
 #include "daemon/export_worker.h"
+#include "daemon/instance_lock.h"
+#include "daemon/left_over.h"
 #include "daemon/policy_watch.h"
 #include "daemon/recorder.h"
+#include "daemon/service_manager.h"
 #include "daemon/world.h"
 #include "dataplane/nftables/backend.h"
 #include "dataplane/nftables/nflog.h"
@@ -36,14 +39,17 @@ class Daemon {
 
   // Until SIGTERM or SIGINT; everything known is committed then.
   Result<void> run();
-  // Takes all of ours out of this network namespace's kernel. Errors: Unavailable while a daemon runs.
-  static Result<void> remove(const Config& config);
+  // Takes all of ours out of this network namespace's kernel; returns what that was. Errors: Unavailable
+  // while a daemon runs.
+  static Result<std::vector<std::string>> remove(const Config& config);
 
  private:
   explicit Daemon(const Config& config) : config_(config) {}
   Result<void> open();
-  Result<void> take_lock();
+  static Result<void> lock_node(const Config& config, InstanceLock& lock);
+  Result<void> forget_gone_pods();
   Result<void> replay_spool();
+  void tell_service_manager();
   void reload(const char* why);
   void on_signal(bool& stop);
   Result<void> tick(Nanoseconds now);
@@ -56,7 +62,11 @@ class Daemon {
   Config config_;
   SystemClock clock_;
   Nanoseconds started_{};
-  Fd lock_, signals_;
+  InstanceLock lock_;
+  Fd signals_;
+  ServiceManager manager_ = ServiceManager::from_environment();
+  std::vector<GonePod> gone_pods_;  // at the start
+  std::string capabilities_;
   std::unique_ptr<store::StateDb> state_;
   std::unique_ptr<store::FlowStore> flows_;
   std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;

@@ -7,11 +7,59 @@
 
 #include "daemon/config.h"
 #include "daemon/daemon.h"
+#include "daemon/inputs.h"
 
 namespace {
 
-int exit_code(tierlog::ErrorCode code) {
-  return code == tierlog::ErrorCode::InvalidArgument ? 2 : 3;
+using namespace tierlog;
+using namespace tierlog::daemon;
+
+constexpr const char* kDescription =
+    "tierlogd - enforces tiered network policies on this node and records every verdict\n"
+    "\n"
+    "Reads policies and pods, keeps the kernel's rules like them, and writes who was allowed and denied by\n"
+    "which rule into a SQLite file. It is asked by `tierlog` and by the CNI plugin tierlog-cni through its\n"
+    "socket. Its rules stay in the kernel when it ends, however it ends, and its successor goes on with "
+    "them.";
+
+constexpr const char* kFooter =
+    "Signals:\n"
+    "  SIGTERM, SIGINT  commit what was counted and end; the rules stay in the kernel\n"
+    "  SIGHUP           read the policy files and the topology again (they are also watched)\n"
+    "\n"
+    "Policies:\n"
+    "  All files together are one set. When any has an error, the last good set stays in force, also over\n"
+    "  restarts, and `tierlog status` says FILE:LINE:COL and why. At a start without any good set, all\n"
+    "  traffic of endpoints is denied (reason not-ready) until there is one.\n"
+    "\n"
+    "Files:\n"
+    "  /etc/tierlog/tierlogd.yaml   settings; the shipped file explains every key\n"
+    "  /etc/tierlog/policies/       policies\n"
+    "  /var/lib/tierlog/flows.db    records, readable for group tierlog, also by plain sqlite3\n"
+    "  /var/lib/tierlog/state.db    rule ids, registered pods, the last good policies: keep it\n"
+    "  /run/tierlog/tierlogd.sock   where it answers root and group tierlog\n"
+    "  /run/tierlog/cni-spool/      what tierlog-cni left while no tierlogd ran\n"
+    "\n"
+    "Privileges: starts as root, then keeps CAP_NET_ADMIN and CAP_DAC_READ_SEARCH only.\n"
+    "\n"
+    "Exit codes: 0 ended as asked; 2 bad settings, policies (--check) or usage; 3 the kernel or another\n"
+    "tierlogd refused.\n"
+    "\n"
+    "Examples:\n"
+    "  tierlogd --config /etc/tierlog/tierlogd.yaml\n"
+    "  tierlogd --check                            # before `systemctl reload tierlogd`\n"
+    "  tierlogd --check --policies ./new-policies  # other policies than the settings name\n"
+    "  tierlogd --remove                           # stop enforcing: take all rules out of the kernel";
+
+struct Options {
+  std::string config = "/etc/tierlog/tierlogd.yaml";
+  bool check = false;
+  bool remove = false;
+  std::vector<Override> overrides;
+};
+
+int exit_code(ErrorCode code) {
+  return code == ErrorCode::InvalidArgument ? 2 : 3;
 }
 
 void set_up_log(const std::string& level) {
@@ -30,50 +78,75 @@ void block_signals() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
+void declare(CLI::App& app, Options& options) {
+  app.add_option("--config", options.config, "settings (YAML)")->capture_default_str();
+  auto* check = app.add_flag("--check", options.check,
+                             "print all findings on settings, policies and topology, and end");
+  app.add_flag("--remove", options.remove, "take all of ours out of the kernel, say what, and end")
+      ->excludes(check);
+  app.set_version_flag("--version", "tierlogd " TIERLOG_VERSION);
+  for (const std::string& key : config_keys())
+    app.add_option_function<std::vector<std::string>>(
+           "--" + key,
+           [&options, key](const std::vector<std::string>& values) {
+             for (const std::string& value : values) options.overrides.push_back({key, value});
+           },
+           key == "policies" ? "files and folders" : "")
+        ->group("Settings, in the place of those in the file")
+        ->type_name(key == "policies" ? "PATH" : "VALUE")
+        ->expected(1, key == "policies" ? -1 : 1);
+  app.footer(kFooter);
+}
+
+int check(const Config& config) {
+  const auto inputs = read_inputs(config);
+  if (!inputs) {
+    std::fprintf(stderr, "%s\n", inputs.error().message.c_str());
+    return exit_code(inputs.error().code);
+  }
+  std::fputs(inputs->warnings.to_string().c_str(), stderr);
+  std::printf("settings, %zu policies in %zu files and %zu pods of the topology are fine\n",
+              inputs->policies.policies.size(), inputs->policy_texts.size(),
+              inputs->topology.cluster.endpoints.size());
+  return 0;
+}
+
+int failed(const Error& error) {
+  spdlog::error("{}", error.message);
+  return exit_code(error.code);
+}
+
+int remove(const Config& config) {
+  const auto removed = Daemon::remove(config);
+  if (!removed) return failed(removed.error());
+  for (const std::string& table : *removed) std::printf("removed table %s\n", table.c_str());
+  if (removed->empty()) std::puts("nothing of ours is in the kernel");
+  return 0;
+}
+
+int serve(const Config& config) {
+  auto daemon = Daemon::start(config);
+  if (!daemon) return failed(daemon.error());
+  const auto ended = (*daemon)->run();
+  return ended ? 0 : failed(ended.error());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{
-      "tierlogd - enforces tiered network policies on this node and records every verdict.\n"
-      "It ends on SIGTERM and SIGINT; its rules stay in the kernel. SIGHUP reads the policies again."};
-  std::string path = "/etc/tierlog/tierlogd.yaml";
-  bool remove = false;
-  app.add_option("--config", path, "settings (YAML); every key is explained in the shipped file")
-      ->capture_default_str();
-  app.add_flag("--remove", remove, "take all of ours out of the kernel and end");
-  app.set_version_flag("--version", "tierlogd " TIERLOG_VERSION);
-  app.footer(
-      "Exit codes: 0 ended as asked, 2 bad settings or usage, 3 the kernel or another tierlogd refused.\n\n"
-      "Examples:\n"
-      "  tierlogd --config /etc/tierlog/tierlogd.yaml\n"
-      "  systemctl reload tierlogd      # SIGHUP\n"
-      "  tierlogd --remove              # before the package is removed");
+  CLI::App app{kDescription, "tierlogd"};
+  Options options;
+  declare(app, options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : 2;
+    return app.exit(error) == 0 ? 0 : 2;
   }
-
-  const auto loaded = tierlog::daemon::load_config(path);
-  if (!loaded.findings.all().empty()) std::fputs(loaded.findings.to_string().c_str(), stderr);
+  const auto loaded = load_config(options.config, options.overrides);
+  std::fputs(loaded.findings.to_string().c_str(), stderr);
   if (loaded.findings.has_errors()) return 2;
+  if (options.check) return check(loaded.config);
   block_signals();
   set_up_log(loaded.config.log_level);
-
-  if (remove) {
-    const auto removed = tierlog::daemon::Daemon::remove(loaded.config);
-    if (removed) return 0;
-    spdlog::error("{}", removed.error().message);
-    return exit_code(removed.error().code);
-  }
-  auto daemon = tierlog::daemon::Daemon::start(loaded.config);
-  if (!daemon) {
-    spdlog::error("{}", daemon.error().message);
-    return exit_code(daemon.error().code);
-  }
-  const auto ended = (*daemon)->run();
-  if (ended) return 0;
-  spdlog::error("{}", ended.error().message);
-  return exit_code(ended.error().code);
+  return options.remove ? remove(loaded.config) : serve(loaded.config);
 }

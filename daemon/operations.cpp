@@ -93,6 +93,8 @@ json Daemon::status_json() {
               {"node", config_.node},
               {"cluster", config_.cluster},
               {"dataplane", config_.dataplane},
+              {"pid", ::getpid()},
+              {"capabilities", capabilities_},
               {"uptime_ns", (clock_.boottime() - started_).count()},
               {"policies", program->policies.size()},
               {"rules", program->rules.size()},
@@ -106,6 +108,7 @@ json Daemon::status_json() {
               {"programmed", program->endpoints.size()}};
   json warnings = json::array();
   for (const Diagnostic& finding : world_->warnings().all()) warnings.push_back(finding.to_string());
+  for (const GonePod& pod : gone_pods_) warnings.push_back(pod.to_string());
   if (!backend_->owned())
     warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
   if (const auto books = recorder_->books())

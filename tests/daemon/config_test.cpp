@@ -44,6 +44,33 @@ log: {level: debug}
   EXPECT_EQ(c.log_level, "debug");
 }
 
+TEST(Config, TheCommandLineStandsInThePlaceOfTheFile) {
+  const auto loaded = config_from_text("node: n7\npolicies: [/etc/a]\nstore: {path: /x/f.db}\n", "c.yaml",
+                                       {{"node", "n8"},
+                                        {"policies", "/etc/b"},
+                                        {"policies", "/etc/c"},
+                                        {"exports", "[{host: 10.0.0.1}]"},
+                                        {"deny_interval", "1m"}});
+  ASSERT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
+  EXPECT_EQ(loaded.config.node, "n8");
+  EXPECT_EQ(loaded.config.policies, (std::vector<std::string>{"/etc/b", "/etc/c"}));
+  EXPECT_EQ(loaded.config.store_path, "/x/f.db");
+  EXPECT_EQ(loaded.config.exports.size(), 1u);
+  EXPECT_EQ(loaded.config.deny_interval, std::chrono::minutes(1));
+}
+
+TEST(Config, AMistakeOnTheCommandLineNamesTheOption) {
+  const auto loaded = config_from_text("", "c.yaml", {{"dataplane", "nftable"}, {"node", ""}});
+  EXPECT_NE(loaded.findings.to_string().find("--dataplane:1:1: unknown value \"nftable\""), std::string::npos)
+      << loaded.findings.to_string();
+  EXPECT_NE(loaded.findings.to_string().find("--node: no value"), std::string::npos);
+}
+
+TEST(Config, TheSpoolStandsBesideTheSocketUnlessItIsNamed) {
+  EXPECT_EQ(config_from_text("socket: /run/x/s.sock", "c").config.cni_spool, "/run/x/cni-spool");
+  EXPECT_EQ(config_from_text("cni: {spool: /var/spool/t}", "c").config.cni_spool, "/var/spool/t");
+}
+
 TEST(Config, AnEmptyFileIsTheDefaults) {
   const auto loaded = config_from_text("", "c.yaml");
   EXPECT_FALSE(loaded.findings.has_errors());

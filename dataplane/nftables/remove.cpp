@@ -1,0 +1,85 @@
+#include "dataplane/nftables/remove.h"
+
+#include <arpa/inet.h>
+#include <libmnl/libmnl.h>
+#include <libnftnl/table.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include <cerrno>
+
+#include "base/handle.h"
+#include "dataplane/nftables/constants.h"
+#include "dataplane/nftables/socket.h"
+
+namespace tierlog::dataplane::nftables {
+namespace {
+
+using Table = Owned<nftnl_table, nftnl_table_free>;
+
+struct Found {
+  std::uint8_t family = 0;
+  std::string text;  // "inet tierlog"
+};
+
+void set_family(nlmsghdr* message, std::uint8_t family) {
+  static_cast<nfgenmsg*>(mnl_nlmsg_get_payload(message))->nfgen_family = family;
+}
+
+std::string family_name(std::uint8_t family) {
+  switch (family) {
+    case NFPROTO_INET:
+      return "inet";
+    case NFPROTO_IPV4:
+      return "ip";
+    case NFPROTO_IPV6:
+      return "ip6";
+    case NFPROTO_ARP:
+      return "arp";
+    case NFPROTO_BRIDGE:
+      return "bridge";
+    case NFPROTO_NETDEV:
+      return "netdev";
+    default:
+      return "family " + std::to_string(family);
+  }
+}
+
+Result<std::vector<Found>> find_tables(NetfilterSocket& socket) {
+  std::vector<Found> found;
+  TL_TRY(socket.dump(
+      NFT_MSG_GETTABLE, [](nlmsghdr* message) { set_family(message, NFPROTO_UNSPEC); },
+      [&](const nlmsghdr* message) {
+        const Table table(nftnl_table_alloc());
+        if (nftnl_table_nlmsg_parse(message, table.get()) < 0) return;
+        if (std::string_view(nftnl_table_get_str(table.get(), NFTNL_TABLE_NAME)) != kTable) return;
+        const auto family = static_cast<std::uint8_t>(nftnl_table_get_u32(table.get(), NFTNL_TABLE_FAMILY));
+        found.push_back({family, family_name(family) + " " + kTable});
+      }));
+  return found;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> remove_tables() {
+  TL_ASSIGN(auto socket, NetfilterSocket::open());
+  TL_ASSIGN(const auto tables, find_tables(socket));
+  Batch batch;
+  std::vector<std::string> names;
+  for (const Found& table : tables) {
+    names.push_back(table.text);
+    batch.add(NFT_MSG_DELTABLE, 0, "delete table " + table.text, [&](nlmsghdr* message) {
+      set_family(message, table.family);
+      mnl_attr_put_strz(message, NFTA_TABLE_NAME, kTable);
+    });
+  }
+  if (auto done = socket.commit(batch); !done) {
+    if (done.error().errno_value == EPERM)
+      return fail(done.error().in("another process owns the table (a tierlogd that runs?)"));
+    return fail(done.error());
+  }
+  return names;
+}
+
+}  // namespace tierlog::dataplane::nftables
