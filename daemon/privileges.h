@@ -1,5 +1,5 @@
 // daemon/privileges.h - what the daemon may do once everything is open: change this network namespace
-// and read files, no more. docs/decisions/0011-privileges.md says what each is for.
+// and read files, no more. Both are explained in privileges.cpp.
 #pragma once
 
 #include <string>

@@ -1,0 +1,235 @@
+// How a daemon begins and ends: with bad files, with pods that came and went meanwhile, beside another one,
+// for the last time.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "endpoints/control.h"
+#include "tests/e2e/matrix.h"
+
+namespace tierlog::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+
+constexpr const char* kTopology = R"(
+namespaces: [{name: a}]
+pods:
+- {name: web, namespace: a, ips: [10.1.0.5]}
+- {name: db, namespace: a, ips: [10.1.0.6], ports: [{name: sql, protocol: TCP, port: 5432}]}
+)";
+
+std::string policy(const std::string& action) {
+  return "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: db, namespace: a}\n"
+         "spec:\n  selector: projectcalico.org/name == 'db'\n  ingress:\n  - action: " +
+         action + "\n";
+}
+
+class Life : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_SYS_ADMIN and CAP_NET_ADMIN (run as root)";
+    folder_ = fs::temp_directory_path() / ("tierlog-life-" + std::to_string(::getpid()));
+    fs::create_directories(folder_ / "policies");
+    std::ofstream(folder_ / "topology.yaml") << kTopology;
+    write(policy("Deny"));
+    lab::LabOptions options;
+    options.name = "e2e-life-" + std::to_string(::getpid());
+    options.policies = {(folder_ / "policies").string()};
+    options.bin_folder = std::string(TIERLOG_BINARY_DIR) + "/bin";
+    options.life = lab::LabOptions::Life::WithCaller;
+    auto lab = lab::Lab::up((folder_ / "topology.yaml").string(), options);
+    ASSERT_TRUE(lab) << lab.error().message;
+    lab_.emplace(std::move(*lab));
+  }
+  void TearDown() override {
+    lab_.reset();
+    fs::remove_all(folder_);
+  }
+
+  void write(const std::string& text) const { std::ofstream(folder_ / "policies" / "p.yaml") << text; }
+  nlohmann::json status() const {
+    const auto answer = endpoints::call(lab_->socket(), {{"op", "status"}});
+    EXPECT_TRUE(answer) << answer.error().message;
+    return answer ? (*answer)["status"] : nlohmann::json();
+  }
+  lab::Attempt connect(const std::string& to) const {
+    const IpAddr address = *lab_->address(to, Family::V4);
+    const auto result =
+        lab_->run_in("a/web", [&] { return static_cast<int>(lab::try_tcp(address, 5432, 500ms)); });
+    EXPECT_TRUE(result);
+    return static_cast<lab::Attempt>(*result);
+  }
+  // A command on the node; its output's lines are in `said_`.
+  int on_node(const std::string& command) {
+    const std::string file = (folder_ / "said").string();
+    const auto code = lab_->exec("node", {"sh", "-c", "{ " + command + "; } >" + file + " 2>&1"});
+    std::ifstream text(file);
+    said_.assign(std::istreambuf_iterator<char>(text), {});
+    return code ? *code : -1;
+  }
+  std::string tierlogd(const std::string& arguments) const {
+    return std::string(TIERLOG_BINARY_DIR) + "/bin/tierlogd --config " + lab_->folder() + "/tierlogd.yaml " +
+           arguments;
+  }
+  bool warned_of(const std::string& text) const {
+    const auto told = status();
+    for (const auto& warning : told["warnings"])
+      if (warning.get<std::string>().find(text) != std::string::npos) return true;
+    return false;
+  }
+
+  fs::path folder_;
+  std::string said_;
+  std::optional<lab::Lab> lab_;
+};
+
+TEST_F(Life, AStartWithBrokenFilesEnforcesTheLastGoodSetAndSaysSo) {
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  write(policy("Dney"));
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+  const auto told = status();
+  EXPECT_EQ(told["source"], "last-good");
+  EXPECT_EQ(told["ready"], true);
+  EXPECT_NE(told["sync_error"].get<std::string>().find("p.yaml:7:13: "), std::string::npos);
+  std::ifstream log(lab_->folder() + "/tierlogd.log");
+  const std::string lines{std::istreambuf_iterator<char>(log), {}};
+  EXPECT_NE(lines.find("THE POLICY FILES ARE NOT IN FORCE"), std::string::npos);
+  ASSERT_EQ(on_node(std::string(TIERLOG_BINARY_DIR) + "/bin/tierlog status --socket " + lab_->socket()), 0);
+  EXPECT_NE(said_.find("NOT what the files say"), std::string::npos) << said_;
+  write(policy("Allow"));
+  for (int i = 0; i < 200 && status()["source"] != "files"; ++i) ::usleep(25'000);
+  EXPECT_EQ(connect("a/db"), lab::Attempt::Connected);
+}
+
+TEST_F(Life, WithoutAnyGoodSetPodsAreDenied) {
+  write(policy("Allow"));
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  fs::remove(fs::path(lab_->database()).parent_path() / "state.db");
+  write("kind: [");
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_EQ(status()["source"], "nothing");
+  EXPECT_EQ(status()["ready"], false);
+  policy::Endpoint pod;
+  pod.endpoint_namespace = "a";
+  pod.name = "late";
+  pod.addresses = {*IpAddr::parse("10.1.0.7")};
+  pod.ports = {{"sql", protocol::kTcp, 5432}};
+  ASSERT_TRUE(lab_->add_pod(pod));
+  EXPECT_EQ(connect("a/late"), lab::Attempt::TimedOut);
+  flush(*lab_);
+  const Index index = Index::read(lab_->database());
+  std::size_t denied = 0;
+  for (const store::FlowRecord& record : index.records())
+    if (record.reason == Reason::NotReady && record.action == store::Verdict::Deny) ++denied;
+  EXPECT_GT(denied, 0u);
+}
+
+TEST_F(Life, WhileItIsAwayNoPodComesAndEveryPodMayGo) {
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  policy::Endpoint pod;
+  pod.endpoint_namespace = "a";
+  pod.name = "late";
+  pod.addresses = {*IpAddr::parse("10.1.0.7")};
+  const auto added = lab_->add_pod(pod);
+  ASSERT_FALSE(added);
+  EXPECT_EQ(added.error().code, ErrorCode::Unavailable) << added.error().message;
+  ASSERT_TRUE(lab_->remove_pod("a", "db"));
+  EXPECT_TRUE(fs::exists(lab_->folder() + "/cni-spool/a_db@eth0.json"));
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_EQ(status()["programmed"], 1) << "web alone";
+  EXPECT_TRUE(fs::is_empty(lab_->folder() + "/cni-spool"));
+  ASSERT_TRUE(lab_->add_pod(pod)) << "the runtime tries again";
+  EXPECT_EQ(status()["programmed"], 2);
+}
+
+TEST_F(Life, APodThatVanishedWithoutAWordIsDroppedAndShown) {
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  ASSERT_EQ(on_node("ip -o route get 10.1.0.6"), 0);
+  const std::string::size_type at = said_.find(" dev ") + 5;
+  ASSERT_EQ(on_node("ip link delete " + said_.substr(at, said_.find(' ', at) - at)), 0) << said_;
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_EQ(status()["programmed"], 1);
+  EXPECT_TRUE(warned_of("a/db (10.1.0.6) is no longer enforced: its interface ")) << status()["warnings"];
+}
+
+TEST_F(Life, AfterARebootRegistrationsOfGonePodsAreDropped) {
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  const std::string state = (fs::path(lab_->database()).parent_path() / "state.db").string();
+  ASSERT_EQ(on_node("sqlite3 " + state +
+                    " \"UPDATE value SET value = 'another' WHERE key = 'user.boot_id';"
+                    " UPDATE endpoint SET netns = '/run/netns/gone' WHERE name = 'db'\""),
+            0)
+      << said_;
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_EQ(status()["programmed"], 1);
+  EXPECT_TRUE(warned_of("is gone since the node was booted anew")) << status()["warnings"];
+}
+
+TEST_F(Life, AnyOtherDaemonOfThisNodeExitsThreeAndNamesTheFirst) {
+  const std::string pid = "(pid " + std::to_string(status()["pid"].get<int>()) + ",";
+  const std::string other = " --socket /run/other.sock --store.path /run/other/flows.db";
+  for (const std::string& arguments : {std::string(), std::string(" --socket /run/other.sock"), other}) {
+    EXPECT_EQ(on_node(tierlogd(arguments)), 3) << said_;
+    EXPECT_NE(said_.find(pid), std::string::npos) << said_;
+  }
+}
+
+TEST_F(Life, RemoveTakesEveryTableOfOursAndNoOther) {
+  EXPECT_EQ(on_node(tierlogd("--remove")), 3) << said_;
+  EXPECT_NE(said_.find("another tierlogd runs"), std::string::npos) << said_;
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut) << "killed, the rules stay";
+  ASSERT_EQ(on_node("nft 'add table ip tierlog; add table bridge tierlog; add table inet others'"), 0)
+      << said_;
+  EXPECT_EQ(on_node(tierlogd("--remove")), 0) << said_;
+  EXPECT_NE(said_.find("removed table inet tierlog\n"), std::string::npos) << said_;
+  EXPECT_NE(said_.find("removed table ip tierlog\n"), std::string::npos) << said_;
+  ASSERT_EQ(on_node("nft list tables"), 0);
+  EXPECT_EQ(said_, "table inet others\n");
+  EXPECT_EQ(connect("a/db"), lab::Attempt::Connected);
+  EXPECT_EQ(on_node(tierlogd("--remove")), 0);
+  EXPECT_EQ(said_, "nothing of ours is in the kernel\n");
+}
+
+TEST_F(Life, CheckReadsAndChangesNothing) {
+  const auto revision = status()["revision"];
+  EXPECT_EQ(on_node(tierlogd("--check")), 0) << said_;
+  write(policy("Dney"));
+  EXPECT_EQ(on_node(tierlogd("--check")), 2);
+  EXPECT_NE(said_.find("p.yaml:7:13: "), std::string::npos) << said_;
+  EXPECT_EQ(on_node(tierlogd("--check --dataplane nft")), 2);
+  EXPECT_NE(said_.find("--dataplane:1:1: "), std::string::npos) << said_;
+  EXPECT_EQ(status()["revision"], revision);
+}
+
+TEST_F(Life, ATermCommitsWhatWasCounted) {
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  const Index index = Index::read(lab_->database());
+  std::uint64_t packets = 0;
+  for (const store::FlowRecord& record : index.records())
+    if (record.action == store::Verdict::Deny) packets += record.verdict_packets;
+  EXPECT_GT(packets, 0u);
+  ASSERT_EQ(on_node("nft list table inet tierlog"), 0);
+}
+
+TEST_F(Life, EveryThreadKeepsTwoCapabilitiesOnly) {
+  const auto told = status();
+  EXPECT_EQ(told["capabilities"], "dac_read_search, net_admin");
+  const std::string tasks = "/proc/" + std::to_string(told["pid"].get<int>()) + "/task/*/status";
+  // 1 << 2 and 1 << 12: CAP_DAC_READ_SEARCH and CAP_NET_ADMIN.
+  ASSERT_EQ(on_node("grep -hE '^(Cap(Eff|Prm|Bnd)|NoNewPrivs)' " + tasks + " | sort -u"), 0);
+  EXPECT_EQ(
+      said_,
+      "CapBnd:\t0000000000000000\nCapEff:\t0000000000001004\nCapPrm:\t0000000000001004\nNoNewPrivs:\t1\n");
+}
+
+}  // namespace
+}  // namespace tierlog::testing
