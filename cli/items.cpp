@@ -116,10 +116,14 @@ std::string item_of(const lab::Lab& lab) {
     for (const IpAddr& address : host.addresses) addresses.push_back(address.to_string());
     hosts.push_back(Json{{"name", host.name}, {"addresses", std::move(addresses)}});
   }
+  Json nodes = Json::array();
+  for (const lab::LabNode& node : lab.nodes())
+    nodes.push_back(Json{{"name", node.name}, {"database", node.database}, {"socket", node.socket}});
   return dump(Json{{"name", lab.name()},
                    {"folder", lab.folder()},
                    {"database", lab.database()},
                    {"socket", lab.socket()},
+                   {"nodes", std::move(nodes)},
                    {"hosts", std::move(hosts)}});
 }
 

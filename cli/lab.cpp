@@ -97,9 +97,7 @@ int run_exec(const ExecOptions& options) {
   if (!name) return complain(name.error());
   const auto lab = lab::Lab::find(*name);
   if (!lab) return complain(lab.error());
-  bool known = false;
-  for (const lab::LabHost& host : lab->hosts()) known = known || host.name == options.host;
-  if (!known) return unknown_host(*lab, options.host);
+  if (!lab->has_host(options.host)) return unknown_host(*lab, options.host);
   flush_stdout();
   const auto code = lab->exec(options.host, options.command);
   return code ? *code : complain(code.error());
@@ -176,9 +174,8 @@ Command exec_command() {
   command.summary = "runs a command in a pod, on the node or on the outside host of a lab";
   command.description =
       "Runs CMD with this terminal's input and output inside the network of a host of the lab: ns/pod, node "
-      "or "
-      "outside. The command sees this machine's files.";
-  command.positionals = {{"HOST", "ns/pod, node or outside", &options->host, true}};
+      "(the first), a node by its name, or outside. The command sees this machine's files.";
+  command.positionals = {{"HOST", "ns/pod, node, a node's name or outside", &options->host, true}};
   command.rest_name = "CMD…";
   command.rest = &options->command;
   command.options = {{"--lab", "NAME", "the lab, when several are running", &options->lab}};

@@ -18,6 +18,13 @@ using policy::Endpoint;
 using yaml::Fields;
 using yaml::Node;
 
+Family family_of(const IpAddr& address) {
+  return address.family;
+}
+Family family_of(const Cidr& cidr) {
+  return cidr.address.family;
+}
+
 // Reads one topology; remembers what was named already.
 class Reader {
  public:
@@ -33,6 +40,7 @@ class Reader {
   void read_node(const Node& node);
   void read_network_sets(Fields& topology);
   void read_lab(Fields& topology);
+  void read_family(const Node& node);
   void fill_lab_defaults();
   std::vector<IpAddr> read_addresses(Fields& fields);
   policy::NamedPort read_port(const Node& node);
@@ -192,18 +200,37 @@ void Reader::read_lab(Fields& topology) {
     lab.cni = *choice == 0 ? LabOptions::Cni::Ptp : LabOptions::Cni::Bridge;
   const std::vector<std::string> dataplanes = {"nftables", "ebpf"};
   if (const auto choice = fields.choice("dataplane", dataplanes)) lab.dataplane = dataplanes[*choice];
+  for (const Node* item : fields.list("families")) read_family(*item);
   for (const Node* item : fields.list("pod_cidrs"))
     if (const auto cidr = policy::read_cidr(*item, findings_, true)) lab.pod_cidrs.push_back(*cidr);
+  for (const Node* item : fields.list("service_cidrs"))
+    if (const auto cidr = policy::read_cidr(*item, findings_, true)) lab.service_cidrs.push_back(*cidr);
   for (const Node* item : fields.list("outside"))
     if (const auto address = policy::read_address(*item, findings_)) lab.outside.push_back(*address);
+  lab.masquerade = fields.boolean("masquerade").value_or(false);
+}
+
+void Reader::read_family(const Node& node) {
+  std::vector<Family>& families = result_.topology.lab.families;
+  if (node.text == "ipv4")
+    families.push_back(Family::V4);
+  else if (node.text == "ipv6")
+    families.push_back(Family::V6);
+  else
+    findings_.error(node.place, yaml::unknown_word("family", node.text, {"ipv4", "ipv6"}));
 }
 
 void Reader::fill_lab_defaults() {
   LabOptions& lab = result_.topology.lab;
-  if (lab.pod_cidrs.empty())
-    for (const char* text : {"10.244.0.0/24", "fd00:244::/64"}) lab.pod_cidrs.push_back(*Cidr::parse(text));
-  if (lab.outside.empty())
-    for (const char* text : {"203.0.113.9", "2001:db8:113::9"}) lab.outside.push_back(*IpAddr::parse(text));
+  const auto fill = [&](auto& values, std::initializer_list<const char*> texts) {
+    using Value = typename std::decay_t<decltype(values)>::value_type;
+    if (!values.empty()) return;
+    for (const char* text : texts)
+      if (const Value value = *Value::parse(text); lab.has(family_of(value))) values.push_back(value);
+  };
+  fill(lab.pod_cidrs, {"10.244.0.0/24", "fd00:244::/64"});
+  fill(lab.service_cidrs, {"10.96.0.0/16", "fd00:96::/112"});
+  fill(lab.outside, {"203.0.113.9", "2001:db8:113::9"});
 }
 
 void Reader::warn_of_unknown_namespaces() {
@@ -228,12 +255,16 @@ void Reader::read(const Node& node) {
   read_network_sets(fields);
   read_lab(fields);
   fill_lab_defaults();
-  read_services(fields, cluster());
+  result_.topology.services = read_services(fields, cluster());
   warn_of_unknown_namespaces();
   findings_.sort();
 }
 
 }  // namespace
+
+bool LabOptions::has(Family family) const {
+  return families.empty() || std::find(families.begin(), families.end(), family) != families.end();
+}
 
 LoadedTopology read_topology(const Node& node) {
   LoadedTopology result;

@@ -21,16 +21,22 @@ std::string folder_of(const std::string& name) {
 }  // namespace
 
 std::vector<LabHost> hosts_of(const LabState& state) {
-  std::vector<LabHost> hosts{{"node", state.node}, {kOutside, state.outside}};
+  std::vector<LabHost> hosts{{"node", state.nodes.front().addresses}};
+  for (std::size_t i = 1; i < state.nodes.size(); ++i) {
+    hosts.push_back({state.nodes[i].name, state.nodes[i].addresses});
+  }
+  hosts.push_back({kOutside, state.outside});
   for (const auto& pod : state.pods) hosts.push_back({pod.name, pod.cni.addresses});
   return hosts;
 }
 
 Result<Place> place_of(const LabState& state, const std::string& host) {
-  if (host == "node") return state.node_place();
+  if (host == "node") return state.nodes.front().place();
+  if (const NodeState* node = state.node(host); node != nullptr && !host.empty()) return node->place();
   if (host == kOutside) return Place{state.first.id, kOutside};
   const auto found = std::ranges::find(state.pods, host, &PodState::name);
-  if (found != state.pods.end()) return Place{state.first.id, found->cni.container_id};
+  // A hostNetwork pod has no namespace of its own, and its place is the node's.
+  if (found != state.pods.end()) return Place{state.node(found->node)->keeper, found->cni.container_id};
   std::string known;
   for (const auto& one : hosts_of(state)) known += (known.empty() ? "" : ", ") + one.name;
   return fail(ErrorCode::NotFound,
@@ -85,6 +91,20 @@ std::string Lab::socket() const {
 std::string Lab::folder() const {
   return impl_->state.folder;
 }
+std::vector<LabNode> Lab::nodes() const {
+  std::vector<LabNode> nodes;
+  for (const auto& node : impl_->state.nodes) {
+    nodes.push_back(
+        {node.name, node.addresses, node.folder, node.file("tierlogd.sock"), node.file("flows.db")});
+  }
+  return nodes;
+}
+bool Lab::has_host(const std::string& host) const {
+  return place_of(impl_->state, host).has_value();
+}
+const std::vector<endpoints::Service>& Lab::services() const {
+  return impl_->state.services;
+}
 std::vector<LabHost> Lab::hosts() const {
   return hosts_of(impl_->state);
 }
@@ -117,8 +137,7 @@ Result<pid_t> Lab::start_in(const std::string& host, const std::function<int()>&
 Result<void> Lab::add_pod(const policy::Endpoint& pod) {
   TL_TRY(impl_->refresh());
   TL_TRY(impl_->add_pod(pod));
-  TL_TRY(write_hosts(impl_->state));
-  return write_state(impl_->state);
+  return impl_->settle();
 }
 
 Result<void> Lab::remove_pod(const std::string& endpoint_namespace, const std::string& pod_name) {
@@ -126,21 +145,24 @@ Result<void> Lab::remove_pod(const std::string& endpoint_namespace, const std::s
   const std::string wanted = endpoint_namespace + "/" + pod_name;
   TL_TRY(place_of(impl_->state, wanted));
   TL_TRY(impl_->remove_pod(wanted));
-  TL_TRY(write_hosts(impl_->state));
+  return impl_->settle();
+}
+
+Result<void> Lab::stop_daemon(int signal, const std::string& node) {
+  TL_TRY(impl_->refresh());
+  NodeState* found = impl_->state.node(node);
+  if (found == nullptr) return fail(ErrorCode::NotFound, "no node \"" + node + "\"");
+  TL_TRY(end_process(found->daemon, signal, std::chrono::seconds(20)));
+  found->daemon = {};
   return write_state(impl_->state);
 }
 
-Result<void> Lab::stop_daemon(int signal) {
+Result<void> Lab::start_daemon(const std::string& node) {
   TL_TRY(impl_->refresh());
-  TL_TRY(end_process(impl_->state.daemon, signal, std::chrono::seconds(20)));
-  impl_->state.daemon = {};
-  return write_state(impl_->state);
-}
-
-Result<void> Lab::start_daemon() {
-  TL_TRY(impl_->refresh());
-  if (alive(impl_->state.daemon)) return {};
-  TL_TRY(impl_->run_daemon());
+  NodeState* found = impl_->state.node(node);
+  if (found == nullptr) return fail(ErrorCode::NotFound, "no node \"" + node + "\"");
+  if (alive(found->daemon)) return {};
+  TL_TRY(impl_->run_daemon(*found));
   return write_state(impl_->state);
 }
 

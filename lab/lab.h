@@ -1,11 +1,13 @@
-// lab/lab.h - a throwaway node: network namespaces, pods made by real CNI plugins, a running tierlogd.
+// lab/lab.h - throwaway nodes: network namespaces, pods made by real CNI plugins, a running tierlogd each.
 //
 //   topology.yaml --> [Lab] --ptp/bridge + host-local/static, then tierlog-cni--> pods
-//                       `--> tierlogd in the "node" namespace, its own /run, rules and database
+//                       |--> Services and masquerade by nftables, as kube-proxy does them
+//                       `--> tierlogd in each node's namespace, its own /run, rules and database
 //
 // A lab is one process tree in its own network, mount and pid namespaces: whoever kills its first
 // process ends all of it, and nothing outside (no named namespace, link, mount or rule) is touched.
-// What outsiders need is in its folder: /run/tierlog-lab/NAME/{lab.json, tierlogd.sock, flows.db, …}.
+// What outsiders need is in its folder: /run/tierlog-lab/NAME/{lab.json, tierlogd.sock, flows.db, …}; what
+// belongs to a second node is in a folder of that node's name below it.
 #pragma once
 
 #include <sys/types.h>
@@ -39,8 +41,14 @@ struct LabOptions {
 
 // Where something is in a running lab.
 struct LabHost {
-  std::string name;  // "ns/pod", "node" or "outside"
+  std::string name;  // "ns/pod", "node" (the first), the name of another node, or "outside"
   std::vector<IpAddr> addresses;
+};
+
+struct LabNode {
+  std::string name;  // as the topology names it
+  std::vector<IpAddr> addresses;
+  std::string folder, socket, database;  // of its tierlogd
 };
 
 class Lab {
@@ -67,14 +75,19 @@ class Lab {
   Result<void> down();
 
   const std::string& name() const;
-  std::string database() const;  // flows.db, reachable from outside the lab
-  std::string socket() const;    // tierlogd's
+  std::string database() const;  // flows.db of the first node, reachable from outside the lab
+  std::string socket() const;    // of the first node's tierlogd
   std::string folder() const;
+  std::vector<LabNode> nodes() const;  // at least one
   std::vector<LabHost> hosts() const;
+  // Also by a name that hosts() does not have: the first node's own.
+  bool has_host(const std::string& host) const;
+  // Services as they are in force: clusterIPs and nodePorts are assigned.
+  const std::vector<endpoints::Service>& services() const;
   std::optional<IpAddr> address(const std::string& host, Family family) const;
 
-  // Runs a command in "ns/pod", "node" or "outside", with this process's standard streams; its exit code,
-  // 128 + signal if it was killed. Errors: NotFound (no such host).
+  // Runs a command in a host (a hostNetwork pod's is its node), with this process's standard streams; its
+  // exit code, 128 + signal if it was killed. Errors: NotFound (no such host).
   Result<int> exec(const std::string& host, const std::vector<std::string>& command) const;
   // Calls `work` in a child process inside the host; its return value is the exit code.
   Result<int> run_in(const std::string& host, const std::function<int()>& work) const;
@@ -84,9 +97,9 @@ class Lab {
   // Makes or removes one more pod while the lab runs.
   Result<void> add_pod(const policy::Endpoint& pod);
   Result<void> remove_pod(const std::string& endpoint_namespace, const std::string& name);
-  // tierlogd of this lab: stop with a signal, start again.
-  Result<void> stop_daemon(int signal);
-  Result<void> start_daemon();
+  // tierlogd of a node (empty: the first): stop with a signal, start again.
+  Result<void> stop_daemon(int signal, const std::string& node = {});
+  Result<void> start_daemon(const std::string& node = {});
 
  private:
   struct Impl;

@@ -23,8 +23,15 @@ struct Lab::Impl {
                      const std::function<void(const std::string&)>& progress);
   Result<void> add_pod(const policy::Endpoint& pod);
   Result<void> remove_pod(const std::string& name);
-  // Starts tierlogd with the configuration file that `up` wrote.
-  Result<void> run_daemon();
+  // Starts a node's tierlogd with the configuration file that `up` wrote.
+  Result<void> run_daemon(NodeState& node) const;
+  // What follows from pods that came or went: names, Services, the state file.
+  Result<void> settle() const;
+
+ private:
+  Result<void> start_nodes();
+  Result<void> start_daemons(const LabOptions& options);
+  Result<void> lead_to(const NodeState& node, const std::vector<IpAddr>& addresses, bool there) const;
 };
 
 std::vector<LabHost> hosts_of(const LabState& state);

@@ -103,4 +103,17 @@ Result<void> mount_lab(const MountPlan& plan) {
   return bind_mount(plan.hosts_file, "/etc/hosts");
 }
 
+Result<void> mount_node(const std::string& socket) {
+  if (::mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    return fail(Error::from_errno(errno, "make all mounts private"));
+  }
+  std::error_code error;
+  for (const char* folder : {"/run/netns", "/run/tierlog", "/run/lock", "/run/cni"}) {
+    std::filesystem::create_directories(folder, error);
+    TL_TRY(mount_at("tmpfs", folder, MS_NOSUID | MS_NODEV, "mode=755"));
+  }
+  std::filesystem::create_symlink(socket, "/run/tierlog/tierlogd.sock", error);
+  return mount_sys();
+}
+
 }  // namespace tierlog::lab

@@ -21,5 +21,7 @@ struct MountPlan {
 
 // For a process that has just got a mount namespace of its own, and its pid and net namespaces.
 Result<void> mount_lab(const MountPlan& plan);
+// The same for one more node of that lab: what a node has for itself is put over what the lab has.
+Result<void> mount_node(const std::string& socket);
 
 }  // namespace tierlog::lab

@@ -21,9 +21,15 @@ std::string dns_name(const std::string& pod) {
 std::string hosts_text(const LabState& state) {
   std::ostringstream out;
   out << "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
-  print(out, state.node, "node");
+  for (const auto& node : state.nodes) {
+    print(out, node.addresses, (&node == state.nodes.data() ? "node " : "") + node.name);
+  }
   print(out, state.outside, "outside");
-  for (const auto& pod : state.pods) print(out, pod.cni.addresses, dns_name(pod.name));
+  for (const auto& pod : state.pods) {
+    if (!pod.host_network()) print(out, pod.cni.addresses, dns_name(pod.name));
+  }
+  for (const auto& service : state.services)
+    print(out, service.cluster_ips, dns_name(service.display()) + ".svc");
   return out.str();
 }
 

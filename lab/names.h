@@ -1,4 +1,5 @@
-// lab/names.h - /etc/hosts of a lab: `db.tenant-01` is the pod's address.
+// lab/names.h - /etc/hosts of a lab: `db.tenant-01` is the pod's address, `db.tenant-01.svc` the
+// Service's.
 #pragma once
 
 #include <string>

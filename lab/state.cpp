@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace tierlog::lab {
 namespace {
@@ -39,26 +40,141 @@ std::vector<T> from_texts(const Json& texts) {
   return values;
 }
 
+std::vector<int> numbers(const std::vector<Family>& families) {
+  std::vector<int> found;
+  for (const Family family : families) found.push_back(static_cast<int>(family));
+  return found;
+}
+
+std::vector<Family> families_from(const Json& json) {
+  std::vector<Family> found;
+  for (const auto& item : json) found.push_back(item.get<int>() == 4 ? Family::V4 : Family::V6);
+  return found;
+}
+
+Json to_json(const policy::NamedPort& port) {
+  return {{"name", port.name}, {"protocol", port.protocol}, {"port", port.port}};
+}
+
 Json to_json(const PodState& pod) {
-  return {{"name", pod.name},
-          {"addresses", to_texts(pod.cni.addresses)},
-          {"netns", pod.cni.container_id},
-          {"arguments", pod.cni.arguments},
-          {"configurations", pod.cni.configurations},
-          {"result", pod.cni.result},
-          {"server", to_json(pod.server)}};
+  Json json{{"name", pod.name},
+            {"node", pod.node},
+            {"hostNetwork", pod.host_network()},
+            {"addresses", to_texts(pod.cni.addresses)},
+            {"netns", pod.cni.container_id},
+            {"arguments", pod.cni.arguments},
+            {"configurations", pod.cni.configurations},
+            {"result", pod.cni.result},
+            {"server", to_json(pod.server)},
+            {"labels", pod.labels},
+            {"ports", Json::array()}};
+  for (const auto& port : pod.ports) json["ports"].push_back(to_json(port));
+  return json;
 }
 
 PodState pod_from(const Json& json) {
   PodState pod;
   pod.name = json.at("name").get<std::string>();
+  pod.node = json.at("node").get<std::string>();
   pod.cni.addresses = from_texts<IpAddr>(json.at("addresses"));
   pod.cni.container_id = json.at("netns").get<std::string>();
   pod.cni.arguments = json.at("arguments").get<std::string>();
   pod.cni.configurations = json.at("configurations").get<std::vector<std::string>>();
   pod.cni.result = json.at("result").get<std::string>();
   pod.server = process_from(json.at("server"));
+  pod.labels = json.at("labels").get<policy::Labels>();
+  for (const auto& port : json.at("ports")) {
+    pod.ports.push_back({port.at("name").get<std::string>(), port.at("protocol").get<std::uint8_t>(),
+                         port.at("port").get<std::uint16_t>()});
+  }
   return pod;
+}
+
+Json to_json(const NodeState& node) {
+  return {{"name", node.name},
+          {"folder", node.folder},
+          {"socket", node.file("tierlogd.sock")},
+          {"database", node.file("flows.db")},
+          {"keeper", to_json(node.keeper)},
+          {"daemon", to_json(node.daemon)},
+          {"chain",
+           {{"cni", node.chain.cni == Cni::Bridge ? "bridge" : "ptp"},
+            {"cni_folder", node.chain.cni_folder},
+            {"bin_folder", node.chain.bin_folder},
+            {"socket", node.chain.socket}}},
+          {"addresses", to_texts(node.addresses)},
+          {"pod_cidrs", to_texts(node.pod_cidrs)},
+          {"fixed", to_texts(node.fixed)},
+          {"foreign", to_texts(node.foreign)}};
+}
+
+NodeState node_from(const Json& json) {
+  NodeState node;
+  node.name = json.at("name").get<std::string>();
+  node.folder = json.at("folder").get<std::string>();
+  node.keeper = process_from(json.at("keeper"));
+  node.daemon = process_from(json.at("daemon"));
+  const Json& chain = json.at("chain");
+  node.chain.cni = chain.at("cni") == "bridge" ? Cni::Bridge : Cni::Ptp;
+  node.chain.cni_folder = chain.at("cni_folder").get<std::string>();
+  node.chain.bin_folder = chain.at("bin_folder").get<std::string>();
+  node.chain.socket = chain.at("socket").get<std::string>();
+  node.addresses = from_texts<IpAddr>(json.at("addresses"));
+  node.pod_cidrs = from_texts<Cidr>(json.at("pod_cidrs"));
+  node.fixed = from_texts<IpAddr>(json.at("fixed"));
+  node.foreign = from_texts<IpAddr>(json.at("foreign"));
+  return node;
+}
+
+Json to_json(const endpoints::Service& service) {
+  Json json{{"namespace", service.service_namespace},
+            {"name", service.name},
+            {"selector", service.selector},
+            {"clusterIPs", to_texts(service.cluster_ips)},
+            {"headless", service.headless},
+            {"nodePort", service.node_port},
+            {"localOnly", service.local_only},
+            {"affinity", service.affinity},
+            {"ports", Json::array()},
+            {"backends", Json::array()}};
+  for (const auto& port : service.ports) {
+    json["ports"].push_back({{"name", port.name},
+                             {"protocol", port.protocol},
+                             {"port", port.port},
+                             {"target", port.target},
+                             {"targetName", port.target_name},
+                             {"nodePort", port.node_port}});
+  }
+  for (const auto& backend : service.backends) {
+    json["backends"].push_back(
+        {{"address", backend.address.to_string()}, {"port", backend.port}, {"target", backend.target}});
+  }
+  return json;
+}
+
+endpoints::Service service_from(const Json& json) {
+  endpoints::Service service;
+  service.service_namespace = json.at("namespace").get<std::string>();
+  service.name = json.at("name").get<std::string>();
+  service.selector = json.at("selector").get<policy::Labels>();
+  service.cluster_ips = from_texts<IpAddr>(json.at("clusterIPs"));
+  service.headless = json.at("headless").get<bool>();
+  service.node_port = json.at("nodePort").get<bool>();
+  service.local_only = json.at("localOnly").get<bool>();
+  service.affinity = json.at("affinity").get<bool>();
+  for (const auto& port : json.at("ports")) {
+    service.ports.push_back({port.at("name").get<std::string>(), port.at("protocol").get<std::uint8_t>(),
+                             port.at("port").get<std::uint16_t>(), port.at("target").get<std::uint16_t>(),
+                             port.at("targetName").get<std::string>(),
+                             port.at("nodePort").get<std::uint16_t>()});
+  }
+  for (const auto& backend : json.at("backends")) {
+    const auto address = IpAddr::parse(backend.at("address").get<std::string>());
+    if (!address) continue;
+    service.backends.push_back(
+        {*address, backend.at("port").get<std::size_t>(), backend.at("target").get<std::uint16_t>()});
+  }
+  return service;
 }
 
 Json to_json(const LabState& state) {
@@ -69,19 +185,15 @@ Json to_json(const LabState& state) {
             {"dataplane", state.dataplane},
             {"socket", state.file("tierlogd.sock")},
             {"database", state.file("flows.db")},
-            {"daemon", to_json(state.daemon)},
-            {"chain",
-             {{"cni", state.chain.cni == Cni::Bridge ? "bridge" : "ptp"},
-              {"cni_folder", state.chain.cni_folder},
-              {"bin_folder", state.chain.bin_folder},
-              {"socket", state.chain.socket}}},
-            {"node", to_texts(state.node)},
+            {"families", numbers(state.families)},
+            {"masquerade", state.masquerade},
             {"outside", to_texts(state.outside)},
-            {"pod_cidrs", to_texts(state.pod_cidrs)},
-            {"fixed", to_texts(state.fixed)},
-            {"foreign", to_texts(state.foreign)},
-            {"pods", Json::array()}};
+            {"nodes", Json::array()},
+            {"pods", Json::array()},
+            {"services", Json::array()}};
+  for (const auto& node : state.nodes) json["nodes"].push_back(to_json(node));
   for (const auto& pod : state.pods) json["pods"].push_back(to_json(pod));
+  for (const auto& service : state.services) json["services"].push_back(to_json(service));
   return json;
 }
 
@@ -92,22 +204,30 @@ LabState state_from(const Json& json) {
   state.life = json.at("life") == "with-caller" ? LabOptions::Life::WithCaller : LabOptions::Life::UntilDown;
   state.topology = json.at("topology").get<std::string>();
   state.dataplane = json.at("dataplane").get<std::string>();
-  state.daemon = process_from(json.at("daemon"));
-  const Json& chain = json.at("chain");
-  state.chain.cni = chain.at("cni") == "bridge" ? Cni::Bridge : Cni::Ptp;
-  state.chain.cni_folder = chain.at("cni_folder").get<std::string>();
-  state.chain.bin_folder = chain.at("bin_folder").get<std::string>();
-  state.chain.socket = chain.at("socket").get<std::string>();
-  state.node = from_texts<IpAddr>(json.at("node"));
+  state.families = families_from(json.at("families"));
+  state.masquerade = json.at("masquerade").get<bool>();
   state.outside = from_texts<IpAddr>(json.at("outside"));
-  state.pod_cidrs = from_texts<Cidr>(json.at("pod_cidrs"));
-  state.fixed = from_texts<IpAddr>(json.at("fixed"));
-  state.foreign = from_texts<IpAddr>(json.at("foreign"));
+  for (const auto& node : json.at("nodes")) state.nodes.push_back(node_from(node));
   for (const auto& pod : json.at("pods")) state.pods.push_back(pod_from(pod));
+  for (const auto& service : json.at("services")) state.services.push_back(service_from(service));
   return state;
 }
 
 }  // namespace
+
+bool LabState::has(Family family) const {
+  return families.empty() || std::ranges::find(families, family) != families.end();
+}
+
+const NodeState* LabState::node(const std::string& wanted) const {
+  if (wanted.empty() && !nodes.empty()) return &nodes.front();
+  const auto found = std::ranges::find(nodes, wanted, &NodeState::name);
+  return found == nodes.end() ? nullptr : &*found;
+}
+
+NodeState* LabState::node(const std::string& wanted) {
+  return const_cast<NodeState*>(std::as_const(*this).node(wanted));
+}
 
 Result<void> write_state(const LabState& state) {
   const std::string path = state.file(kStateFile);

@@ -17,8 +17,30 @@ namespace tierlog::lab {
 
 struct PodState {
   std::string name;  // "ns/pod"
-  CniPod cni;
+  std::string node;
+  CniPod cni;        // of a hostNetwork pod: only its node's addresses
   ProcessId server;  // its listeners; none without ports
+  policy::Labels labels;
+  std::vector<policy::NamedPort> ports;
+
+  bool host_network() const { return cni.container_id.empty(); }
+};
+
+// A node of the lab. The first one is in the lab's own namespaces; every other has a process that keeps
+// its network and mount namespaces.
+struct NodeState {
+  std::string name;
+  std::string folder;  // its tierlogd's files; the lab's own for the first node
+  ProcessId keeper;    // whose namespaces are the node's
+  ProcessId daemon;
+  Chain chain;
+  std::vector<IpAddr> addresses;  // of the node object, then of the uplink
+  std::vector<Cidr> pod_cidrs;
+  std::vector<IpAddr> fixed;    // pods' addresses that the topology or add_pod gave, in order
+  std::vector<IpAddr> foreign;  // other addresses of the topology, not to be used as gateways
+
+  std::string file(const char* leaf) const { return folder + "/" + leaf; }
+  Place place() const { return {keeper, {}}; }
 };
 
 struct LabState {
@@ -28,16 +50,18 @@ struct LabState {
   std::string dataplane;
   LabOptions::Life life{};
   FirstProcess first;
-  ProcessId daemon;
-  Chain chain;
-  std::vector<IpAddr> node, outside;
-  std::vector<Cidr> pod_cidrs;
-  std::vector<IpAddr> fixed;    // pods' addresses that the topology or add_pod gave, in order
-  std::vector<IpAddr> foreign;  // other addresses of the topology, not to be used as gateways
+  std::vector<Family> families;  // empty: both
+  bool masquerade = false;
+  std::vector<IpAddr> outside;
+  std::vector<NodeState> nodes;  // at least one
   std::vector<PodState> pods;
+  std::vector<endpoints::Service> services;  // every clusterIP and nodePort assigned
 
   std::string file(const char* leaf) const { return folder + "/" + leaf; }
-  Place node_place() const { return {first.id, {}}; }
+  bool has(Family family) const;
+  // nullptr when there is none of that name; an empty one is the first.
+  const NodeState* node(const std::string& wanted) const;
+  NodeState* node(const std::string& wanted);
 };
 
 inline constexpr const char* kLabsFolder = "/run/tierlog-lab";

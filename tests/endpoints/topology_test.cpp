@@ -107,6 +107,40 @@ endpointSlices:
   EXPECT_EQ(slice.ports.at(0).port, 443);
 }
 
+TEST(Topology, ServicesAreAlsoWhatTheySay) {
+  const Topology topology = good(R"(
+services:
+- {name: s, namespace: ns, selector: {app: x}, type: NodePort, externalTrafficPolicy: Local, sessionAffinity: ClientIP,
+   clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, "fd00::1"], ports: [{name: h, port: 80, targetPort: http, nodePort: 30080}]}
+- {name: b, namespace: ns, clusterIP: None, backends: [10.0.0.9], ports: [{port: 53, targetPort: 5353, protocol: UDP}]}
+- {name: t, namespace: ns, ports: [{name: https, port: 443}, {name: other, port: 1}]}
+endpointSlices:
+- metadata: {name: e, namespace: ns, labels: {kubernetes.io/service-name: t}}
+  endpoints: [{addresses: [10.9.0.1]}]
+  ports: [{name: https, port: 8443}]
+)");
+  ASSERT_EQ(topology.services.size(), 3u);
+  const Service& s = topology.services[0];
+  EXPECT_TRUE(s.node_port && s.local_only && s.affinity && !s.headless);
+  ASSERT_EQ(s.cluster_ips.size(), 2u);
+  EXPECT_EQ(s.ports.at(0), (ServicePort{"h", protocol::kTcp, 80, 0, "http", 30080}));
+  EXPECT_TRUE(topology.services[1].headless);
+  EXPECT_EQ(topology.services[1].backends,
+            (std::vector<Service::Backend>{{*IpAddr::parse("10.0.0.9"), 0, 5353}}));
+  EXPECT_EQ(topology.services[2].backends,
+            (std::vector<Service::Backend>{{*IpAddr::parse("10.9.0.1"), 0, 8443}}));
+  EXPECT_EQ(topology.cluster.services.at(1).ports.at(0).port, 5353) << "backends by address count too";
+}
+
+TEST(Topology, ALabOfOneFamilyHasNoOther) {
+  const LabOptions lab = good("lab: {families: [ipv4], masquerade: true}\n").lab;
+  EXPECT_EQ(lab.pod_cidrs.size(), 1u);
+  EXPECT_EQ(lab.service_cidrs.size(), 1u);
+  EXPECT_EQ(lab.outside.size(), 1u);
+  EXPECT_TRUE(lab.masquerade);
+  EXPECT_FALSE(lab.has(Family::V6));
+}
+
 struct Wrong {
   const char* name;
   const char* text;
@@ -147,6 +181,18 @@ const Wrong kWrong[] = {
     {"Addresses", "pods:\n- {name: a, namespace: ns, ip: 10.0.0.1, ips: [10.0.0.2, 10.0.0.2]}\n",
      "t:2:32: ip is not among ips; expected one of them, or ips alone\n"
      "t:2:58: 10.0.0.2 a second time; expected each address once\n"},
+    {"Services",
+     "services:\n- {name: a, namespace: n, clusterIP: 10.96.0.1, type: NodePort, ports: [{port: 80, "
+     "nodePort: "
+     "30080}]}\n- {name: a, namespace: n, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]}\n"
+     "- {name: b, namespace: n, backends: [10.0.0.1], ports: [{port: 80, targetPort: http}]}\n"
+     "lab: {families: [ip4]}\n",
+     "t:3:10: duplicate service n/a; expected it once (first in t:2:10)\n"
+     "t:3:38: 10.96.0.1 is the clusterIP of n/a already; expected one that is free\n"
+     "t:3:57: nodePort 30080 is that of n/a already; expected one that is free\n"
+     "t:3:57: nodePort of a Service that is no NodePort; expected type: NodePort, or no nodePort\n"
+     "t:4:38: a backend by address has no named ports; expected a number as targetPort\n"
+     "t:5:18: unknown family \"ip4\"; expected ipv4 or ipv6 (did you mean ipv4?)\n"},
     {"UnknownNamespace", "namespaces: [{name: tenant-01}]\npods:\n- {name: a, namespace: tenant-10}\n",
      "t:3:24: warning: namespace \"tenant-10\" is not among namespaces, so it has no labels (did you mean "
      "tenant-01?)\n"},

@@ -41,15 +41,38 @@ LabState sample(const std::string& folder) {
   state.dataplane = "ebpf";
   state.life = LabOptions::Life::WithCaller;
   state.first.id = {12, 345};
-  state.daemon = {13, 346};
-  state.chain = {Cni::Bridge, "/usr/lib/cni", "/bin", "/s.sock"};
-  state.node = {*IpAddr::parse("192.0.2.1")};
+  NodeState node;
+  node.name = "node-1";
+  node.folder = folder;
+  node.keeper = {12, 345};
+  node.daemon = {13, 346};
+  node.chain = {Cni::Bridge, "/usr/lib/cni", "/bin", "/s.sock"};
+  node.addresses = {*IpAddr::parse("192.0.2.1")};
+  node.pod_cidrs = {*Cidr::parse("10.0.0.0/24")};
+  node.fixed = {*IpAddr::parse("10.1.0.5")};
+  node.foreign = {*IpAddr::parse("10.1.0.9")};
   state.outside = {*IpAddr::parse("203.0.113.9"), *IpAddr::parse("2001:db8::9")};
-  state.pod_cidrs = {*Cidr::parse("10.0.0.0/24")};
-  state.fixed = {*IpAddr::parse("10.1.0.5")};
-  state.foreign = {*IpAddr::parse("10.1.0.9")};
-  state.pods = {
-      {"blue/a", {"blue_a", "X=1", {R"({"type":"ptp"})"}, R"({"ips":[]})", state.fixed}, {14, 347}}};
+  state.families = {Family::V4};
+  state.masquerade = true;
+  state.nodes = {node, node};
+  state.nodes[1].name = "node-2";
+  state.nodes[1].folder = folder + "/node-2";
+  state.pods = {{"blue/a",
+                 "node-1",
+                 {"blue_a", "X=1", {R"({"type":"ptp"})"}, R"({"ips":[]})", node.fixed},
+                 {14, 347},
+                 {{"app", "a"}},
+                 {{"http", protocol::kTcp, 8080}}},
+                {"blue/host", "node-2", {{}, {}, {}, {}, node.addresses}, {}, {}, {}}};
+  endpoints::Service service;
+  service.service_namespace = "blue";
+  service.name = "a";
+  service.selector = {{"app", "a"}};
+  service.backends = {{*IpAddr::parse("10.9.9.9"), 0, 81}};
+  service.cluster_ips = {*IpAddr::parse("10.96.0.1")};
+  service.node_port = service.local_only = service.affinity = true;
+  service.ports = {{"http", protocol::kTcp, 80, 0, "http", 30080}};
+  state.services = {service};
   return state;
 }
 
@@ -66,17 +89,33 @@ TEST(State, SurvivesItsFile) {
   EXPECT_EQ(read->dataplane, written.dataplane);
   EXPECT_EQ(read->life, written.life);
   EXPECT_EQ(read->first.id, written.first.id);
-  EXPECT_EQ(read->daemon, written.daemon);
-  EXPECT_EQ(read->chain.cni, written.chain.cni);
-  EXPECT_EQ(read->chain.cni_folder, written.chain.cni_folder);
-  EXPECT_EQ(read->chain.bin_folder, written.chain.bin_folder);
-  EXPECT_EQ(read->chain.socket, written.chain.socket);
-  EXPECT_EQ(read->node, written.node);
+  EXPECT_EQ(read->families, written.families);
+  EXPECT_EQ(read->masquerade, written.masquerade);
   EXPECT_EQ(read->outside, written.outside);
-  EXPECT_EQ(read->pod_cidrs, written.pod_cidrs);
-  EXPECT_EQ(read->fixed, written.fixed);
-  EXPECT_EQ(read->foreign, written.foreign);
-  ASSERT_EQ(read->pods.size(), 1u);
+  EXPECT_EQ(read->services, written.services);
+  ASSERT_EQ(read->nodes.size(), 2u);
+  const NodeState& node = read->nodes[0];
+  EXPECT_EQ(node.name, "node-1");
+  EXPECT_EQ(node.folder, written.folder);
+  EXPECT_EQ(node.keeper, written.nodes[0].keeper);
+  EXPECT_EQ(node.daemon, written.nodes[0].daemon);
+  EXPECT_EQ(node.chain.cni, written.nodes[0].chain.cni);
+  EXPECT_EQ(node.chain.cni_folder, written.nodes[0].chain.cni_folder);
+  EXPECT_EQ(node.chain.bin_folder, written.nodes[0].chain.bin_folder);
+  EXPECT_EQ(node.chain.socket, written.nodes[0].chain.socket);
+  EXPECT_EQ(node.addresses, written.nodes[0].addresses);
+  EXPECT_EQ(node.pod_cidrs, written.nodes[0].pod_cidrs);
+  EXPECT_EQ(node.fixed, written.nodes[0].fixed);
+  EXPECT_EQ(node.foreign, written.nodes[0].foreign);
+  EXPECT_EQ(read->nodes[1].folder, written.folder + "/node-2");
+  EXPECT_EQ(read->node("node-2"), &read->nodes[1]);
+  EXPECT_EQ(read->node(""), &read->nodes[0]);
+  EXPECT_EQ(read->node("node-3"), nullptr);
+  ASSERT_EQ(read->pods.size(), 2u);
+  EXPECT_TRUE(read->pods[1].host_network());
+  EXPECT_EQ(read->pods[1].node, "node-2");
+  EXPECT_EQ(read->pods[0].labels, written.pods[0].labels);
+  EXPECT_EQ(read->pods[0].ports, written.pods[0].ports);
   EXPECT_EQ(read->pods[0].name, "blue/a");
   EXPECT_EQ(read->pods[0].cni.container_id, "blue_a");
   EXPECT_EQ(read->pods[0].cni.arguments, "X=1");
@@ -99,8 +138,9 @@ TEST(State, ADamagedFileIsAnErrorWithItsName) {
 
 TEST(Hosts, AreNamesWithinNamespaces) {
   EXPECT_EQ(hosts_text(sample("/x")),
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n192.0.2.1\tnode\n"
-            "203.0.113.9\toutside\n2001:db8::9\toutside\n10.1.0.5\ta.blue\n");
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n192.0.2.1\tnode node-1\n"
+            "192.0.2.1\tnode-2\n203.0.113.9\toutside\n2001:db8::9\toutside\n10.1.0.5\ta.blue\n"
+            "10.96.0.1\ta.blue.svc\n");
 }
 
 TEST(Processes, AreKnownByTheirStartTime) {
