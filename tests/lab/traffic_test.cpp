@@ -58,11 +58,11 @@ TEST(Outside, PlaysTheRestOfTheWorld) {
   const Scratch scratch;
   auto topology = topology_of({pod("a", {"10.1.0.5", "fd01::5"}), pod("far", {"10.1.0.9"})});
   topology.cluster.endpoints[1].node = "node-2";
-  topology.cluster.nodes = {{"node-1", {}, {ip("172.18.0.2")}}, {"node-2", {}, {ip("172.18.0.3")}}};
+  topology.cluster.nodes = {{"node-1", {}, {ip("172.18.0.2")}}, {"node-3", {}, {ip("172.18.0.3")}}};
   topology.lab.outside = {ip("198.51.100.20"), ip("2001:db8:51::20")};
   auto lab = Lab::up(topology, "", quiet(scratch));
   ASSERT_TRUE(lab) << lab.error().message;
-  EXPECT_FALSE(lab->address("blue/far", Family::V4)) << "a pod of another node is no host of this lab";
+  EXPECT_FALSE(lab->address("blue/far", Family::V4)) << "a pod of a node that nobody listed is no host of this lab";
   EXPECT_EQ(lab->address("outside", Family::V4), ip("198.51.100.20"));
   EXPECT_EQ(lab->address("node", Family::V4), ip("172.18.0.2"));
   for (const char* anywhere : {"198.51.100.20", "8.8.8.8", "192.0.2.77", "172.18.0.3", "10.1.0.9",
