@@ -1,5 +1,5 @@
 // daemon/privileges.h - what the daemon may do once everything is open: change this network namespace
-// and read files, no more. Both are explained in privileges.cpp.
+// and read files, no more. docs/install.md says what each is for.
 #pragma once
 
 #include <string>
