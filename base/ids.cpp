@@ -35,6 +35,7 @@ constexpr std::array kReserved{
     ReservedRule{reserved::kVlanEgress, Reason::Vlan, kOut, false},
     ReservedRule{reserved::kEthertypeEgress, Reason::Ethertype, kOut, false},
     ReservedRule{reserved::kOtherEgress, Reason::Other, kOut, false},
+    ReservedRule{reserved::kOtherIngress, Reason::Other, kIn, false},
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Reason::Other) + 1> kReasonNames{

@@ -68,8 +68,7 @@ inline constexpr RuleId kCutEgress{18};
 // TCP that conntrack finds impossible (outside the window, late resets) and that opens nothing.
 inline constexpr RuleId kInvalidIngress{19};
 inline constexpr RuleId kInvalidEgress{20};
-// A pod that sends from an address that is not its own; a pod's address from somewhere else, or a frame
-// for an address that the pod it is delivered to does not have.
+// A pod that sends from an address that is not its own; a pod's address from somewhere else.
 inline constexpr RuleId kSpoofedEgress{21};
 inline constexpr RuleId kSpoofedIngress{22};
 // Tagged frames out of a pod, and towards one.
@@ -78,6 +77,8 @@ inline constexpr RuleId kVlanEgress{23};
 inline constexpr RuleId kEthertypeEgress{24};
 // Frames to no single receiver: broadcast, multicast, link-local.
 inline constexpr RuleId kOtherEgress{25};
+// Frames that a bridge delivers to a pod for an address it does not have.
+inline constexpr RuleId kOtherIngress{26};
 }  // namespace reserved
 
 // All reserved ids in use, ascending.

@@ -192,6 +192,7 @@ Result<void> Daemon::tick(Nanoseconds now) {
     next_counts_ = now + kCountsEvery;
     TL_TRY(recorder_->publish_counts());
   }
+  TL_TRY(backend_->sweep_when_due());
   if (recorder_->pending() && !commit_by_) commit_by_ = now + kCommitWithin;
   if (commit_by_ && now >= *commit_by_) {
     commit_by_.reset();

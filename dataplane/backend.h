@@ -17,6 +17,13 @@ struct RuleCounter {
   RuleId id{};
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t frames = 0;  // of these packets: not IP, so no flow record can tell of them
+};
+
+// What was seen of a table that somebody changed or took away behind our back.
+struct Repair {
+  bool rebuilt = false;      // the table was gone: counters began anew
+  std::size_t objects = 0;   // that were not as they had to be
 };
 
 class Backend {
@@ -33,6 +40,19 @@ class Backend {
   virtual Nanoseconds denied_lifetime() const = 0;
   // Denied packets that no entry could be made for, cumulative.
   virtual Result<std::uint64_t> read_overflow() = 0;
+  // The first call some grace time after an apply takes away what the apply replaced.
+  virtual Result<void> sweep_when_due() = 0;
+
+  // A change of policy concerns living connections: until `settle`, those whose verdict may have changed
+  // are judged anew with each packet of their originator (design D9).
+  virtual bool connections_in_doubt() const = 0;
+  // Their labels are right now; `cut`: some carry the cut bit, which stays in force.
+  virtual Result<void> settle(bool cut) = 0;
+  // From now on, what is in mid-stream without a connection is dropped.
+  virtual Result<void> end_sparing() = 0;
+  // Looks whether the kernel still holds what it must, and makes it so.
+  virtual Result<Repair> verify() = 0;
+
   // Takes everything of ours out of the kernel.
   virtual Result<void> remove_all() = 0;
 };

@@ -23,6 +23,8 @@ enum class EventKind : std::uint8_t {
   Denied,    // a packet of a denied flow: its first, then one per interval
   Logged,    // a packet that matched a Log rule; the decision comes as another event
   Overflow,  // a denied packet that found the deny set full
+  Stateless,  // a packet without a connection that both directions allowed: a flow's first, then one per
+              // interval; no id
 };
 
 struct VerdictEvent {

@@ -117,6 +117,8 @@ void FlowLogger::on_events(std::span<const VerdictEvent> events) {
       case EventKind::Logged:
         ++counts_.logged_packets;
         break;
+      case EventKind::Stateless:
+        break;
       case EventKind::Overflow: {
         // No entry counts this flow: the sampled packet is recorded by itself.
         DeniedFlow flow = describe(event);

@@ -1,9 +1,11 @@
 #include "dataplane/nftables/backend.h"
 
+#include <net/if.h>
+
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <thread>
+#include <utility>
 
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/encode.h"
@@ -14,256 +16,374 @@ namespace {
 
 // Longer than an RCU grace period under load; 10 ms were enough in every trial.
 constexpr std::chrono::milliseconds kGrace{50};
-constexpr std::array kDispatch{"eg4", "eg6", "in4", "in6", "pods4", "pods6"};
+constexpr std::size_t kInet = 0;
+constexpr std::size_t kNetdev = 1;
+constexpr std::array<std::uint8_t, 2> kFamilies{NFPROTO_INET, NFPROTO_NETDEV};
 
-std::string target_of(const Element& element) {
-  return element.verdict ? element.verdict->chain : "";
+std::set<RuleId> allow_ids(const policy::Program& program, const policy::EndpointClass& endpoint_class) {
+  std::set<RuleId> ids;
+  if (endpoint_class.fallback_action == policy::Action::Allow) ids.insert(endpoint_class.fallback);
+  for (const policy::ClassTier& tier : endpoint_class.tiers)
+    for (const std::uint32_t policy : tier.policies)
+      for (const std::uint32_t rule : program.policies[policy].rules(endpoint_class.direction))
+        if (program.rules[rule].action == policy::Action::Allow) ids.insert(program.rules[rule].id);
+  return ids;
 }
 
-bool is_rule_chain(const std::string& name) {
-  return name.size() > 1 && std::string_view("rgl").find(name[0]) != std::string_view::npos &&
-         name.find_first_not_of("0123456789abcdef", 1) == std::string::npos;
-}
-
-bool is_reserved_chain(const std::string& name) {
-  if (name[0] != 'r') return false;
-  const auto id = static_cast<std::uint32_t>(std::stoul(name.substr(1), nullptr, 16));
-  return find_reserved(RuleId{id}) != nullptr;
-}
-
-bool is_endpoint_chain(const std::string& name) {
-  return name.rfind("epe_", 0) == 0 || name.rfind("epi_", 0) == 0;
-}
-
-std::set<std::string> names_of(const ProgramObjects& objects) {
-  std::set<std::string> names;
-  for (const Chain& chain : objects.rule_chains) names.insert(chain.name);
-  for (const Chain& chain : objects.class_chains) names.insert(chain.name);
-  for (const EndpointChain& endpoint : objects.endpoint_chains) names.insert(endpoint.chain.name);
-  return names;
+std::uint32_t id_of(const Bytes& label_word) {
+  std::uint32_t value = 0;
+  std::copy_n(label_word.begin(), std::min(label_word.size(), sizeof value),
+              reinterpret_cast<std::uint8_t*>(&value));
+  return value;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<NftablesBackend>> NftablesBackend::open(const TableOptions& options) {
+Result<std::unique_ptr<NftablesBackend>> NftablesBackend::open(const TableOptions& options,
+                                                               const Features& features) {
   TL_ASSIGN(auto socket, NetfilterSocket::open());
-  std::unique_ptr<NftablesBackend> backend(new NftablesBackend(std::move(socket), options));
+  std::unique_ptr<NftablesBackend> backend(new NftablesBackend(std::move(socket), options, features));
   auto made = backend->make_or_adopt();
   if (!made) return fail(made.error().in("nftables"));
   return backend;
 }
 
 Result<void> NftablesBackend::make_or_adopt() {
-  TL_ASSIGN(const auto layout, read_table_layout(socket_));
-  if (!layout) return make_table();
-  if (*layout != kLayout)
-    return fail(ErrorCode::Refused, "the kernel has a table inet tierlog of another layout (\"" + *layout +
-                                        "\", this is \"" + kLayout +
-                                        "\"); remove it with `tierlogd --remove` and start again");
-  adopted_ = true;
-  Batch batch;
-  add_table(batch, kTableOwner | kTablePersist);
-  if (auto taken = socket_.commit(batch); !taken) {
-    // A table made without the flags cannot get them later; one owned by a living process is refused.
-    if (taken.error().errno_value == EPERM)
-      return fail(taken.error().in("another process owns the table (a second daemon?)"));
-    owned_ = false;
+  std::array<std::optional<std::string>, 2> layouts;
+  for (const std::size_t table : {kInet, kNetdev}) {
+    TL_ASSIGN(layouts[table], read_table_layout(socket_, kFamilies[table]));
+    state_[table].family = kFamilies[table];
   }
-  return read_existing();
+  adopted_ = layouts[kInet].has_value();
+  for (const auto& layout : layouts)
+    if (layout && *layout != kLayout) older_layout_ = layout->empty() ? "unknown" : *layout;
+  spare_midstream_ = !adopted_;
+  TL_TRY(take_tables());
+  if (!older_layout_.empty()) return {};
+  for (const std::size_t table : {kInet, kNetdev}) {
+    TL_ASSIGN(state_[table], read_table(socket_, kFamilies[table]));
+  }
+  for (const auto& [name, elements] : state_[kInet].sets)
+    if (const auto read = versioned_name(name)) {
+      std::uint32_t& version = versions_[read->base];
+      version = std::max(version, read->version);
+    }
+  return {};
 }
 
-Result<void> NftablesBackend::make_table() {
-  const Skeleton skeleton = build_skeleton(options_);
+Result<void> NftablesBackend::take_tables() {
   const auto attempt = [&](std::uint32_t flags) {
     Batch batch;
-    add_table(batch, flags);
-    for (const RuleId id : skeleton.counters) add_counter(batch, counter_name(id));
-    for (const std::string& name : skeleton.plain_counters) add_counter(batch, name);
-    for (const Set& set : skeleton.sets) {
-      add_set(batch, set);
-      add_elements(batch, set.name, set.elements);
+    for (const std::uint8_t family : kFamilies) {
+      batch.set_table(family);
+      add_table(batch, flags);
     }
-    for (const Chain& chain : skeleton.chains) add_chain(batch, chain);
-    for (const Chain& chain : skeleton.chains) add_rules(batch, chain);
     return socket_.commit(batch);
   };
-  auto made = attempt(kTableOwner | kTablePersist);
-  if (!made && (made.error().errno_value == EOPNOTSUPP || made.error().errno_value == EINVAL)) {
-    owned_ = false;  // before 6.9: an owned table would vanish with its owner and open the node
-    made = attempt(0);
+  if (features_.owner) {
+    auto taken = attempt(kTableOwner | kTablePersist);
+    if (taken) return {};
+    // One that a living process owns is refused; one made without the flags cannot get them later; before
+    // 6.9 an owned table would vanish with its owner and open the node, so it is not asked for alone.
+    if (taken.error().errno_value == EPERM)
+      return fail(taken.error().in("another process owns the table (a second daemon?)"));
   }
-  if (!made) return made;
-  return read_existing();
+  owned_ = false;
+  return attempt(0);
 }
 
-Result<void> NftablesBackend::read_existing() {
-  TL_ASSIGN(chains_, read_chains(socket_));
-  TL_ASSIGN(sets_, read_sets(socket_));
-  TL_ASSIGN(const auto counters, read_counter_objects(socket_));
-  for (const NamedCounter& counter : counters) counters_.insert(counter.name);
-  for (const char* name : kDispatch) {
-    TL_ASSIGN(const auto elements, read_elements(socket_, name));
-    for (const Element& element : elements) dispatch_[name][element.key] = target_of(element);
-  }
-  TL_ASSIGN(const auto first_packets, read_elements(socket_, "rlog"));
-  for (const Element& element : first_packets) first_packet_log_[element.key] = target_of(element);
-  for (const std::set<std::string>* names : {&chains_, &sets_})
-    for (const std::string& name : *names)
-      if (std::uint64_t generation = 0; is_generation_object(name, &generation))
-        generation_ = std::max(generation_, generation);
-  return {};
+Switches NftablesBackend::switches() const {
+  return {.spare_midstream = spare_midstream_,
+          .judge_living = cut_ || !revoked_.empty(),
+          .revoked = {revoked_.begin(), revoked_.end()}};
 }
 
-Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> program) {
-  const ProgramObjects objects = build_program(*program, ++generation_, options_);
-  const std::set<std::string> before = chains_;
-  if (auto prepared = prepare(objects); !prepared)
-    return fail(explain(prepared.error().in("nftables: prepare"), *program));
-  if (auto flipped = flip(objects, before); !flipped) {
-    // What was prepared is not reachable: take it out again, the old generation stays.
-    Batch undo;
-    for (const std::string& name : chains_)
-      if (before.count(name) == 0) flush_chain(undo, name);
-    std::vector<Element> dead;
-    for (const Element& element : objects.first_packet_log)
-      if (before.count(target_of(element)) == 0) dead.push_back(element);
-    delete_elements(undo, "rlog", dead);
-    for (const Element& element : dead) first_packet_log_.erase(element.key);
-    std::erase_if(chains_, [&](const std::string& name) {
-      if (before.count(name) != 0) return false;
-      delete_chain(undo, name);
-      return true;
-    });
-    for (const Set& set : objects.sets) {
-      delete_set(undo, set.name);
-      sets_.erase(set.name);
-    }
-    static_cast<void>(socket_.commit(undo));
-    return fail(explain(flipped.error().in("nftables: flip"), *program));
-  }
-  std::this_thread::sleep_for(kGrace);
-  sweep(objects);
-  return {};
+std::array<TableObjects, 2> NftablesBackend::objects_for(const policy::Program& program) const {
+  std::array<TableObjects, 2> objects{build_program(program, versions_, options_, switches()),
+                                      build_guard(program, options_)};
+  drop_vanished(objects[kNetdev]);
+  return objects;
 }
 
-Result<void> NftablesBackend::prepare(const ProgramObjects& objects) {
-  Batch batch;
-  std::vector<std::string> new_counters;
-  for (const RuleId id : objects.counters) {
-    const std::string name = counter_name(id);
-    if (counters_.count(name) != 0) continue;
-    add_counter(batch, name);
-    new_counters.push_back(name);
-  }
-  for (const Set& set : objects.sets) {
-    add_set(batch, set);
-    add_elements(batch, set.name, set.elements);
-  }
-  std::vector<const Chain*> fresh;
-  const auto want = [&](const Chain& chain) {
-    if (chains_.count(chain.name) == 0) fresh.push_back(&chain);
-  };
-  for (const Chain& chain : objects.rule_chains) want(chain);
-  for (const Chain& chain : objects.class_chains) want(chain);
-  for (const EndpointChain& endpoint : objects.endpoint_chains) want(endpoint.chain);
-  for (const Chain* chain : fresh) add_chain(batch, *chain);
-  for (const Chain* chain : fresh) add_rules(batch, *chain);
-  std::vector<Element> first_packets;
-  for (const Element& element : objects.first_packet_log)
-    if (first_packet_log_.count(element.key) == 0) first_packets.push_back(element);
-  add_elements(batch, "rlog", first_packets);
-
-  TL_TRY(socket_.commit(batch));
-  for (const std::string& name : new_counters) counters_.insert(name);
-  for (const Set& set : objects.sets) sets_.insert(set.name);
-  for (const Chain* chain : fresh) chains_.insert(chain->name);
-  for (const Element& element : first_packets) first_packet_log_[element.key] = target_of(element);
-  return {};
-}
-
-Result<void> NftablesBackend::flip(const ProgramObjects& objects, const std::set<std::string>& before) {
-  Batch batch;
-  for (const EndpointChain& endpoint : objects.endpoint_chains) {
-    if (before.count(endpoint.chain.name) == 0) continue;
-    flush_chain(batch, endpoint.chain.name);
-    add_rules(batch, endpoint.chain);
-  }
-  std::map<std::string, std::map<Bytes, std::string>> wanted;
-  for (const char* name : kDispatch) {
-    std::vector<Element> gone, added;
-    auto& target = wanted[name];
-    if (const auto found = objects.dispatch.find(name); found != objects.dispatch.end())
-      for (const Element& element : found->second) {
-        if (!target.emplace(element.key, target_of(element)).second) continue;
-        const auto old = dispatch_[name].find(element.key);
-        if (old != dispatch_[name].end() && old->second == target_of(element)) continue;
-        added.push_back(element);
-      }
-    for (const auto& [key, chain] : dispatch_[name]) {
-      const auto now = target.find(key);
-      if (now != target.end() && now->second == chain) continue;
-      Element element{key, std::nullopt, false};
-      if (!chain.empty()) element.verdict = Verdict{VerdictKind::Jump, chain};
-      gone.push_back(std::move(element));
-    }
-    delete_elements(batch, name, gone);
-    add_elements(batch, name, added);
-  }
-  TL_TRY(socket_.commit(batch));
-  dispatch_ = std::move(wanted);
-  return {};
-}
-
-// A failure here leaves unreachable objects behind; they are tried again at the next sweep.
-void NftablesBackend::sweep(const ProgramObjects& objects) {
-  const std::set<std::string> needed = names_of(objects);
-  std::set<std::string> needed_sets;
-  for (const Set& set : objects.sets) needed_sets.insert(set.name);
-
-  std::vector<std::string> chains, sets;
-  for (const std::string& name : chains_) {
-    std::uint64_t generation = 0;
-    const bool replaceable = is_endpoint_chain(name) || is_generation_object(name, &generation) ||
-                             (is_rule_chain(name) && !is_reserved_chain(name));
-    if (replaceable && needed.count(name) == 0) chains.push_back(name);
-  }
-  for (const std::string& name : sets_)
-    if (std::uint64_t generation = 0; is_generation_object(name, &generation) && needed_sets.count(name) == 0)
-      sets.push_back(name);
-
-  Batch batch;
-  std::vector<Element> silent;
-  for (const auto& [key, chain] : first_packet_log_)
-    if (std::find(chains.begin(), chains.end(), chain) != chains.end())
-      silent.push_back({key, Verdict{VerdictKind::Jump, chain}, false});
-  delete_elements(batch, "rlog", silent);
-  for (const std::string& name : chains) flush_chain(batch, name);
-  for (const std::string& name : chains) delete_chain(batch, name);
-  for (const std::string& name : sets) delete_set(batch, name);
-  sweep_counters(batch, objects);
-  if (!socket_.commit(batch)) return;
-  for (const std::string& name : chains) chains_.erase(name);
-  for (const std::string& name : sets) sets_.erase(name);
-  for (const Element& element : silent) first_packet_log_.erase(element.key);
-  std::erase_if(dead_counters_, [this](const auto& dead) {
-    if (!dead.second) return false;
-    counters_.erase(dead.first);
-    return true;
+// A pod whose interface is gone (or was never on this host) has nothing to guard.
+void NftablesBackend::drop_vanished(TableObjects& guard) const {
+  std::erase_if(guard.chains, [&](const Chain& chain) {
+    if (!chain.hook) return false;
+    if (!features_.egress_hook && chain.hook->hook == NF_NETDEV_EGRESS) return true;
+    return ::if_nametoindex(chain.hook->device.c_str()) == 0;
   });
 }
 
+// The kernel takes a guard chain away with its interface.
+Result<void> NftablesBackend::sync_devices() {
+  TL_ASSIGN(const auto chains, read_chains(socket_, NFPROTO_NETDEV));
+  std::erase_if(state_[kNetdev].chains, [&](const auto& chain) { return chains.count(chain.first) == 0; });
+  return {};
+}
+
+// Members change one by one only where no packet can tell: an endpoint that has just come, with all of
+// its sets, or one that is gone from all. Anything else gets new sets, and with them new chains and a
+// flip: docs/decisions/0010-content-addressed-chains.md.
+bool NftablesBackend::choose_versions(const policy::Program& program, const TableObjects& objects) {
+  const TableState& state = state_[kInet];
+  const auto address_of = [](const std::string& set, const Bytes& key) {
+    IpAddr address;
+    address.family = set[1] == '4' ? Family::V4 : Family::V6;
+    std::copy_n(key.begin(), address.size(), address.bytes.begin());
+    return address;
+  };
+  const auto only_now = [&](const IpAddr& address) {
+    return program_ && program.known(address) != nullptr && program_->known(address) == nullptr;
+  };
+  const auto only_before = [&](const IpAddr& address) {
+    return program_ && program.known(address) == nullptr && program_->known(address) != nullptr;
+  };
+  bool any = false;
+  for (const Set& set : objects.sets) {
+    const auto name = versioned_name(set.name);
+    const auto known = state.sets.find(set.name);
+    if (!name || known == state.sets.end()) continue;
+    const Elements wanted = elements_of(set);
+    if (known->second == wanted) continue;
+    bool safe = !set.interval;
+    for (const auto& [element, chain] : wanted)
+      if (safe && known->second.count(element) == 0) safe = only_now(address_of(set.name, element.key));
+    for (const auto& [element, chain] : known->second)
+      if (safe && wanted.count(element) == 0) safe = only_before(address_of(set.name, element.key));
+    if (safe) continue;
+    versions_[name->base] = name->version + 1;
+    any = true;
+  }
+  return any;
+}
+
+Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> program) {
+  if (!older_layout_.empty()) TL_TRY(replace_layout(*program));
+  if (swept_against_) {
+    // What waits to be swept waits for its own grace time, not for the end of all changes.
+    std::this_thread::sleep_until(std::min(sweep_at_, std::chrono::steady_clock::now() + kGrace));
+    TL_TRY(sweep());
+  }
+  TL_TRY(sync_devices());
+  const SetVersions before = versions_;
+  auto objects = objects_for(*program);
+  if (choose_versions(*program, objects[kInet])) objects = objects_for(*program);
+  auto done = carry_out(objects, *program);
+  if (!done && (done.error().errno_value == ENOENT || done.error().errno_value == ENODEV)) {
+    // A pod's interface may go while its guard is made.
+    TL_TRY(sync_devices());
+    done = carry_out(objects_for(*program), *program);
+  }
+  if (!done) {
+    versions_ = before;
+    return done;
+  }
+  program_ = std::move(program);
+  return holding_ ? release_hold() : Result<void>{};
+}
+
+Result<void> NftablesBackend::carry_out(const std::array<TableObjects, 2>& objects,
+                                        const policy::Program& program) {
+  Change change{plan(state_[kInet], objects[kInet]), plan(state_[kNetdev], objects[kNetdev])};
+  changed_ = 0;
+  for (const TableChange& table : change)
+    changed_ += table.new_chains.size() + table.new_base_chains.size() + table.new_sets.size() +
+                table.rewritten.size() + table.set_changes.size() + table.gone_chains.size() +
+                table.gone_sets.size() + table.gone_base_chains.size();
+
+  Batch prepare;
+  for (const std::size_t table : {kInet, kNetdev}) put_prepare(prepare, state_[table], change[table]);
+  if (auto prepared = socket_.commit(prepare); !prepared)
+    return fail(explain(prepared.error().in("nftables: prepare"), program));
+  for (const std::size_t table : {kInet, kNetdev}) did_prepare(state_[table], change[table]);
+
+  const Change prepared_change = change;
+  const auto revoked_before = revoked_;
+  const auto allowed_by_before = allowed_by_;
+  std::array<TableObjects, 2> rebuilt;
+  const std::array<TableObjects, 2>* final_objects = &objects;
+  revoke(change, program);
+  if (revoked_ != revoked_before) {
+    // What is in doubt is known only now; it is part of the same flip.
+    rebuilt = objects_for(program);
+    final_objects = &rebuilt;
+    change = {plan(state_[kInet], rebuilt[kInet]), plan(state_[kNetdev], rebuilt[kNetdev])};
+  }
+  Batch flip;
+  for (const std::size_t table : {kInet, kNetdev}) put_flip(flip, state_[table], change[table]);
+  if (auto flipped = socket_.commit(flip); !flipped) {
+    // What was prepared is not reachable: take it out again, the old rules stay.
+    revoked_ = revoked_before;
+    allowed_by_ = allowed_by_before;
+    Batch undo;
+    for (const std::size_t table : {kInet, kNetdev}) put_undo(undo, state_[table], prepared_change[table]);
+    if (socket_.commit(undo))
+      for (const std::size_t table : {kInet, kNetdev}) did_undo(state_[table], prepared_change[table]);
+    return fail(explain(flipped.error().in("nftables: flip"), program));
+  }
+  for (const std::size_t table : {kInet, kNetdev}) did_flip(state_[table], change[table]);
+  needed_counters_ = {objects[kInet].counters.begin(), objects[kInet].counters.end()};
+  if (changed_ == 0) return {};
+  swept_against_ = *final_objects;
+  sweep_at_ = std::chrono::steady_clock::now() + kGrace;
+  return {};
+}
+
+// Ids by which a connection may have been allowed that might not be allowed, or not by that id, now: those
+// of every class whose endpoint's chain changes. Too many cost a look-up, one too few a bypass.
+void NftablesBackend::revoke(const Change& change, const policy::Program& program) {
+  std::map<std::string, std::set<RuleId>> now;
+  for (const policy::ProgramEndpoint& endpoint : program.endpoints) {
+    const policy::Endpoint& known = program.cluster->endpoints[endpoint.endpoint];
+    for (const Direction direction : {Direction::Ingress, Direction::Egress})
+      now[endpoint_chain_name(direction, known.display())] =
+          allow_ids(program, program.classes[endpoint.class_of(direction)]);
+  }
+  if (!options_.audits())
+    for (const Chain* chain : change[kInet].rewritten) {
+      if (chain->name.rfind("ep", 0) != 0) continue;
+      if (const auto before = allowed_by_.find(chain->name); before != allowed_by_.end()) {
+        revoked_.insert(before->second.begin(), before->second.end());
+      } else {
+        // After a restart nobody knows what the class was: all that this table ever allowed by.
+        for (const auto& [element, target] : state_[kInet].sets["rlog"])
+          revoked_.insert(RuleId{id_of(element.key)});
+      }
+    }
+  allowed_by_ = std::move(now);
+}
+
+Result<void> NftablesBackend::reapply() {
+  if (!program_) return {};
+  if (swept_against_) {
+    std::this_thread::sleep_until(sweep_at_);
+    TL_TRY(sweep());
+  }
+  TL_TRY(sync_devices());
+  return carry_out(objects_for(*program_), *program_);
+}
+
+Result<void> NftablesBackend::settle(bool cut) {
+  if (revoked_.empty() && cut == cut_) return {};
+  const auto revoked = std::exchange(revoked_, {});
+  const bool was_cut = std::exchange(cut_, cut);
+  auto done = reapply();
+  if (!done) {
+    revoked_ = revoked;
+    cut_ = was_cut;
+  }
+  return done;
+}
+
+Result<void> NftablesBackend::end_sparing() {
+  if (!spare_midstream_) return {};
+  spare_midstream_ = false;
+  auto done = reapply();
+  if (!done) spare_midstream_ = true;
+  return done;
+}
+
+Result<Repair> NftablesBackend::verify() {
+  Repair repair;
+  TL_TRY(sweep_when_due());
+  if (!program_ || swept_against_) return repair;
+  for (const std::size_t table : {kInet, kNetdev}) {
+    TL_ASSIGN(const auto layout, read_table_layout(socket_, kFamilies[table]));
+    if (!layout) repair.rebuilt = true;
+  }
+  if (repair.rebuilt) TL_TRY(take_tables());
+  for (const std::size_t table : {kInet, kNetdev}) {
+    TL_ASSIGN(state_[table], read_table(socket_, kFamilies[table]));
+  }
+  TL_TRY(reapply());
+  repair.objects = changed_;
+  return repair;
+}
+
+Result<void> NftablesBackend::sweep_when_due() {
+  if (!swept_against_ || std::chrono::steady_clock::now() < sweep_at_) return {};
+  return sweep();
+}
+
+// A failure leaves unreachable objects behind; they are tried again at the next sweep.
+Result<void> NftablesBackend::sweep() {
+  const auto against = std::exchange(swept_against_, std::nullopt);
+  if (!against) return {};
+  TL_TRY(sync_devices());
+  Batch batch;
+  const Change change{plan(state_[kInet], (*against)[kInet]), plan(state_[kNetdev], (*against)[kNetdev])};
+  for (const std::size_t table : {kInet, kNetdev}) put_sweep(batch, state_[table], change[table]);
+  batch.set_table(NFPROTO_INET);
+  sweep_counters(batch);
+  if (auto swept = socket_.commit(batch); !swept) return fail(swept.error().in("nftables: sweep"));
+  for (const std::size_t table : {kInet, kNetdev}) did_sweep(state_[table], change[table]);
+  std::erase_if(dead_counters_, [this](const auto& dead) {
+    if (!dead.second) return false;
+    state_[kInet].counters.erase(dead.first);
+    return true;
+  });
+  return {};
+}
+
 // The counter of a rule that is gone goes one replacement later, after somebody read its last value.
-void NftablesBackend::sweep_counters(Batch& batch, const ProgramObjects& objects) {
-  std::set<std::string> needed;
-  for (const RuleId id : objects.counters) needed.insert(counter_name(id));
-  for (const std::string& name : needed) dead_counters_.erase(name);
+void NftablesBackend::sweep_counters(Batch& batch) {
+  for (const std::string& name : needed_counters_) dead_counters_.erase(name);
   for (const auto& [name, read] : dead_counters_)
     if (read) delete_counter(batch, name);
-  for (const std::string& name : counters_) {
+  for (const std::string& name : state_[kInet].counters) {
     const auto id = counter_id(name);
-    if (id && find_reserved(*id) == nullptr && needed.count(name) == 0)
+    if (id && find_reserved(*id) == nullptr && needed_counters_.count(name) == 0)
       dead_counters_.try_emplace(name, false);
   }
+}
+
+// Tables of another layout cannot be changed into ours object by object, and replacing them in one
+// transaction lets packets in flight through. So what opens a connection waits behind a table of its own.
+Result<void> NftablesBackend::replace_layout(const policy::Program& program) {
+  TL_ASSIGN(const auto counters, read_counter_objects(socket_));
+  Batch hold;
+  hold.set_table(NFPROTO_INET, kHoldTable);
+  add_table(hold, 0);
+  const TableObjects held = build_hold(program);
+  for (const std::string& counter : held.counters) add_counter(hold, counter);
+  for (const Set& set : held.sets) {
+    add_set(hold, set);
+    add_elements(hold, set.name, set.elements);
+  }
+  for (const Chain& chain : held.chains) {
+    add_chain(hold, chain);
+    add_rules(hold, chain);
+  }
+  TL_TRY(socket_.commit(hold));
+  holding_ = true;
+  std::this_thread::sleep_for(kGrace);
+  Batch anew;
+  for (const std::uint8_t family : kFamilies) {
+    anew.set_table(family);
+    delete_table(anew);
+    add_table(anew, owned_ ? kTableOwner | kTablePersist : 0);
+  }
+  anew.set_table(NFPROTO_INET);
+  for (const NamedCounter& counter : counters)
+    add_counter(anew, counter.name, counter.packets, counter.bytes);
+  TL_TRY(socket_.commit(anew));
+  older_layout_.clear();
+  for (const std::size_t table : {kInet, kNetdev}) {
+    TL_ASSIGN(state_[table], read_table(socket_, kFamilies[table]));
+  }
+  return {};
+}
+
+Result<void> NftablesBackend::release_hold() {
+  std::this_thread::sleep_for(kGrace);
+  TL_ASSIGN(const auto counters, read_counter_objects(socket_, NFPROTO_INET, kHoldTable));
+  for (const NamedCounter& counter : counters) held_packets_ += counter.packets;
+  Batch release;
+  release.set_table(NFPROTO_INET, kHoldTable);
+  delete_table(release);
+  TL_TRY(socket_.commit(release));
+  holding_ = false;
+  return {};
 }
 
 Error NftablesBackend::explain(Error error, const policy::Program& program) const {
@@ -281,38 +401,61 @@ Error NftablesBackend::explain(Error error, const policy::Program& program) cons
 }
 
 Result<std::vector<RuleCounter>> NftablesBackend::read_counters() {
-  TL_ASSIGN(const auto objects, read_counter_objects(socket_));
+  std::map<RuleId, RuleCounter> sums;
+  for (const std::uint8_t family : kFamilies) {
+    TL_ASSIGN(const auto objects, read_counter_objects(socket_, family));
+    for (const NamedCounter& object : objects) {
+      if (const auto id = counter_id(object.name)) {
+        RuleCounter& sum = sums[*id];
+        sum.id = *id;
+        sum.packets += object.packets;
+        sum.bytes += object.bytes;
+      } else if (const auto frames = frame_counter_id(object.name)) {
+        sums[*frames].id = *frames;
+        sums[*frames].frames += object.packets;
+      }
+    }
+  }
   std::vector<RuleCounter> counters;
-  counters.reserve(objects.size());
-  for (const NamedCounter& object : objects)
-    if (const auto id = counter_id(object.name)) counters.push_back({*id, object.packets, object.bytes});
+  counters.reserve(sums.size());
+  for (const auto& [id, sum] : sums) counters.push_back(sum);
   for (auto& [name, read] : dead_counters_) read = true;
   return counters;
 }
 
 Result<std::vector<DeniedCount>> NftablesBackend::read_denied() {
   std::vector<DeniedCount> counts;
-  TL_TRY(read_denied_set(socket_, "deny4", denied_lifetime(), counts));
-  TL_TRY(read_denied_set(socket_, "deny6", denied_lifetime(), counts));
+  for (const std::size_t table : {kInet, kNetdev})
+    for (const char* set : {"deny4", "deny6"})
+      if (state_[table].sets.count(set) != 0)
+        TL_TRY(read_denied_set(socket_, set, kFamilies[table], denied_lifetime(), counts));
   return counts;
 }
 
 Result<std::uint64_t> NftablesBackend::read_overflow() {
-  TL_ASSIGN(const auto objects, read_counter_objects(socket_));
-  for (const NamedCounter& object : objects)
-    if (object.name == kOverflowCounter) return object.packets;
-  return std::uint64_t{0};
+  std::uint64_t packets = 0;
+  for (const std::uint8_t family : kFamilies) {
+    TL_ASSIGN(const auto objects, read_counter_objects(socket_, family));
+    for (const NamedCounter& object : objects)
+      if (object.name == kOverflowCounter) packets += object.packets;
+  }
+  return packets;
 }
 
 Result<void> NftablesBackend::remove_all() {
   Batch batch;
-  delete_table(batch);
+  for (const std::uint8_t family : kFamilies) {
+    batch.set_table(family);
+    delete_table(batch);
+  }
   TL_TRY(socket_.commit(batch));
-  chains_.clear();
-  sets_.clear();
-  counters_.clear();
-  dispatch_.clear();
-  first_packet_log_.clear();
+  for (TableState& state : state_) {
+    state.chains.clear();
+    state.sets.clear();
+    state.counters.clear();
+  }
+  swept_against_.reset();
+  program_.reset();
   return {};
 }
 

@@ -1,64 +1,109 @@
 // dataplane/nftables/backend.h - Programs into the kernel's nftables: prepare, flip, sweep.
 //
-//   build.h --objects--> [NftablesBackend] --batches--> table inet tierlog
+//   build.h --TableObjects--> table_state.h --TableChange--> [NftablesBackend] --batches--> kernel
 //
 // One transaction is not atomic for packets in flight (they look up elements of the new generation while
 // they walk chains of the old one), so everything new is made beside the old, one small transaction
 // flips the endpoints' chains, and the old goes after a grace time:
-// docs/decisions/0007-prepare-flip-sweep.md.
+// docs/decisions/0007-prepare-flip-sweep.md. Both tables, inet and netdev, change together.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "dataplane/backend.h"
 #include "dataplane/nftables/build.h"
 #include "dataplane/nftables/socket.h"
+#include "dataplane/nftables/table_state.h"
 
 namespace tierlog::dataplane::nftables {
 
+// Kernels differ; each may be switched off to see that the program does without.
+struct Features {
+  bool owner = true;         // a table that only its maker may change, and that outlives it (6.9)
+  bool egress_hook = true;   // netdev egress (5.16)
+};
+
 class NftablesBackend final : public Backend {
  public:
-  // Makes the table in this process's network namespace, or takes over the one that is there (a
-  // restart): its rules stay in force until the first apply. Errors: Refused (no permission, no nftables,
-  // a table of another layout).
-  static Result<std::unique_ptr<NftablesBackend>> open(const TableOptions& options);
+  // Takes over the tables that are there (a restart; their rules stay in force until the first apply) or
+  // begins with empty ones, in this process's network namespace. Tables of another layout are replaced at
+  // the first apply; meanwhile they stay in force. Errors: Refused (no permission, no nftables, another
+  // owner).
+  static Result<std::unique_ptr<NftablesBackend>> open(const TableOptions& options,
+                                                       const Features& features = {});
 
   Result<void> apply(std::shared_ptr<const policy::Program> program) override;
   Result<std::vector<RuleCounter>> read_counters() override;
   Result<std::vector<DeniedCount>> read_denied() override;
   Nanoseconds denied_lifetime() const override { return entry_lifetime(options_); }
   Result<std::uint64_t> read_overflow() override;
+  Result<void> sweep_when_due() override;
+  bool connections_in_doubt() const override { return !revoked_.empty(); }
+  Result<void> settle(bool cut) override;
+  Result<void> end_sparing() override;
+  Result<Repair> verify() override;
   Result<void> remove_all() override;
 
   bool adopted() const { return adopted_; }
   bool owned() const { return owned_; }  // the kernel protects the table from other programs
+  // The layout of the tables that the first apply will replace; empty: none.
+  const std::string& older_layout() const { return older_layout_; }
+  // Objects that the latest apply made, rewrote or found to be superfluous.
+  std::size_t changed() const { return changed_; }
+  bool spares_midstream() const { return spare_midstream_; }
+  // Packets that waited (were dropped, to be sent again) while tables of an older layout were replaced.
+  std::uint64_t held_packets() const { return held_packets_; }
 
  private:
-  explicit NftablesBackend(NetfilterSocket socket, const TableOptions& options)
-      : socket_(std::move(socket)), options_(options) {}
+  using Change = std::array<TableChange, 2>;
+  NftablesBackend(NetfilterSocket socket, const TableOptions& options, const Features& features)
+      : socket_(std::move(socket)), options_(options), features_(features) {}
   Result<void> make_or_adopt();
-  Result<void> make_table();
-  Result<void> read_existing();
+  Result<void> take_tables();
+  Result<void> replace_layout(const policy::Program& program);
+  Result<void> release_hold();
 
-  Result<void> prepare(const ProgramObjects& objects);
-  Result<void> flip(const ProgramObjects& objects, const std::set<std::string>& endpoint_chains_before);
-  void sweep(const ProgramObjects& objects);
-  void sweep_counters(Batch& batch, const ProgramObjects& objects);
+  std::array<TableObjects, 2> objects_for(const policy::Program& program) const;
+  Switches switches() const;
+  // Sets whose members may not change one by one get their next version. True when there was one.
+  bool choose_versions(const policy::Program& program, const TableObjects& objects);
+  Result<void> carry_out(const std::array<TableObjects, 2>& objects, const policy::Program& program);
+  Result<void> reapply();  // the same Program under changed switches
+  void revoke(const Change& change, const policy::Program& program);
+  Result<void> sync_devices();
+  void drop_vanished(TableObjects& guard) const;
+  Result<void> sweep();
+  void sweep_counters(Batch& batch);
   Error explain(Error error, const policy::Program& program) const;
 
   NetfilterSocket socket_;
   TableOptions options_;
+  Features features_;
   bool adopted_ = false;
   bool owned_ = true;
-  std::uint64_t generation_ = 0;
-  // What of ours is in the kernel, by name.
-  std::set<std::string> chains_, sets_, counters_;
-  std::map<std::string, std::map<Bytes, std::string>> dispatch_;  // map -> key -> chain ("" of a set)
-  std::map<Bytes, std::string> first_packet_log_;
+  std::string older_layout_;
+  std::array<TableState, 2> state_;  // inet, netdev
+  bool holding_ = false;
+  std::uint64_t held_packets_ = 0;
+  SetVersions versions_;
+  std::size_t changed_ = 0;
+
+  std::shared_ptr<const policy::Program> program_;
+  std::set<std::string> needed_counters_;
+  // What the next sweep takes away, and when it may.
+  std::optional<std::array<TableObjects, 2>> swept_against_;
+  std::chrono::steady_clock::time_point sweep_at_{};
+
+  std::map<std::string, std::set<RuleId>> allowed_by_;  // endpoint chain -> ids that its class may allow by
+  std::set<RuleId> revoked_;
+  bool cut_ = false;
+  bool spare_midstream_ = false;
   // Counters of rules that are gone: true once they were read after that.
   std::map<std::string, bool> dead_counters_;
 };

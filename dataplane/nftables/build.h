@@ -2,11 +2,16 @@
 //
 //   policy/program.h --[build]--> ruleset.h --> encode.h, backend.h
 //
-// Three lives (docs/architecture.md, "The table"):
-//   skeleton      made once: base chains, dispatch, deny chain, deny and log sets, reserved rules
-//   rule chains   r<id> g<id> l<id>: depend on the id alone, shared by all generations
-//   generation    classes, address and port sets: c<class>t<tier>_<gen>, s<set>v<4|6>_<gen>, p<n>_<gen>
-// plus two chains per endpoint whose content is what a flip replaces.
+// Two tables: `inet tierlog` judges packets (build_program, build_skeleton), `netdev tierlog` guards each
+// pod's interface against frames that would escape that judgement (build_guard).
+//
+// Names say what may happen to an object (docs/architecture.md, "The tables"):
+//   r<id> g<id> l<id>    chains that depend on a rule id alone
+//   c<content> a<content>  class chains: never changed, another content is another chain
+//   epe_ epi_<endpoint>  content is what a flip replaces
+//   s4_ s6_ w4_ w6_ n4_ n6_<meaning>_<version>   address and port sets: members change one by one where
+//                        that is safe, else a new version is made and the chains that use it with it
+//   p_<content>          port ranges
 #pragma once
 
 #include <chrono>
@@ -26,41 +31,56 @@ struct TableOptions {
   std::chrono::seconds log_interval{10};   // the same for a flow that matched a Log rule
   std::uint32_t deny_set_size = 65536;     // denied flows per family that are told apart
   enum class HostToPod : std::uint8_t { Allow, Policy } host_to_pod = HostToPod::Allow;
+  // Audit: before all others, drops nothing, records what would have been.
+  enum class Enforcement : std::uint8_t { Enforce, Audit } enforcement = Enforcement::Enforce;
+
+  bool audits() const { return enforcement == Enforcement::Audit; }
+};
+
+// What the back end turns on and off while the table lives.
+struct Switches {
+  // Connections from before our first start are let be: what is mid-stream passes, counted.
+  bool spare_midstream = false;
+  // Some living connections are in doubt or cut: they are asked before `established` is.
+  bool judge_living = false;
+  std::vector<RuleId> revoked;  // ids whose connections are judged anew
 };
 
 // How long an entry of the deny and log sets lives after its last packet.
 std::chrono::seconds entry_lifetime(const TableOptions& options);
 
-struct Skeleton {
-  std::vector<RuleId> counters;
-  std::vector<std::string> plain_counters;
+// What one table must hold, whole. Chains with a hook are base chains.
+struct TableObjects {
+  std::vector<std::string> counters;
   std::vector<Set> sets;
-  std::vector<Chain> chains;  // base chains last
-};
-Skeleton build_skeleton(const TableOptions& options);
-
-struct EndpointChain {
-  Chain chain;           // epe_… or epi_…
-  std::string endpoint;  // "ns/pod", for messages
+  std::vector<Chain> chains;
 };
 
-struct ProgramObjects {
-  std::vector<RuleId> counters;
-  std::vector<Chain> rule_chains;
-  std::vector<Element> first_packet_log;  // of map rlog
-  std::vector<Set> sets;
-  std::vector<Chain> class_chains;
-  std::vector<EndpointChain> endpoint_chains;
-  // Dispatch: name of map or set -> its elements.
-  std::map<std::string, std::vector<Element>> dispatch;
-};
-ProgramObjects build_program(const policy::Program& program, std::uint64_t generation,
-                             const TableOptions& options);
+// The version of each set whose members may change, by its name without the version; 1 where absent.
+using SetVersions = std::map<std::string, std::uint32_t>;
+
+// Both tables for one Program; `options` and `switches` decide about the parts that no policy changes.
+TableObjects build_program(const policy::Program& program, const SetVersions& versions,
+                           const TableOptions& options, const Switches& switches);
+TableObjects build_guard(const policy::Program& program, const TableOptions& options);
+
+// Table `inet tierlog_hold`: drops what opens a connection from or to these endpoints.
+TableObjects build_hold(const policy::Program& program);
 
 // Names that both build and read-back use.
+std::string endpoint_chain_name(Direction direction, const std::string& endpoint);  // "epi_<16 hex>"
 std::string counter_name(RuleId id);  // "c_0000002a"
 std::optional<RuleId> counter_id(const std::string& name);
-bool is_generation_object(const std::string& name, std::uint64_t* generation);  // "…_<gen>"
+// Frames that a reserved rule dropped and no flow record can describe: not IP.
+std::string frame_counter_name(RuleId id);  // "f_00000018"
+std::optional<RuleId> frame_counter_id(const std::string& name);
+// "s4_<meaning>_<version>" -> "s4_<meaning>" and the version; nullopt for what has no version.
+struct VersionedName {
+  std::string base;
+  std::uint32_t version = 0;
+};
+std::optional<VersionedName> versioned_name(const std::string& name);
 inline constexpr const char* kOverflowCounter = "c_overflow";
+inline constexpr const char* kHeldCounter = "c_held";
 
 }  // namespace tierlog::dataplane::nftables

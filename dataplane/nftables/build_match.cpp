@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dataplane/nftables/constants.h"
+#include "dataplane/nftables/content.h"
 
 namespace tierlog::dataplane::nftables {
 namespace {
@@ -73,8 +74,13 @@ std::vector<Phrase> icmp_phrases(const Match& match) {
 
 }  // namespace
 
-MatchBuilder::MatchBuilder(const policy::Program& program, std::uint64_t generation)
-    : program_(program), generation_(generation) {}
+MatchBuilder::MatchBuilder(const policy::Program& program, const SetVersions& versions)
+    : program_(program), versions_(versions) {}
+
+std::string MatchBuilder::versioned(const std::string& base) const {
+  const auto found = versions_.find(base);
+  return base + "_" + std::to_string(found == versions_.end() ? 1 : found->second);
+}
 
 std::vector<Set> MatchBuilder::take_sets() {
   return std::exchange(sets_, {});
@@ -171,10 +177,13 @@ Phrase MatchBuilder::port_ranges(Side side, const std::vector<PortRange>& ranges
   if (single) return negate ? port_not_in(side, key[0]) : port_in(side, key[0]);
   auto [found, is_new] = range_sets_.try_emplace(key);
   if (is_new) {
-    found->second = "p" + std::to_string(range_sets_.size()) + "_" + std::to_string(generation_);
-    Set set{.name = found->second, .key_type = kTypePort, .key_length = 2, .interval = true};
-    for (const PortRange& range : key)
+    Set set{.key_type = kTypePort, .key_length = 2, .interval = true};
+    std::string meaning;
+    for (const PortRange& range : key) {
       add_interval(set.elements, big_endian16(range.first), big_endian16(range.last));
+      meaning += std::to_string(range.first) + "-" + std::to_string(range.last) + " ";
+    }
+    set.name = found->second = "p_" + hex(content_of(meaning));
     sets_.push_back(std::move(set));
   }
   return port_in_set(side, found->second, negate);
@@ -184,14 +193,15 @@ const std::string* MatchBuilder::address_set(std::uint32_t index, Family family)
   auto [found, is_new] = address_sets_.try_emplace({index, family});
   if (is_new) {
     const bool v4 = family == Family::V4;
-    Set set{.name = "s" + std::to_string(index) + (v4 ? "v4_" : "v6_") + std::to_string(generation_),
-            .key_type = v4 ? kTypeIpv4 : kTypeIpv6,
-            .key_length = v4 ? 4u : 16u};
+    Set set{.key_type = v4 ? kTypeIpv4 : kTypeIpv6, .key_length = v4 ? 4u : 16u};
     const auto& members = program_.sets[index].members;
     const auto other_family = [family](const Cidr& c) { return c.address.family != family; };
     set.interval = std::any_of(members.begin(), members.end(), [&](const Cidr& c) {
       return !other_family(c) && c.prefix != c.address.bits();
     });
+    // Its kind is part of the name: a set of hosts cannot become one of nets.
+    set.name = versioned((set.interval ? "w" : "s") + std::string(v4 ? "4_" : "6_") +
+                         hex(content_of(program_.sets[index].key)));
     for (const Cidr& member : members) {
       if (other_family(member)) continue;
       if (set.interval)
@@ -211,7 +221,7 @@ const std::string* MatchBuilder::port_tuple_set(std::uint32_t index, Family fami
   auto [found, is_new] = tuple_sets_.try_emplace({index, family});
   if (is_new) {
     const bool v4 = family == Family::V4;
-    Set set{.name = "n" + std::to_string(index) + (v4 ? "v4_" : "v6_") + std::to_string(generation_),
+    Set set{.name = versioned(std::string(v4 ? "n4_" : "n6_") + hex(content_of(program_.port_sets[index].key))),
             .key_length = v4 ? 12u : 24u};
     for (const policy::EndpointPort& member : program_.port_sets[index].members) {
       if (member.address.family != family) continue;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/nftables/build.h"
 #include "dataplane/nftables/expr.h"
 #include "policy/program.h"
 
@@ -16,7 +17,7 @@ namespace tierlog::dataplane::nftables {
 
 class MatchBuilder {
  public:
-  MatchBuilder(const policy::Program& program, std::uint64_t generation);
+  MatchBuilder(const policy::Program& program, const SetVersions& versions);
 
   // Alternatives: a packet matches when it meets one of them. Empty for a match that can never hold.
   std::vector<Phrase> phrases(const policy::Match& match);
@@ -34,8 +35,10 @@ class MatchBuilder {
   const std::string* address_set(std::uint32_t index, Family family);  // nullptr: no member of that family
   const std::string* port_tuple_set(std::uint32_t index, Family family);
 
+  std::string versioned(const std::string& base) const;
+
   const policy::Program& program_;
-  std::uint64_t generation_;
+  const SetVersions& versions_;
   std::map<std::pair<std::uint32_t, Family>, std::string> address_sets_;  // empty name: no members
   std::map<std::pair<std::uint32_t, Family>, std::string> tuple_sets_;
   std::map<std::vector<PortRange>, std::string> range_sets_;

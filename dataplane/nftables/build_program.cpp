@@ -7,7 +7,9 @@
 #include "dataplane/nftables/build.h"
 #include "dataplane/nftables/build_match.h"
 #include "dataplane/nftables/build_rules.h"
+#include "dataplane/nftables/build_skeleton.h"
 #include "dataplane/nftables/constants.h"
+#include "dataplane/nftables/content.h"
 #include "dataplane/nftables/expr.h"
 
 namespace tierlog::dataplane::nftables {
@@ -22,67 +24,67 @@ using policy::Program;
 using policy::ProgramPolicy;
 using policy::ProgramRule;
 
-// Stable for the life of an endpoint and free of user text: FNV-1a of "ns/pod".
-std::string endpoint_chain_name(const char* start, const std::string& endpoint) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : endpoint) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3ULL;
-  char text[32];
-  std::snprintf(text, sizeof text, "%s_%016llx", start, static_cast<unsigned long long>(hash));
-  return text;
-}
-
 class ProgramBuilder {
  public:
-  ProgramBuilder(const Program& program, std::uint64_t generation, const TableOptions& options)
-      : program_(program),
-        options_(options),
-        suffix_("_" + std::to_string(generation)),
-        matches_(program, generation) {}
+  ProgramBuilder(const Program& program, const SetVersions& versions, const TableOptions& options)
+      : program_(program), options_(options), matches_(program, versions) {}
 
-  ProgramObjects build() {
-    for (std::uint32_t index = 0; index < program_.classes.size(); ++index) add_class(index);
+  void add_to(TableObjects& objects) {
+    objects_ = &objects;
+    for (const EndpointClass& endpoint_class : program_.classes) first_chain_.push_back(add_class(endpoint_class));
+    for (const char* name : {"eg4", "eg6", "in4", "in6", "pods4", "pods6", "self4", "self6", "guarded4",
+                             "guarded6", "podif"})
+      dispatch_[name];
     for (const auto& endpoint : program_.endpoints) add_endpoint(endpoint);
-    for (const ReservedRule& rule : reserved_rules())
+    for (const ReservedRule& rule : reserved_rules()) {
+      counters_.insert(rule.id);
       if (rule.allows) allow_ids_.insert(rule.id);
-    for (const RuleId id : allow_ids_) {
-      objects_.rule_chains.push_back(first_packet_chain(id, options_));
-      objects_.first_packet_log.push_back(first_packet_element(id));
     }
-    objects_.counters.assign(counters_.begin(), counters_.end());
-    objects_.sets = matches_.take_sets();
-    return std::move(objects_);
+    std::vector<Element> first_packets;
+    for (const RuleId id : allow_ids_) {
+      objects.chains.push_back(first_packet_chain(id, options_));
+      first_packets.push_back(first_packet_element(id));
+    }
+    for (const RuleId id : counters_) objects.counters.push_back(counter_name(id));
+    for (Set& set : matches_.take_sets()) objects.sets.push_back(std::move(set));
+    for (Set& set : objects.sets) {
+      if (set.name == "rlog") set.elements = first_packets;
+      if (const auto found = dispatch_.find(set.name); found != dispatch_.end()) set.elements = found->second;
+    }
   }
 
  private:
-  std::string tier_chain(std::uint32_t index, std::size_t tier) const {
-    return "c" + std::to_string(index) + "t" + std::to_string(tier) + suffix_;
-  }
-
   void need_verdict(RuleId id, Direction direction, bool allows, const std::string& comment) {
     if (find_reserved(id) != nullptr || !verdicts_.insert(id).second) return;
     counters_.insert(id);
-    objects_.rule_chains.push_back(verdict_chain(id, direction, allows, comment));
+    objects_->chains.push_back(verdict_chain(id, direction, allows, comment, options_));
     if (allows) allow_ids_.insert(id);
   }
 
-  void add_class(std::uint32_t index) {
-    const EndpointClass& endpoint_class = program_.classes[index];
-    std::vector<const ClassTier*> enforced;
-    for (const ClassTier& tier : endpoint_class.tiers)
-      if (tier.end != kNone) enforced.push_back(&tier);
-    for (std::size_t i = 0; i < enforced.size(); ++i) {
-      const bool last = i + 1 == enforced.size();
-      const std::string next = last ? rule_chain_name(endpoint_class.fallback) : tier_chain(index, i + 1);
-      add_tier(tier_chain(index, i), *enforced[i], endpoint_class.direction, next);
+  // Named by what they say, so from the last tier to the first: each names the next. Returns the first.
+  std::string add_class(const EndpointClass& endpoint_class) {
+    std::string next = rule_chain_name(endpoint_class.fallback);
+    bool any = false;
+    for (auto tier = endpoint_class.tiers.rbegin(); tier != endpoint_class.tiers.rend(); ++tier) {
+      if (tier->end == kNone) continue;
+      next = add_tier(*tier, endpoint_class.direction, next);
+      any = true;
     }
-    if (enforced.empty())
-      objects_.class_chains.push_back(
-          {tier_chain(index, 0), {{go_to(rule_chain_name(endpoint_class.fallback)).expressions, {}}}, {}});
+    if (any) return next;
+    Chain chain;
+    chain.rules.push_back({go_to(next).expressions, {}});
+    return add_named_by_content('c', std::move(chain));
   }
 
-  void add_tier(const std::string& chain_name, const ClassTier& tier, Direction direction,
-                const std::string& next) {
-    Chain chain{.name = chain_name};
+  std::string add_named_by_content(char kind, Chain chain) {
+    chain.name = kind + hex(content_of(chain));
+    const std::string chain_name = chain.name;
+    if (named_.insert(chain_name).second) objects_->chains.push_back(std::move(chain));
+    return chain_name;
+  }
+
+  std::string add_tier(const ClassTier& tier, Direction direction, const std::string& next) {
+    Chain chain;
     for (const std::uint32_t policy_index : tier.policies) {
       const ProgramPolicy& policy = program_.policies[policy_index];
       if (policy.staged) continue;
@@ -98,7 +100,7 @@ class ProgramBuilder {
       need_verdict(end.id, direction, false, comment);
       chain.rules.push_back({go_to(rule_chain_name(end.id)).expressions, comment});
     }
-    objects_.class_chains.push_back(std::move(chain));
+    return add_named_by_content('c', std::move(chain));
   }
 
   void add_rule(Chain& chain, const ProgramPolicy& policy, const ProgramRule& rule, const std::string& next) {
@@ -125,19 +127,19 @@ class ProgramBuilder {
   void add_log(Chain& chain, const ProgramRule& rule, const std::vector<Phrase>& alternatives,
                const std::string& comment) {
     const std::string target = log_chain_name(rule.id);
-    if (logs_.insert(rule.id).second) {
-      objects_.rule_chains.push_back(log_chain(rule.id, comment, options_));
-      if (alternatives.size() > 1) {
-        Chain any{.name = "a" + to_hex(rule.id) + suffix_};
-        for (const Phrase& match : alternatives)
-          any.rules.push_back({(match + go_to(target)).expressions, comment});
-        objects_.class_chains.push_back(std::move(any));
-      }
-    }
-    if (alternatives.size() == 1)
+    if (logs_.insert(rule.id).second) objects_->chains.push_back(log_chain(rule.id, comment, options_));
+    if (alternatives.size() == 1) {
       chain.rules.push_back({(alternatives[0] + jump(target)).expressions, comment});
-    else
-      chain.rules.push_back({jump("a" + to_hex(rule.id) + suffix_).expressions, comment});
+      return;
+    }
+    Chain any;
+    for (const Phrase& match : alternatives)
+      any.rules.push_back({(match + go_to(target)).expressions, comment});
+    chain.rules.push_back({jump(add_named_by_content('a', std::move(any))).expressions, comment});
+  }
+
+  void dispatch(const char* v4, const char* v6, const IpAddr& address, Element element) {
+    dispatch_[address.family == Family::V4 ? v4 : v6].push_back(std::move(element));
   }
 
   void add_endpoint(const policy::ProgramEndpoint& endpoint) {
@@ -145,74 +147,113 @@ class ProgramBuilder {
     const std::string shown = known.display();
     for (const Direction direction : {Direction::Egress, Direction::Ingress}) {
       const bool egress = direction == Direction::Egress;
-      const std::string chain_name = endpoint_chain_name(egress ? "epe" : "epi", shown);
-      objects_.endpoint_chains.push_back(
-          {endpoint_chain(chain_name, direction, tier_chain(endpoint.class_of(direction), 0), shown), shown});
-      for (const IpAddr& address : known.addresses) {
-        const bool v4 = address.family == Family::V4;
-        const std::string map = egress ? (v4 ? "eg4" : "eg6") : (v4 ? "in4" : "in6");
-        objects_.dispatch[map].push_back(
-            {address_bytes(address), Verdict{VerdictKind::Jump, chain_name}, false});
-        if (egress)
-          objects_.dispatch[v4 ? "pods4" : "pods6"].push_back({address_bytes(address), std::nullopt, false});
-      }
+      const std::string chain_name = endpoint_chain_name(direction, shown);
+      objects_->chains.push_back(
+          endpoint_chain(chain_name, direction, first_chain_[endpoint.class_of(direction)], shown));
+      for (const IpAddr& address : known.addresses)
+        dispatch(egress ? "eg4" : "in4", egress ? "eg6" : "in6", address,
+                 {address_bytes(address), Verdict{VerdictKind::Jump, chain_name}, false});
     }
+    for (const IpAddr& address : known.addresses) {
+      dispatch("pods4", "pods6", address, {address_bytes(address), std::nullopt, false});
+      for (const IpAddr& other : known.addresses) {
+        if (other.family != address.family) continue;
+        Bytes pair = address_bytes(address);
+        const Bytes second = address_bytes(other);
+        pair.insert(pair.end(), second.begin(), second.end());
+        dispatch("self4", "self6", address, {std::move(pair), std::nullopt, false});
+      }
+      if (!known.interface.empty())
+        dispatch("guarded4", "guarded6", address, {address_bytes(address), std::nullopt, false});
+    }
+    for (const std::string& interface : {known.interface, known.bridge})
+      if (!interface.empty() && interfaces_.insert(interface).second)
+        dispatch_["podif"].push_back({interface_bytes(interface), std::nullopt, false});
   }
 
   Chain endpoint_chain(const std::string& chain_name, Direction direction, const std::string& class_chain,
                        const std::string& shown) {
     const bool egress = direction == Direction::Egress;
-    const RuleId mid_stream = egress ? reserved::kMidStreamEgress : reserved::kMidStreamIngress;
     const RuleId no_verdict = egress ? reserved::kNoVerdictEgress : reserved::kNoVerdictIngress;
-    constexpr std::uint8_t kFinSynRstAck = 0x17;
     Chain chain{.name = chain_name};
     chain.rules.push_back(
-        {(protocol_is(protocol::kTcp) + ct_state_in(kCtNew | kCtInvalid) +
-          just(PayloadLoad{NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, 0}) + just(Mask{0, {kFinSynRstAck}}) +
-          just(Compare{0, NFT_CMP_NEQ, {2}}) + go_to(rule_chain_name(mid_stream)))
-             .expressions,
-         "mid-stream"});
+        {(not_opening_tcp() + go_to(egress ? "midstream_e" : "midstream_i")).expressions, "mid-stream"});
     chain.rules.push_back({jump(class_chain).expressions, shown});
-    chain.rules.push_back(
-        {(ct_word_is_zero(label_word(direction)) + go_to(rule_chain_name(no_verdict))).expressions,
-         "no-verdict"});
+    if (!options_.audits())
+      chain.rules.push_back(
+          {(ct_word_is_zero(label_word(direction)) + go_to(rule_chain_name(no_verdict))).expressions,
+           "no-verdict"});
     return chain;
+  }
+
+  // New or impossible, and not the packet that opens a connection.
+  static Phrase not_opening_tcp() {
+    constexpr std::uint8_t kFinSynRstAck = 0x17;
+    return protocol_is(protocol::kTcp) + ct_state_in(kCtNew | kCtInvalid) +
+           just(PayloadLoad{NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, 0}) + just(Mask{0, {kFinSynRstAck}}) +
+           just(Compare{0, NFT_CMP_NEQ, {2}});
   }
 
   const Program& program_;
   const TableOptions& options_;
-  std::string suffix_;
   MatchBuilder matches_;
-  ProgramObjects objects_;
+  TableObjects* objects_ = nullptr;
+  std::vector<std::string> first_chain_;  // of each class
+  std::map<std::string, std::vector<Element>> dispatch_;
+  std::set<std::string> named_, interfaces_;
   std::set<RuleId> counters_, verdicts_, logs_, allow_ids_;
 };
 
-}  // namespace
-
-ProgramObjects build_program(const Program& program, std::uint64_t generation, const TableOptions& options) {
-  return ProgramBuilder(program, generation, options).build();
-}
-
-std::string counter_name(RuleId id) {
-  char text[32];
-  std::snprintf(text, sizeof text, "c_%08x", number(id));
-  return text;
-}
-
-std::optional<RuleId> counter_id(const std::string& name) {
+std::optional<RuleId> id_behind(const char* start, const std::string& name) {
   std::uint32_t value = 0;
-  if (name.size() != 10 || name.rfind("c_", 0) != 0) return std::nullopt;
+  if (name.size() != 10 || name.rfind(start, 0) != 0) return std::nullopt;
   const auto [end, error] = std::from_chars(name.data() + 2, name.data() + 10, value, 16);
   if (error != std::errc() || end != name.data() + 10) return std::nullopt;
   return RuleId{value};
 }
 
-bool is_generation_object(const std::string& name, std::uint64_t* generation) {
-  const auto underscore = name.rfind('_');
-  if (underscore == std::string::npos || name.rfind("ep", 0) == 0 || name.rfind("c_", 0) == 0) return false;
-  const auto [end, error] =
-      std::from_chars(name.data() + underscore + 1, name.data() + name.size(), *generation);
-  return error == std::errc() && end == name.data() + name.size() && underscore + 1 < name.size();
+std::string with_id(const char* start, RuleId id) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%s%08x", start, number(id));
+  return text;
+}
+
+}  // namespace
+
+TableObjects build_program(const Program& program, const SetVersions& versions, const TableOptions& options,
+                           const Switches& switches) {
+  TableObjects objects = build_skeleton(options, switches);
+  ProgramBuilder(program, versions, options).add_to(objects);
+  return objects;
+}
+
+// Stable for the life of an endpoint and free of user text.
+std::string endpoint_chain_name(Direction direction, const std::string& endpoint) {
+  return (direction == Direction::Egress ? "epe_" : "epi_") + hex(content_of(endpoint));
+}
+
+std::string counter_name(RuleId id) {
+  return with_id("c_", id);
+}
+std::optional<RuleId> counter_id(const std::string& name) {
+  return id_behind("c_", name);
+}
+std::string frame_counter_name(RuleId id) {
+  return with_id("f_", id);
+}
+std::optional<RuleId> frame_counter_id(const std::string& name) {
+  return id_behind("f_", name);
+}
+
+std::optional<VersionedName> versioned_name(const std::string& name) {
+  constexpr std::size_t kBase = 3 + 16;  // "s4_" and the meaning
+  if (name.size() < kBase + 2 || std::string_view("swn").find(name[0]) == std::string_view::npos ||
+      name[kBase] != '_')
+    return std::nullopt;
+  VersionedName read{name.substr(0, kBase), 0};
+  const auto [end, error] = std::from_chars(name.data() + kBase + 1, name.data() + name.size(), read.version);
+  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return read;
 }
 
 }  // namespace tierlog::dataplane::nftables

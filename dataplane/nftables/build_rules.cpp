@@ -2,7 +2,11 @@
 
 #include <linux/netfilter/nf_tables.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
+
+#include "dataplane/nftables/constants.h"
 
 namespace tierlog::dataplane::nftables {
 namespace {
@@ -25,47 +29,131 @@ std::string first_packet_chain_name(RuleId id) {
   return "l" + to_hex(id);
 }
 
-Chain verdict_chain(RuleId id, Direction direction, bool allows, const std::string& comment) {
+namespace {
+
+constexpr std::array kFamilies{Family::V4, Family::V6};
+constexpr std::array kKinds{FlowKind::Ports, FlowKind::Icmp, FlowKind::Other};
+constexpr std::uint32_t kCopied = 128;
+
+std::string set_of(Family family, const char* stem) {
+  return std::string(stem) + (family == Family::V4 ? "4" : "6");
+}
+
+NftRule made(const Phrase& phrase, std::string comment = {}) {
+  return {phrase.expressions, std::move(comment)};
+}
+
+// Nobody's mark may change: the id stands in the key and in the prefix, and the packet goes on.
+void audit_denial(Chain& chain, RuleId id, const TableOptions& options) {
+  const auto interval = static_cast<std::uint64_t>(options.deny_interval.count());
+  for (const Family family : kFamilies)
+    for (const FlowKind kind : kKinds) {
+      const std::string set = set_of(family, "deny");
+      chain.rules.push_back(made(flow_key(family, kind, id) + just(UpdateMetered{set, 0, interval}) +
+                                 just(LogTo{options.nflog_group, prefix(id, 'D'), kCopied})));
+      chain.rules.push_back(made(flow_key(family, kind, id) + just(Lookup{set, 0, true}) +
+                                 just(CountNamed{kOverflowCounter})));
+    }
+  chain.rules.push_back(made(just(Verdict{VerdictKind::Accept, {}}), "audit: others decide"));
+}
+
+}  // namespace
+
+Chain verdict_chain(RuleId id, Direction direction, bool allows, const std::string& comment,
+                    const TableOptions& options) {
   Chain chain{.name = rule_chain_name(id)};
-  const Phrase phrase = allows ? ct_word_is_zero(label_word(direction)) + just(Count{id}) +
-                                     ct_word_set(label_word(direction), id)
-                               : just(Count{id}) + mark_set(id) + go_to("deny");
-  chain.rules.push_back({phrase.expressions, comment});
+  if (allows) {
+    const std::uint32_t word = label_word(direction);
+    chain.rules.push_back(made(ct_word_is_zero(word) + just(Count{id}) + ct_word_set(word, id), comment));
+    // Without a connection the label cannot be loaded, so the rule above does not hold.
+    chain.rules.push_back(made(ct_state_in(kCtInvalid | kCtUntracked) + just(Count{id}), "no connection"));
+  } else if (options.audits()) {
+    chain.rules.push_back(made(just(Count{id}), comment));
+    audit_denial(chain, id, options);
+  } else {
+    chain.rules.push_back(made(just(Count{id}) + mark_set(id) + go_to("deny"), comment));
+  }
   return chain;
 }
 
 Chain log_chain(RuleId id, const std::string& comment, const TableOptions& options) {
   Chain chain{.name = log_chain_name(id)};
-  chain.rules.push_back({just(Count{id}).expressions, comment});
+  chain.rules.push_back(made(just(Count{id}), comment));
   const auto interval = static_cast<std::uint64_t>(options.log_interval.count());
-  for (const Family family : {Family::V4, Family::V6}) {
-    const std::string set = family == Family::V4 ? "logged4" : "logged6";
-    for (const FlowKind kind : {FlowKind::Ports, FlowKind::Icmp, FlowKind::Other})
-      chain.rules.push_back({(flow_key(family, kind, id) + just(UpdateMetered{set, 0, interval}) +
-                              just(LogTo{options.nflog_group, prefix(id, 'L'), 128}))
-                                 .expressions,
-                             {}});
-  }
+  for (const Family family : kFamilies)
+    for (const FlowKind kind : kKinds)
+      chain.rules.push_back(
+          made(flow_key(family, kind, id) + just(UpdateMetered{set_of(family, "logged"), 0, interval}) +
+               just(LogTo{options.nflog_group, prefix(id, 'L'), kCopied})));
   return chain;
 }
 
 Chain first_packet_chain(RuleId id, const TableOptions& options) {
   Chain chain{.name = first_packet_chain_name(id)};
-  chain.rules.push_back({just(LogTo{options.nflog_group, prefix(id, 'A'), 128}).expressions, {}});
+  chain.rules.push_back(made(just(LogTo{options.nflog_group, prefix(id, 'A'), kCopied})));
   return chain;
+}
+
+Chain deny_chain(Seen of, const TableOptions& options) {
+  Chain chain{.name = "deny"};
+  const auto interval = static_cast<std::uint64_t>(options.deny_interval.count());
+  constexpr std::uint32_t kSamples = 20;  // a second
+  for (const Family family : kFamilies)
+    for (const FlowKind kind : kKinds) {
+      const std::string set = set_of(family, "deny");
+      chain.rules.push_back(made(flow_key(family, kind, std::nullopt, of) +
+                                 just(UpdateMetered{set, 0, interval}) +
+                                 just(LogTo{options.nflog_group, "tl:D", kCopied})));
+      chain.rules.push_back(made(flow_key(family, kind, std::nullopt, of) + just(Lookup{set, 0, true}) +
+                                     just(CountNamed{kOverflowCounter}) +
+                                     just(LimitRate{kSamples, 1, kSamples}) +
+                                     just(LogTo{options.nflog_group, "tl:O", kCopied}),
+                                 "set full: counted here only"));
+    }
+  chain.rules.push_back(made(just(Verdict{VerdictKind::Drop, {}})));
+  return chain;
+}
+
+Set metered_set(std::string name, std::uint32_t key_length, const TableOptions& options) {
+  const auto timeout = std::chrono::milliseconds(entry_lifetime(options));
+  return {.name = std::move(name),
+          .key_length = key_length,
+          .metered = true,
+          .size = options.deny_set_size,
+          .timeout_ms = static_cast<std::uint64_t>(timeout.count())};
+}
+
+std::vector<Set> flow_sets(const TableOptions& options) {
+  constexpr std::uint32_t kTypeProtocol = 12;  // nft's number of inet_proto
+  const auto protocols = [](std::string name, std::initializer_list<std::uint8_t> numbers) {
+    Set set{.name = std::move(name), .key_type = kTypeProtocol, .key_length = 1};
+    for (const std::uint8_t number : numbers) set.elements.push_back({{number}, std::nullopt, false});
+    return set;
+  };
+  return {protocols("portp", {protocol::kTcp, protocol::kUdp, protocol::kSctp, protocol::kUdpLite}),
+          protocols("icmpp", {protocol::kIcmp, protocol::kIcmpV6}),
+          protocols("kindp", {protocol::kTcp, protocol::kUdp, protocol::kSctp, protocol::kUdpLite,
+                              protocol::kIcmp, protocol::kIcmpV6}),
+          metered_set("deny4", kFlowKeyV4, options), metered_set("deny6", kFlowKeyV6, options)};
+}
+
+std::chrono::seconds entry_lifetime(const TableOptions& options) {
+  // An entry must outlive several readings, or counts would vanish unread.
+  return std::max(std::chrono::seconds(60), 6 * std::max(options.deny_interval, options.log_interval));
 }
 
 Element first_packet_element(RuleId id) {
   return {host_word(number(id)), Verdict{VerdictKind::Jump, first_packet_chain_name(id)}, false};
 }
 
-Phrase flow_key(Family family, FlowKind kind, std::optional<RuleId> id) {
+Phrase flow_key(Family family, FlowKind kind, std::optional<RuleId> id, Seen of) {
   const std::uint32_t words = family == Family::V4 ? 1 : 4;
   const std::uint32_t protocol_reg = 2 * words;
   const std::uint32_t port_reg = protocol_reg + 1;
   const std::uint32_t id_reg = protocol_reg + 2;
 
-  Phrase phrase = family_is(family) + just(MetaLoad{NFT_META_L4PROTO, protocol_reg});
+  Phrase phrase = (of == Seen::Frames ? frame_family_is(family) : family_is(family)) +
+                  just(MetaLoad{NFT_META_L4PROTO, protocol_reg});
   switch (kind) {
     case FlowKind::Ports:
       phrase += Lookup{"portp", protocol_reg};

@@ -1,8 +1,6 @@
-// What is made once and never replaced: base chains, dispatch, the shared deny chain, reserved rules.
-#include <algorithm>
-#include <cstdio>
+// What stands whatever the policies say: base chains, dispatch, the shared deny chain, reserved rules.
+#include "dataplane/nftables/build_skeleton.h"
 
-#include "dataplane/nftables/build.h"
 #include "dataplane/nftables/build_rules.h"
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/expr.h"
@@ -10,55 +8,42 @@
 namespace tierlog::dataplane::nftables {
 namespace {
 
-constexpr std::int32_t kPriority = 10;  // filter + 10: behind what others drop
+constexpr std::int32_t kBehindOthers = 10;    // filter + 10: sees what others let through
+constexpr std::int32_t kBeforeOthers = -10;   // filter - 10: audit
 constexpr std::uint32_t kTypeIpv4 = 7;
 constexpr std::uint32_t kTypeIpv6 = 8;
-constexpr std::uint32_t kTypeProtocol = 12;
+constexpr std::uint32_t kTypeInterface = 41;  // nft's ifname
+constexpr std::uint32_t kInterfaceBytes = 16;
 
 NftRule rule(const Phrase& phrase, std::string comment = {}) {
   return {phrase.expressions, std::move(comment)};
 }
 
-Set protocols(std::string name, std::initializer_list<std::uint8_t> numbers) {
-  Set set{.name = std::move(name), .key_type = kTypeProtocol, .key_length = 1};
-  for (const std::uint8_t number : numbers) set.elements.push_back({{number}, std::nullopt, false});
-  return set;
+Set map_of(std::string name, std::uint32_t type, std::uint32_t length, bool verdicts) {
+  return {.name = std::move(name), .key_type = type, .key_length = length, .verdict_map = verdicts};
 }
 
-Set metered(std::string name, std::uint32_t key_length, const TableOptions& options) {
-  const auto timeout = std::chrono::milliseconds(entry_lifetime(options));
-  return {.name = std::move(name),
-          .key_length = key_length,
-          .metered = true,
-          .size = options.deny_set_size,
-          .timeout_ms = static_cast<std::uint64_t>(timeout.count())};
-}
-
-Set dispatch_map(std::string name, Family family, bool verdicts) {
-  const bool v4 = family == Family::V4;
-  return {.name = std::move(name),
-          .key_type = v4 ? kTypeIpv4 : kTypeIpv6,
-          .key_length = v4 ? 4u : 16u,
-          .verdict_map = verdicts};
-}
-
-std::vector<Set> skeleton_sets(const TableOptions& options) {
-  std::vector<Set> sets{
-      protocols("portp", {protocol::kTcp, protocol::kUdp, protocol::kSctp, protocol::kUdpLite}),
-      protocols("icmpp", {protocol::kIcmp, protocol::kIcmpV6}),
-      protocols("kindp", {protocol::kTcp, protocol::kUdp, protocol::kSctp, protocol::kUdpLite,
-                          protocol::kIcmp, protocol::kIcmpV6}),
-      metered("deny4", 20, options),
-      metered("deny6", 44, options),
-      metered("logged4", 20, options),
-      metered("logged6", 44, options),
-      dispatch_map("eg4", Family::V4, true),
-      dispatch_map("eg6", Family::V6, true),
-      dispatch_map("in4", Family::V4, true),
-      dispatch_map("in6", Family::V6, true),
-      dispatch_map("pods4", Family::V4, false),
-      dispatch_map("pods6", Family::V6, false)};
-  sets.push_back({.name = "rlog", .key_length = 4, .verdict_map = true});
+std::vector<Set> skeleton_sets(const TableOptions& options, const Switches& switches) {
+  std::vector<Set> sets = flow_sets(options);
+  for (const char* stem : {"logged", "stateless"}) {
+    sets.push_back(metered_set(std::string(stem) + "4", kFlowKeyV4, options));
+    sets.push_back(metered_set(std::string(stem) + "6", kFlowKeyV6, options));
+  }
+  for (const char* stem : {"eg", "in"}) {
+    sets.push_back(map_of(std::string(stem) + "4", kTypeIpv4, 4, true));
+    sets.push_back(map_of(std::string(stem) + "6", kTypeIpv6, 16, true));
+  }
+  for (const char* stem : {"pods", "guarded"}) {
+    sets.push_back(map_of(std::string(stem) + "4", kTypeIpv4, 4, false));
+    sets.push_back(map_of(std::string(stem) + "6", kTypeIpv6, 16, false));
+  }
+  sets.push_back(map_of("self4", 0, 8, false));
+  sets.push_back(map_of("self6", 0, 32, false));
+  sets.push_back(map_of("podif", kTypeInterface, kInterfaceBytes, false));
+  sets.push_back(map_of("rlog", 0, 4, true));
+  Set revoked = map_of("revoked", 0, 4, false);
+  for (const RuleId id : switches.revoked) revoked.elements.push_back({host_word(number(id)), {}, false});
+  sets.push_back(std::move(revoked));
   Set discovery{.name = "nd", .key_length = 1};
   for (std::uint8_t type = 133; type <= 137; ++type)
     discovery.elements.push_back({{type}, std::nullopt, false});
@@ -66,44 +51,99 @@ std::vector<Set> skeleton_sets(const TableOptions& options) {
   return sets;
 }
 
-Chain deny_chain(const TableOptions& options) {
-  Chain chain{.name = "deny"};
-  const auto interval = static_cast<std::uint64_t>(options.deny_interval.count());
-  for (const Family family : {Family::V4, Family::V6}) {
-    const std::string set = family == Family::V4 ? "deny4" : "deny6";
-    for (const FlowKind kind : {FlowKind::Ports, FlowKind::Icmp, FlowKind::Other}) {
-      chain.rules.push_back(rule(flow_key(family, kind, std::nullopt) +
-                                 just(UpdateMetered{set, 0, interval}) +
-                                 just(LogTo{options.nflog_group, "tl:D", 128})));
-      chain.rules.push_back(rule(flow_key(family, kind, std::nullopt) + just(Lookup{set, 0, true}) +
-                                     just(CountNamed{kOverflowCounter}) + just(LimitRate{20, 1, 20}) +
-                                     just(LogTo{options.nflog_group, "tl:O", 128}),
-                                 "set full: counted here only"));
-    }
-  }
-  chain.rules.push_back(rule(just(Verdict{VerdictKind::Drop, {}})));
-  return chain;
+const char* pick(Family family, const char* v4, const char* v6) {
+  return family == Family::V4 ? v4 : v6;
 }
 
 Phrase address_to(Family family, Side side, const std::string& map) {
   return family_is(family) + load_address(family, side, 0) + just(Lookup{map, 0, false, true});
 }
 
-Chain neighbour_and_known(std::string name, std::uint32_t hook, const std::string& next) {
-  Chain chain{.name = std::move(name), .rules = {}, .hook = BaseHook{hook, kPriority}};
+Phrase discovery() {
+  return family_is(Family::V6) + protocol_is(protocol::kIcmpV6) +
+         just(PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, 7, 1, 0}) + just(Compare{0, NFT_CMP_EQ, {255}}) +
+         just(PayloadLoad{NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0}) + just(Lookup{"nd", 0});
+}
+
+// In the way of every packet of a living connection, so only while some are in doubt or cut.
+void judge_living(Chain& chain, bool egress, bool ingress) {
+  chain.rules.push_back(rule(ct_word_has(kFlagsWord, kCutEgressBit) + go_to(rule_chain_name(reserved::kCutEgress)),
+                             "cut"));
+  chain.rules.push_back(
+      rule(ct_word_has(kFlagsWord, kCutIngressBit) + go_to(rule_chain_name(reserved::kCutIngress)), "cut"));
+  // A reply is never judged as if it opened the connection.
+  const auto anew = [&](std::uint32_t word, const char* target) {
+    chain.rules.push_back(rule(ct_state_in(kCtEstablished) + ct_original() + ct_word_in(word, "revoked") +
+                                   jump(target),
+                               "revoked: judged anew"));
+  };
+  if (egress) anew(kEgressWord, "eval_e");
+  if (ingress) anew(kIngressWord, "eval_i");
+}
+
+Chain base_chain(const TableOptions& options, const Switches& switches, const char* name, std::uint32_t hook) {
+  const bool audits = options.audits();
+  Chain chain{.name = std::string(audits ? "audit_" : "") + name,
+              .rules = {},
+              .hook = BaseHook{hook, audits ? kBeforeOthers : kBehindOthers}};
+  if (switches.judge_living && !audits)
+    judge_living(chain, hook != NF_INET_LOCAL_OUT, hook != NF_INET_LOCAL_IN);
   chain.rules.push_back(
       rule(ct_state_in(kCtEstablished | kCtRelated) + just(Verdict{VerdictKind::Accept, {}})));
-  chain.rules.push_back(rule(family_is(Family::V6) + protocol_is(protocol::kIcmpV6) +
-                                 just(PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, 7, 1, 0}) +
-                                 just(Compare{0, NFT_CMP_EQ, {255}}) +
-                                 just(PayloadLoad{NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0}) +
-                                 just(Lookup{"nd", 0}) + just(Verdict{VerdictKind::Accept, {}}),
-                             "neighbour discovery"));
-  chain.rules.push_back(rule(jump(next)));
+  chain.rules.push_back(rule(discovery() + just(Verdict{VerdictKind::Accept, {}}), "neighbour discovery"));
+  chain.rules.push_back(rule(jump(std::string("new_") + name)));
   return chain;
 }
 
-Chain to_pods(const TableOptions& options) {
+// After all directions agreed.
+void tell_allowed(Chain& chain) {
+  chain.rules.push_back(rule(ct_first_packet() + jump("flog"), "first packet, both ends agreed"));
+  chain.rules.push_back(rule(ct_state_in(kCtInvalid | kCtUntracked) + jump("stateless"), "no connection"));
+}
+
+// A pod's address from an interface that is none of the pods'.
+void refuse_impostors(Chain& chain) {
+  for (const Family family : {Family::V4, Family::V6})
+    chain.rules.push_back(rule(family_is(family) +
+                                   address_in(family, Side::Source, pick(family, "guarded4", "guarded6"), false) +
+                                   just(MetaLoad{NFT_META_IIFNAME, 0}) + just(Lookup{"podif", 0, true}) +
+                                   go_to(rule_chain_name(reserved::kSpoofedIngress)),
+                               "a pod's address from elsewhere"));
+}
+
+Chain forward_new() {
+  Chain chain{.name = "new_forward"};
+  refuse_impostors(chain);
+  for (const Family family : {Family::V4, Family::V6}) {
+    const std::uint32_t second = family == Family::V4 ? 1 : 4;
+    chain.rules.push_back(rule(family_is(family) + load_address(family, Side::Source, 0) +
+                                   load_address(family, Side::Destination, second) +
+                                   just(Lookup{pick(family, "self4", "self6"), 0}) + go_to("itself"),
+                               "a pod to itself through a Service"));
+  }
+  chain.rules.push_back(rule(jump("eval_e")));
+  chain.rules.push_back(rule(jump("eval_i")));
+  tell_allowed(chain);
+  return chain;
+}
+
+Chain itself() {
+  Chain chain{.name = "itself"};
+  chain.rules.push_back(rule(jump(rule_chain_name(reserved::kSelfEgress))));
+  chain.rules.push_back(rule(jump(rule_chain_name(reserved::kSelfIngress))));
+  tell_allowed(chain);
+  return chain;
+}
+
+Chain input_new() {
+  Chain chain{.name = "new_input"};
+  refuse_impostors(chain);
+  chain.rules.push_back(rule(jump("eval_e")));
+  tell_allowed(chain);
+  return chain;
+}
+
+Chain output_new(const TableOptions& options) {
   Chain chain{.name = "new_output"};
   if (options.host_to_pod == TableOptions::HostToPod::Policy) {
     chain.rules.push_back(rule(jump("eval_i")));
@@ -112,52 +152,94 @@ Chain to_pods(const TableOptions& options) {
     for (const Family family : {Family::V4, Family::V6})
       chain.rules.push_back(
           rule(family_is(family) +
-                   address_in(family, Side::Destination, family == Family::V4 ? "pods4" : "pods6", false) +
-                   jump(host),
+                   address_in(family, Side::Destination, pick(family, "pods4", "pods6"), false) + jump(host),
                "the node to its own pods"));
   }
-  chain.rules.push_back(rule(ct_first_packet() + jump("flog")));
+  tell_allowed(chain);
+  return chain;
+}
+
+Chain midstream(const char* name, bool spare, RuleId invalid, RuleId mid_stream, RuleId preexisting) {
+  Chain chain{.name = name};
+  chain.rules.push_back(rule(ct_state_in(kCtInvalid) + go_to(rule_chain_name(invalid))));
+  chain.rules.push_back(rule(go_to(rule_chain_name(spare ? preexisting : mid_stream))));
+  return chain;
+}
+
+// What no connection remembers is told once per flow and interval; its entry counts every packet.
+Chain stateless(const TableOptions& options) {
+  Chain chain{.name = "stateless"};
+  const auto interval = static_cast<std::uint64_t>(options.log_interval.count());
+  for (const Family family : {Family::V4, Family::V6})
+    for (const FlowKind kind : {FlowKind::Ports, FlowKind::Icmp, FlowKind::Other})
+      chain.rules.push_back(
+          rule(flow_key(family, kind, RuleId::None) +
+               just(UpdateMetered{pick(family, "stateless4", "stateless6"), 0, interval}) +
+               just(LogTo{options.nflog_group, "tl:S", 128})));
   return chain;
 }
 
 }  // namespace
 
-std::chrono::seconds entry_lifetime(const TableOptions& options) {
-  // An entry must outlive several readings, or counts would vanish unread.
-  return std::max(std::chrono::seconds(60), 6 * std::max(options.deny_interval, options.log_interval));
-}
-
-Skeleton build_skeleton(const TableOptions& options) {
-  Skeleton skeleton;
-  skeleton.plain_counters = {kOverflowCounter};
-  skeleton.sets = skeleton_sets(options);
-  skeleton.chains.push_back(deny_chain(options));
-  for (const ReservedRule& reserved_rule : reserved_rules()) {
-    skeleton.counters.push_back(reserved_rule.id);
-    skeleton.chains.push_back(verdict_chain(reserved_rule.id, reserved_rule.direction, reserved_rule.allows,
-                                            std::string(name(reserved_rule.reason))));
-  }
-  skeleton.chains.push_back(
+TableObjects build_skeleton(const TableOptions& options, const Switches& switches) {
+  TableObjects skeleton;
+  skeleton.counters = {kOverflowCounter};
+  skeleton.sets = skeleton_sets(options, switches);
+  std::vector<Chain>& chains = skeleton.chains;
+  chains.push_back(deny_chain(Seen::Packets, options));
+  for (const ReservedRule& reserved_rule : reserved_rules())
+    chains.push_back(verdict_chain(reserved_rule.id, reserved_rule.direction, reserved_rule.allows,
+                                   std::string(name(reserved_rule.reason)), options));
+  chains.push_back(
       {"eval_e",
        {rule(address_to(Family::V4, Side::Source, "eg4")), rule(address_to(Family::V6, Side::Source, "eg6"))},
        std::nullopt});
-  skeleton.chains.push_back({"eval_i",
-                             {rule(address_to(Family::V4, Side::Destination, "in4")),
-                              rule(address_to(Family::V6, Side::Destination, "in6"))},
-                             std::nullopt});
-  skeleton.chains.push_back(
+  chains.push_back({"eval_i",
+                    {rule(address_to(Family::V4, Side::Destination, "in4")),
+                     rule(address_to(Family::V6, Side::Destination, "in6"))},
+                    std::nullopt});
+  chains.push_back(
       {"flog",
        {rule(ct_word_to_verdict(kEgressWord, "rlog")), rule(ct_word_to_verdict(kIngressWord, "rlog"))},
        std::nullopt});
-  const NftRule log_first = rule(ct_first_packet() + jump("flog"), "first packet, both ends agreed");
-  skeleton.chains.push_back(
-      {"new_forward", {rule(jump("eval_e")), rule(jump("eval_i")), log_first}, std::nullopt});
-  skeleton.chains.push_back({"new_input", {rule(jump("eval_e")), log_first}, std::nullopt});
-  skeleton.chains.push_back(to_pods(options));
-  skeleton.chains.push_back(neighbour_and_known("forward", NF_INET_FORWARD, "new_forward"));
-  skeleton.chains.push_back(neighbour_and_known("input", NF_INET_LOCAL_IN, "new_input"));
-  skeleton.chains.push_back(neighbour_and_known("output", NF_INET_LOCAL_OUT, "new_output"));
+  chains.push_back(stateless(options));
+  chains.push_back(midstream("midstream_e", switches.spare_midstream || options.audits(),
+                             reserved::kInvalidEgress, reserved::kMidStreamEgress,
+                             reserved::kPreexistingEgress));
+  chains.push_back(midstream("midstream_i", switches.spare_midstream || options.audits(),
+                             reserved::kInvalidIngress, reserved::kMidStreamIngress,
+                             reserved::kPreexistingIngress));
+  chains.push_back(itself());
+  chains.push_back(forward_new());
+  chains.push_back(input_new());
+  chains.push_back(output_new(options));
+  chains.push_back(base_chain(options, switches, "forward", NF_INET_FORWARD));
+  chains.push_back(base_chain(options, switches, "input", NF_INET_LOCAL_IN));
+  chains.push_back(base_chain(options, switches, "output", NF_INET_LOCAL_OUT));
   return skeleton;
+}
+
+TableObjects build_hold(const policy::Program& program) {
+  TableObjects hold;
+  hold.counters = {kHeldCounter};
+  Set pods4 = map_of("pods4", kTypeIpv4, 4, false);
+  Set pods6 = map_of("pods6", kTypeIpv6, 16, false);
+  for (const policy::ProgramEndpoint& endpoint : program.endpoints)
+    for (const IpAddr& address : program.cluster->endpoints[endpoint.endpoint].addresses)
+      (address.family == Family::V4 ? pods4 : pods6).elements.push_back({address_bytes(address), {}, false});
+  hold.sets = {std::move(pods4), std::move(pods6)};
+  constexpr std::pair<const char*, std::uint32_t> kHooks[] = {
+      {"forward", NF_INET_FORWARD}, {"input", NF_INET_LOCAL_IN}, {"output", NF_INET_LOCAL_OUT}};
+  for (const auto& [chain_name, hook] : kHooks) {
+    Chain chain{.name = chain_name, .rules = {}, .hook = BaseHook{hook, kBehindOthers + 1}};
+    for (const Family family : {Family::V4, Family::V6})
+      for (const Side side : {Side::Source, Side::Destination})
+        chain.rules.push_back(rule(ct_state_in(kCtNew) + family_is(family) +
+                                   address_in(family, side, pick(family, "pods4", "pods6"), false) +
+                                   just(CountNamed{kHeldCounter}) + just(Verdict{VerdictKind::Drop, {}})));
+    hold.chains.push_back(std::move(chain));
+  }
+  return hold;
 }
 
 }  // namespace tierlog::dataplane::nftables

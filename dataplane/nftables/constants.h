@@ -2,6 +2,8 @@
 // kernel headers do not have yet.
 #pragma once
 
+#include <netinet/in.h>
+
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
@@ -19,10 +21,21 @@ inline constexpr std::uint32_t kCtInvalid = 1;
 inline constexpr std::uint32_t kCtEstablished = 2;
 inline constexpr std::uint32_t kCtRelated = 4;
 inline constexpr std::uint32_t kCtNew = 8;
+inline constexpr std::uint32_t kCtUntracked = 64;
+
+// Bits of the connection label's word 3.
+inline constexpr std::uint32_t kCutEgressBit = 1;
+inline constexpr std::uint32_t kCutIngressBit = 2;
+
+// Types within a rule's user data: nft's own, and ours.
+inline constexpr std::uint8_t kRuleComment = 0;
+inline constexpr std::uint8_t kRuleSeal = 0x74;
 
 inline constexpr const char* kTable = "tierlog";
-// Version of the table's own structure, kept in the table's user data. A table with another one is
-// refused instead of half understood.
-inline constexpr const char* kLayout = "tierlog layout 1";
+// Stands while tables of an older layout are replaced.
+inline constexpr const char* kHoldTable = "tierlog_hold";
+// Version of the tables' own structure, kept in their user data. A table with another one is replaced by
+// one of this as a whole.
+inline constexpr const char* kLayout = "tierlog layout 2";
 
 }  // namespace tierlog::dataplane::nftables

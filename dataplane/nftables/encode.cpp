@@ -13,6 +13,7 @@
 
 #include "dataplane/nftables/build.h"
 #include "dataplane/nftables/constants.h"
+#include "dataplane/nftables/content.h"
 
 namespace tierlog::dataplane::nftables {
 namespace {
@@ -176,12 +177,14 @@ nftnl_expr* encode(const Verdict& e) {
   return x;
 }
 
-void set_comment(nftnl_rule* rule, const std::string& comment) {
-  if (comment.empty()) return;
-  constexpr std::uint8_t kRuleComment = 0;  // NFTNL_UDATA_RULE_COMMENT
+void set_userdata(nftnl_rule* rule, const NftRule& described) {
   const Userdata buffer(nftnl_udata_buf_alloc(NFT_USERDATA_MAXLEN));
-  const std::string shown = comment.substr(0, kCommentBytes);
-  nftnl_udata_put_strz(buffer.get(), kRuleComment, shown.c_str());
+  if (!described.comment.empty()) {
+    const std::string shown = described.comment.substr(0, kCommentBytes);
+    nftnl_udata_put_strz(buffer.get(), kRuleComment, shown.c_str());
+  }
+  const std::string seal = seal_of(described);
+  nftnl_udata_put(buffer.get(), kRuleSeal, static_cast<std::uint32_t>(seal.size()), seal.data());
   nftnl_rule_set_data(rule, NFTNL_RULE_USERDATA, nftnl_udata_buf_data(buffer.get()),
                       nftnl_udata_buf_len(buffer.get()));
 }
@@ -204,7 +207,7 @@ void put_elements(Batch& batch, std::uint16_t type, std::uint16_t flags, const c
   for (std::size_t from = 0; from < elements.size(); from += kElementsPerMessage) {
     const std::size_t to = std::min(elements.size(), from + kElementsPerMessage);
     const SetHandle set(nftnl_set_alloc());
-    nftnl_set_set_str(set.get(), NFTNL_SET_TABLE, kTable);
+    nftnl_set_set_str(set.get(), NFTNL_SET_TABLE, batch.table());
     nftnl_set_set_str(set.get(), NFTNL_SET_NAME, name.c_str());
     for (std::size_t i = from; i < to; ++i) nftnl_set_elem_add(set.get(), encode(elements[i]));
     batch.add(type, flags, std::string(verb) + " elements of set " + name,
@@ -212,17 +215,21 @@ void put_elements(Batch& batch, std::uint16_t type, std::uint16_t flags, const c
   }
 }
 
-ObjectHandle counter_object(const std::string& name) {
+std::string family_name(const Batch& batch) {
+  return batch.family() == NFPROTO_NETDEV ? "netdev" : "inet";
+}
+
+ObjectHandle counter_object(const Batch& batch, const std::string& name) {
   ObjectHandle object(nftnl_obj_alloc());
-  nftnl_obj_set_str(object.get(), NFTNL_OBJ_TABLE, kTable);
+  nftnl_obj_set_str(object.get(), NFTNL_OBJ_TABLE, batch.table());
   nftnl_obj_set_str(object.get(), NFTNL_OBJ_NAME, name.c_str());
   nftnl_obj_set_u32(object.get(), NFTNL_OBJ_TYPE, NFT_OBJECT_COUNTER);
   return object;
 }
 
-ChainHandle chain_object(const std::string& name) {
+ChainHandle chain_object(const Batch& batch, const std::string& name) {
   ChainHandle chain(nftnl_chain_alloc());
-  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, kTable);
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, batch.table());
   nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, name.c_str());
   return chain;
 }
@@ -231,31 +238,31 @@ ChainHandle chain_object(const std::string& name) {
 
 void add_table(Batch& batch, std::uint32_t flags) {
   const Table table(nftnl_table_alloc());
-  nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, kTable);
+  nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, batch.table());
   nftnl_table_set_u32(table.get(), NFTNL_TABLE_FLAGS, flags);
   nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, kLayout,
                        static_cast<std::uint32_t>(std::strlen(kLayout) + 1));
-  batch.add(NFT_MSG_NEWTABLE, NLM_F_CREATE, "add table inet tierlog",
+  batch.add(NFT_MSG_NEWTABLE, NLM_F_CREATE, "add table " + family_name(batch) + " " + batch.table(),
             [&](nlmsghdr* header) { nftnl_table_nlmsg_build_payload(header, table.get()); });
 }
 
 void delete_table(Batch& batch) {
   const Table table(nftnl_table_alloc());
-  nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, kTable);
-  batch.add(NFT_MSG_DELTABLE, 0, "delete table inet tierlog",
+  nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, batch.table());
+  batch.add(NFT_MSG_DELTABLE, 0, "delete table " + family_name(batch) + " " + batch.table(),
             [&](nlmsghdr* header) { nftnl_table_nlmsg_build_payload(header, table.get()); });
 }
 
-void add_counter(Batch& batch, const std::string& name) {
-  const ObjectHandle object = counter_object(name);
-  nftnl_obj_set_u64(object.get(), NFTNL_OBJ_CTR_PKTS, 0);
-  nftnl_obj_set_u64(object.get(), NFTNL_OBJ_CTR_BYTES, 0);
+void add_counter(Batch& batch, const std::string& name, std::uint64_t packets, std::uint64_t bytes) {
+  const ObjectHandle object = counter_object(batch, name);
+  nftnl_obj_set_u64(object.get(), NFTNL_OBJ_CTR_PKTS, packets);
+  nftnl_obj_set_u64(object.get(), NFTNL_OBJ_CTR_BYTES, bytes);
   batch.add(NFT_MSG_NEWOBJ, NLM_F_CREATE, "add counter " + name,
             [&](nlmsghdr* header) { nftnl_obj_nlmsg_build_payload(header, object.get()); });
 }
 
 void delete_counter(Batch& batch, const std::string& name) {
-  const ObjectHandle object = counter_object(name);
+  const ObjectHandle object = counter_object(batch, name);
   batch.add(NFT_MSG_DELOBJ, 0, "delete counter " + name,
             [&](nlmsghdr* header) { nftnl_obj_nlmsg_build_payload(header, object.get()); });
 }
@@ -267,9 +274,9 @@ void add_set(Batch& batch, const Set& set) {
   if (set.interval) flags |= NFT_SET_INTERVAL;
   if (set.verdict_map) flags |= NFT_SET_MAP;
   if (set.metered) flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
-  nftnl_set_set_str(handle.get(), NFTNL_SET_TABLE, kTable);
+  nftnl_set_set_str(handle.get(), NFTNL_SET_TABLE, batch.table());
   nftnl_set_set_str(handle.get(), NFTNL_SET_NAME, set.name.c_str());
-  nftnl_set_set_u32(handle.get(), NFTNL_SET_FAMILY, NFPROTO_INET);
+  nftnl_set_set_u32(handle.get(), NFTNL_SET_FAMILY, batch.family());
   nftnl_set_set_u32(handle.get(), NFTNL_SET_FLAGS, flags);
   nftnl_set_set_u32(handle.get(), NFTNL_SET_KEY_TYPE, set.key_type);
   nftnl_set_set_u32(handle.get(), NFTNL_SET_KEY_LEN, set.key_length);
@@ -286,7 +293,7 @@ void add_set(Batch& batch, const Set& set) {
 
 void delete_set(Batch& batch, const std::string& name) {
   const SetHandle handle(nftnl_set_alloc());
-  nftnl_set_set_str(handle.get(), NFTNL_SET_TABLE, kTable);
+  nftnl_set_set_str(handle.get(), NFTNL_SET_TABLE, batch.table());
   nftnl_set_set_str(handle.get(), NFTNL_SET_NAME, name.c_str());
   batch.add(NFT_MSG_DELSET, 0, "delete set " + name,
             [&](nlmsghdr* header) { nftnl_set_nlmsg_build_payload(header, handle.get()); });
@@ -301,26 +308,28 @@ void delete_elements(Batch& batch, const std::string& set, const std::vector<Ele
 }
 
 void add_chain(Batch& batch, const Chain& chain) {
-  const ChainHandle handle = chain_object(chain.name);
+  const ChainHandle handle = chain_object(batch, chain.name);
   if (chain.hook) {
     nftnl_chain_set_str(handle.get(), NFTNL_CHAIN_TYPE, "filter");
     nftnl_chain_set_u32(handle.get(), NFTNL_CHAIN_HOOKNUM, chain.hook->hook);
     nftnl_chain_set_s32(handle.get(), NFTNL_CHAIN_PRIO, chain.hook->priority);
     nftnl_chain_set_u32(handle.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
+    if (!chain.hook->device.empty())
+      nftnl_chain_set_str(handle.get(), NFTNL_CHAIN_DEV, chain.hook->device.c_str());
   }
   batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE, "add chain " + chain.name,
             [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, handle.get()); });
 }
 
 void delete_chain(Batch& batch, const std::string& name) {
-  const ChainHandle handle = chain_object(name);
+  const ChainHandle handle = chain_object(batch, name);
   batch.add(NFT_MSG_DELCHAIN, 0, "delete chain " + name,
             [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, handle.get()); });
 }
 
 void flush_chain(Batch& batch, const std::string& name) {
   const RuleHandle rule(nftnl_rule_alloc());
-  nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, kTable);
+  nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, batch.table());
   nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, name.c_str());
   batch.add(NFT_MSG_DELRULE, 0, "flush chain " + name,
             [&](nlmsghdr* header) { nftnl_rule_nlmsg_build_payload(header, rule.get()); });
@@ -329,11 +338,11 @@ void flush_chain(Batch& batch, const std::string& name) {
 void add_rules(Batch& batch, const Chain& chain) {
   for (const NftRule& rule : chain.rules) {
     const RuleHandle handle(nftnl_rule_alloc());
-    nftnl_rule_set_str(handle.get(), NFTNL_RULE_TABLE, kTable);
+    nftnl_rule_set_str(handle.get(), NFTNL_RULE_TABLE, batch.table());
     nftnl_rule_set_str(handle.get(), NFTNL_RULE_CHAIN, chain.name.c_str());
     for (const Expression& expression : rule.expressions)
       nftnl_rule_add_expr(handle.get(), std::visit([](const auto& e) { return encode(e); }, expression));
-    set_comment(handle.get(), rule.comment);
+    set_userdata(handle.get(), rule);
     const std::string about = rule.comment.empty() ? "" : " (" + rule.comment + ")";
     batch.add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, "add rule to chain " + chain.name + about,
               [&](nlmsghdr* header) { nftnl_rule_nlmsg_build_payload(header, handle.get()); });

@@ -11,7 +11,7 @@ namespace tierlog::dataplane::nftables {
 
 void add_table(Batch& batch, std::uint32_t flags);
 void delete_table(Batch& batch);
-void add_counter(Batch& batch, const std::string& name);
+void add_counter(Batch& batch, const std::string& name, std::uint64_t packets = 0, std::uint64_t bytes = 0);
 void delete_counter(Batch& batch, const std::string& name);
 void add_set(Batch& batch, const Set& set);  // without its elements
 void delete_set(Batch& batch, const std::string& name);

@@ -1,7 +1,10 @@
 #include "dataplane/nftables/expr.h"
 
+#include <linux/if_ether.h>
+#include <net/if.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <iterator>
 
@@ -12,6 +15,7 @@ namespace {
 
 constexpr std::uint32_t kTransportSource = 0;
 constexpr std::uint32_t kTransportDestination = 2;
+constexpr std::uint8_t kOriginalDirection = 0;  // IP_CT_DIR_ORIGINAL
 
 Phrase load_protocol(std::uint32_t reg) {
   return just(MetaLoad{NFT_META_L4PROTO, reg});
@@ -71,9 +75,20 @@ Bytes address_bytes(const IpAddr& address) {
           std::next(address.bytes.begin(), static_cast<std::ptrdiff_t>(address.size()))};
 }
 
+Bytes interface_bytes(const std::string& name) {
+  Bytes bytes(IFNAMSIZ, 0);
+  std::copy_n(name.begin(), std::min<std::size_t>(name.size(), IFNAMSIZ - 1), bytes.begin());
+  return bytes;
+}
+
 Phrase family_is(Family family) {
   const auto number = static_cast<std::uint8_t>(family == Family::V4 ? AF_INET : AF_INET6);
   return just(MetaLoad{NFT_META_NFPROTO, 0}) + just(Compare{0, NFT_CMP_EQ, {number}});
+}
+
+Phrase frame_family_is(Family family) {
+  return just(MetaLoad{NFT_META_PROTOCOL, 0}) +
+         just(Compare{0, NFT_CMP_EQ, big_endian16(family == Family::V4 ? ETH_P_IP : ETH_P_IPV6)});
 }
 
 Phrase protocol_is(std::uint8_t number) {
@@ -143,6 +158,21 @@ Phrase ct_first_packet() {
 
 Phrase ct_word_is_zero(std::uint32_t word) {
   return load_word(word) + just(Compare{0, NFT_CMP_EQ, Bytes(16, 0)});
+}
+
+Phrase ct_word_has(std::uint32_t word, std::uint32_t bits) {
+  Bytes mask(16, 0);
+  const Bytes value = host_word(bits);
+  std::copy(value.begin(), value.end(), mask.begin() + word * 4);
+  return just(CtLoad{NFT_CT_LABELS, 0}) + just(Mask{0, mask}) + just(Compare{0, NFT_CMP_NEQ, Bytes(16, 0)});
+}
+
+Phrase ct_word_in(std::uint32_t word, const std::string& set) {
+  return just(CtLoad{NFT_CT_LABELS, 0}) + just(Lookup{set, word});
+}
+
+Phrase ct_original() {
+  return just(CtLoad{NFT_CT_DIRECTION, 0}) + just(Compare{0, NFT_CMP_EQ, {kOriginalDirection}});
 }
 
 Phrase ct_word_set(std::uint32_t word, RuleId id) {

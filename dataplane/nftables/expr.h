@@ -27,8 +27,10 @@ Phrase just(Expression expression);
 Bytes big_endian16(std::uint16_t value);
 Bytes host_word(std::uint32_t value);
 Bytes address_bytes(const IpAddr& address);
+Bytes interface_bytes(const std::string& name);  // as `meta iifname` loads it
 
 Phrase family_is(Family family);
+Phrase frame_family_is(Family family);  // the same where no IP layer is known yet: in a netdev table
 Phrase protocol_is(std::uint8_t number);
 Phrase protocol_is_not(std::uint8_t number);
 Phrase protocol_in(const std::string& set);
@@ -45,6 +47,9 @@ Phrase icmp_is(std::uint8_t type, std::optional<std::uint8_t> code, bool negate)
 Phrase ct_state_in(std::uint32_t bits);
 Phrase ct_first_packet();  // the entry is not confirmed yet
 Phrase ct_word_is_zero(std::uint32_t word);
+Phrase ct_word_has(std::uint32_t word, std::uint32_t bits);  // any of them
+Phrase ct_word_in(std::uint32_t word, const std::string& set);
+Phrase ct_original();  // what the originator sends
 Phrase ct_word_set(std::uint32_t word, RuleId id);
 Phrase ct_word_to_verdict(std::uint32_t word, const std::string& map);
 Phrase mark_set(RuleId id);

@@ -82,7 +82,7 @@ bool decode_v6(std::span<const std::uint8_t> packet, VerdictEvent& into) {
   return true;
 }
 
-// "tl:D", "tl:O", or "tl:<8 hex>A|L"; the id of the first two is the packet's mark.
+// "tl:D", "tl:O" (the id is the packet's mark), "tl:S" (no id) or "tl:<8 hex>A|L|D".
 bool decode_prefix(std::string_view prefix, std::uint32_t mark, VerdictEvent& into) {
   if (prefix.rfind("tl:", 0) != 0) return false;
   prefix.remove_prefix(3);
@@ -91,13 +91,28 @@ bool decode_prefix(std::string_view prefix, std::uint32_t mark, VerdictEvent& in
     into.rule = RuleId{mark};
     return mark != 0;
   }
+  if (prefix == "S") {
+    into.kind = EventKind::Stateless;
+    return true;
+  }
   std::uint32_t id = 0;
   constexpr std::size_t kDigits = 8;
   if (prefix.size() != kDigits + 1) return false;
   const auto [end, error] = std::from_chars(prefix.data(), prefix.data() + kDigits, id, 16);
   if (error != std::errc() || end != prefix.data() + kDigits) return false;
-  if (prefix.back() != 'A' && prefix.back() != 'L') return false;
-  into.kind = prefix.back() == 'A' ? EventKind::Allowed : EventKind::Logged;
+  switch (prefix.back()) {
+    case 'A':
+      into.kind = EventKind::Allowed;
+      break;
+    case 'L':
+      into.kind = EventKind::Logged;
+      break;
+    case 'D':
+      into.kind = EventKind::Denied;
+      break;
+    default:
+      return false;
+  }
   into.rule = RuleId{id};
   return id != 0;
 }

@@ -11,6 +11,7 @@
 
 #include "base/handle.h"
 #include "dataplane/nftables/constants.h"
+#include "dataplane/nftables/encode.h"
 #include "dataplane/nftables/socket.h"
 
 namespace tierlog::dataplane::nftables {
@@ -20,12 +21,9 @@ using Table = Owned<nftnl_table, nftnl_table_free>;
 
 struct Found {
   std::uint8_t family = 0;
+  std::string name;
   std::string text;  // "inet tierlog"
 };
-
-void set_family(nlmsghdr* message, std::uint8_t family) {
-  static_cast<nfgenmsg*>(mnl_nlmsg_get_payload(message))->nfgen_family = family;
-}
 
 std::string family_name(std::uint8_t family) {
   switch (family) {
@@ -49,13 +47,14 @@ std::string family_name(std::uint8_t family) {
 Result<std::vector<Found>> find_tables(NetfilterSocket& socket) {
   std::vector<Found> found;
   TL_TRY(socket.dump(
-      NFT_MSG_GETTABLE, [](nlmsghdr* message) { set_family(message, NFPROTO_UNSPEC); },
+      NFT_MSG_GETTABLE, NFPROTO_UNSPEC, [](nlmsghdr*) {},
       [&](const nlmsghdr* message) {
         const Table table(nftnl_table_alloc());
         if (nftnl_table_nlmsg_parse(message, table.get()) < 0) return;
-        if (std::string_view(nftnl_table_get_str(table.get(), NFTNL_TABLE_NAME)) != kTable) return;
+        const std::string table_name(nftnl_table_get_str(table.get(), NFTNL_TABLE_NAME));
+        if (table_name != kTable && table_name != kHoldTable) return;
         const auto family = static_cast<std::uint8_t>(nftnl_table_get_u32(table.get(), NFTNL_TABLE_FAMILY));
-        found.push_back({family, family_name(family) + " " + kTable});
+        found.push_back({family, table_name, family_name(family) + " " + table_name});
       }));
   return found;
 }
@@ -69,10 +68,8 @@ Result<std::vector<std::string>> remove_tables() {
   std::vector<std::string> names;
   for (const Found& table : tables) {
     names.push_back(table.text);
-    batch.add(NFT_MSG_DELTABLE, 0, "delete table " + table.text, [&](nlmsghdr* message) {
-      set_family(message, table.family);
-      mnl_attr_put_strz(message, NFTA_TABLE_NAME, kTable);
-    });
+    batch.set_table(table.family, table.name.c_str());
+    delete_table(batch);
   }
   if (auto done = socket.commit(batch); !done) {
     if (done.error().errno_value == EPERM)

@@ -100,8 +100,9 @@ struct NftRule {
 };
 
 struct BaseHook {
-  std::uint32_t hook;  // NF_INET_…
+  std::uint32_t hook;  // NF_INET_…, of a guard chain NF_NETDEV_…
   std::int32_t priority;
+  std::string device{};  // of a guard chain: the interface it stands at
 };
 
 struct Chain {

@@ -45,7 +45,7 @@ std::vector<char> batch_edge(std::uint16_t type, std::uint32_t sequence) {
 void Batch::add(std::uint16_t type, std::uint16_t flags, std::string describe,
                 const std::function<void(nlmsghdr*)>& fill) {
   static thread_local std::vector<char> scratch(kMessageBytes);
-  nlmsghdr* header = put_header(scratch.data(), nft_type(type), flags, 0, NFPROTO_INET, 0);
+  nlmsghdr* header = put_header(scratch.data(), nft_type(type), flags, 0, family_, 0);
   fill(header);
   offsets_.push_back(bytes_.size());
   bytes_.insert(bytes_.end(), scratch.data(), scratch.data() + NLMSG_ALIGN(header->nlmsg_len));
@@ -128,12 +128,13 @@ Result<void> NetfilterSocket::read_answers(const Batch& batch, std::uint32_t fir
   return {};
 }
 
-Result<void> NetfilterSocket::dump(std::uint16_t type, const std::function<void(nlmsghdr*)>& fill,
+Result<void> NetfilterSocket::dump(std::uint16_t type, std::uint8_t family,
+                                   const std::function<void(nlmsghdr*)>& fill,
                                    const std::function<void(const nlmsghdr*)>& each) {
   constexpr int kTries = 10;  // a change during a dump interrupts it
   for (int attempt = 0; attempt < kTries; ++attempt) {
     std::vector<char> request(4096);
-    nlmsghdr* header = put_header(request.data(), nft_type(type), NLM_F_DUMP, ++sequence_, NFPROTO_INET, 0);
+    nlmsghdr* header = put_header(request.data(), nft_type(type), NLM_F_DUMP, ++sequence_, family, 0);
     fill(header);
     if (mnl_socket_sendto(socket_.get(), header, header->nlmsg_len) < 0)
       return fail(Error::from_errno(errno, "ask for a dump"));

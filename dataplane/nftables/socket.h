@@ -13,6 +13,7 @@
 
 #include "base/handle.h"
 #include "base/result.h"
+#include "dataplane/nftables/constants.h"
 
 namespace tierlog::dataplane::nftables {
 
@@ -20,9 +21,16 @@ namespace tierlog::dataplane::nftables {
 class Batch {
  public:
   // `describe` says what the message does: "add chain r2a (platform/tenant-01/p[2] 2a)".
-  // `fill` puts attributes after the headers; family is inet. Flags on top of NLM_F_REQUEST.
+  // `fill` puts attributes after the headers. Flags on top of NLM_F_REQUEST.
   void add(std::uint16_t type, std::uint16_t flags, std::string describe,
            const std::function<void(nlmsghdr*)>& fill);
+  // Which table the messages from here on are about: at first `inet tierlog`.
+  void set_table(std::uint8_t family, const char* table = kTable) {
+    family_ = family;
+    table_ = table;
+  }
+  std::uint8_t family() const { return family_; }
+  const char* table() const { return table_; }
   bool empty() const { return offsets_.empty(); }
   std::size_t messages() const { return offsets_.size(); }
   std::size_t bytes() const { return bytes_.size(); }
@@ -32,6 +40,8 @@ class Batch {
   std::vector<char> bytes_;
   std::vector<std::size_t> offsets_;
   std::vector<std::string> descriptions_;
+  std::uint8_t family_ = NFPROTO_INET;
+  const char* table_ = kTable;
 };
 
 class NetfilterSocket {
@@ -41,8 +51,8 @@ class NetfilterSocket {
 
   // All or nothing. The error names the first refused message: "add rule …: ENOENT: …".
   Result<void> commit(Batch& batch);
-  // Calls `each` for every answer to a dump request. `type` is a message of nf_tables.
-  Result<void> dump(std::uint16_t type, const std::function<void(nlmsghdr*)>& fill,
+  // Calls `each` for every answer to a dump request about that family. `type` is a message of nf_tables.
+  Result<void> dump(std::uint16_t type, std::uint8_t family, const std::function<void(nlmsghdr*)>& fill,
                     const std::function<void(const nlmsghdr*)>& each);
 
  private:

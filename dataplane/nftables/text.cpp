@@ -31,6 +31,12 @@ std::string meta_name(std::uint32_t key) {
       return "nfproto";
     case NFT_META_MARK:
       return "mark";
+    case NFT_META_PROTOCOL:
+      return "protocol";
+    case NFT_META_IIFNAME:
+      return "iifname";
+    case NFT_META_PKTTYPE:
+      return "pkttype";
     default:
       return std::to_string(key);
   }
@@ -40,6 +46,8 @@ std::string ct_name(std::uint32_t key) {
   switch (key) {
     case NFT_CT_STATE:
       return "state";
+    case NFT_CT_DIRECTION:
+      return "direction";
     case NFT_CT_STATUS:
       return "status";
     case NFT_CT_LABELS:
@@ -47,6 +55,11 @@ std::string ct_name(std::uint32_t key) {
     default:
       return std::to_string(key);
   }
+}
+
+std::string header_name(std::uint32_t base) {
+  if (base == NFT_PAYLOAD_LL_HEADER) return "ll";
+  return base == NFT_PAYLOAD_NETWORK_HEADER ? "nh" : "th";
 }
 
 std::string compare_name(std::uint32_t op) {
@@ -71,7 +84,7 @@ std::string text(const MetaSet& e) {
   return "meta " + meta_name(e.key) + " set " + reg(e.reg);
 }
 std::string text(const PayloadLoad& e) {
-  return reg(e.reg) + " = @" + (e.base == NFT_PAYLOAD_NETWORK_HEADER ? "nh" : "th") + "+" +
+  return reg(e.reg) + " = @" + header_name(e.base) + "+" +
          std::to_string(e.offset) + "," + std::to_string(e.length);
 }
 std::string text(const Compare& e) {
@@ -138,7 +151,8 @@ std::string to_text(const Chain& chain) {
   std::string all = "chain " + chain.name + " {\n";
   if (chain.hook)
     all += "  hook " + std::to_string(chain.hook->hook) + " priority " +
-           std::to_string(chain.hook->priority) + "\n";
+           std::to_string(chain.hook->priority) +
+           (chain.hook->device.empty() ? "" : " device " + chain.hook->device) + "\n";
   for (const NftRule& rule : chain.rules) all += "  " + to_text(rule) + "\n";
   return all + "}\n";
 }

@@ -2,10 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
+#include <set>
 
 #include "dataplane/nftables/build.h"
 #include "dataplane/nftables/build_match.h"
 #include "dataplane/nftables/build_rules.h"
+#include "dataplane/nftables/content.h"
 #include "tests/dataplane/programs.h"
 
 namespace tierlog::dataplane::nftables {
@@ -46,7 +49,8 @@ class MatchRules : public ::testing::TestWithParam<MatchCase> {};
 
 TEST_P(MatchRules, AreAsManyAsTheMatchNeeds) {
   const policy::Program program = program_with_sets();
-  MatchBuilder builder(program, 1);
+  const SetVersions versions;
+  MatchBuilder builder(program, versions);
   EXPECT_EQ(builder.phrases(GetParam().match).size(), GetParam().rules);
 }
 
@@ -99,27 +103,36 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(IntervalSets, EndBehindTheLastAddressAndNotPastTheWorldsEnd) {
   policy::Program program;
   program.sets = {{"edge", "edge", {*Cidr::parse("0.0.0.0/1"), *Cidr::parse("255.255.255.0/24")}}};
-  MatchBuilder builder(program, 7);
+  SetVersions versions;
+  MatchBuilder first(program, versions);
+  Match any;
+  any.source.in_sets = {0};
+  first.phrases(any);
+  const auto base = versioned_name(first.take_sets().at(0).name);
+  ASSERT_TRUE(base);
+  EXPECT_EQ(base->version, 1u);
+  versions[base->base] = 7;
+  MatchBuilder builder(program, versions);
   Match match;
   match.source.in_sets = {0};
   builder.phrases(match);
   const auto sets = builder.take_sets();
   ASSERT_EQ(sets.size(), 1u);
-  EXPECT_EQ(sets[0].name, "s0v4_7");
+  EXPECT_EQ(sets[0].name, base->base + "_7");
   ASSERT_EQ(sets[0].elements.size(), 3u);
   EXPECT_EQ(sets[0].elements[1].key, (Bytes{128, 0, 0, 0}));
   EXPECT_TRUE(sets[0].elements[1].interval_end);
   EXPECT_FALSE(sets[0].elements[2].interval_end);
 }
 
-TEST(GenerationNames, AreToldFromTheOthers) {
-  std::uint64_t generation = 0;
-  EXPECT_TRUE(is_generation_object("c3t0_12", &generation));
-  EXPECT_EQ(generation, 12u);
-  EXPECT_TRUE(is_generation_object("s0v6_7", &generation));
-  for (const char* other :
-       {"eval_e", "new_forward", "epe_00000000000000ff", "r2a", "deny", "c_0000002a", "c_overflow"})
-    EXPECT_FALSE(is_generation_object(other, &generation)) << other;
+TEST(VersionedNames, AreToldFromTheOthers) {
+  const auto read = versioned_name("s4_00000000000000ff_12");
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->base, "s4_00000000000000ff");
+  EXPECT_EQ(read->version, 12u);
+  for (const char* other : {"eval_e", "stateless4", "self4", "epe_00000000000000ff", "s4_00000000000000ff_",
+                            "s4_00000000000000ff_1x", "p_00000000000000ff", "c_0000002a"})
+    EXPECT_FALSE(versioned_name(other)) << other;
 }
 
 TEST(CounterNames, ReadBackAsTheirId) {
@@ -141,10 +154,10 @@ spec:
   - {action: Log, protocol: TCP, destination: {ports: [80, http]}}
 )",
                                 {tierlog::testing::local_pod("a", "web", {"10.0.0.1"}, {})}, ids);
-  const ProgramObjects objects = build_program(*program, 3, {});
+  const TableObjects objects = build_program(*program, {}, {}, {});
   const std::string log = log_chain_name(program->rules.at(0).id);
   std::size_t jumps = 0;
-  for (const Chain& chain : objects.class_chains)
+  for (const Chain& chain : objects.chains)
     for (const NftRule& rule : chain.rules)
       if (const auto* verdict = std::get_if<Verdict>(&rule.expressions.back());
           verdict != nullptr && verdict->chain == log) {
@@ -152,6 +165,53 @@ spec:
         ++jumps;
       }
   EXPECT_GE(jumps, 2u);
+}
+
+constexpr const char* kTwoPolicies = R"(
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: p}
+spec:
+  selector: role == 'web'
+  ingress:
+  - {action: Allow, protocol: TCP, source: {selector: role == 'api'}}
+)";
+
+std::set<std::string> chain_names(const TableObjects& objects) {
+  std::set<std::string> names;
+  for (const Chain& chain : objects.chains) names.insert(chain.name);
+  return names;
+}
+
+TEST(BuildProgram, WhatSaysTheSameHasTheSameName) {
+  policy::MemoryRuleIds ids;
+  const auto pod = [](const char* name, const char* address, const char* role) {
+    return tierlog::testing::local_pod("a", name, {address}, {{"role", role}});
+  };
+  const auto one = tierlog::testing::compile(
+      kTwoPolicies, {pod("web", "10.0.0.1", "web"), pod("api", "10.0.0.2", "api")}, ids);
+  const auto more = tierlog::testing::compile(
+      kTwoPolicies,
+      {pod("web", "10.0.0.1", "web"), pod("api", "10.0.0.2", "api"), pod("api2", "10.0.0.3", "api")}, ids);
+  const auto before = chain_names(build_program(*one, {}, {}, {}));
+  const auto after = chain_names(build_program(*more, {}, {}, {}));
+  std::vector<std::string> fresh;
+  std::set_difference(after.begin(), after.end(), before.begin(), before.end(), std::back_inserter(fresh));
+  EXPECT_EQ(fresh.size(), 2u) << "the new pod's own two chains, and nothing else";
+}
+
+TEST(Seals, TellEveryDifference) {
+  const NftRule rule{{Count{RuleId{7}}, Verdict{VerdictKind::Goto, "r7"}}, "comment"};
+  NftRule other = rule;
+  EXPECT_EQ(seal_of(rule), seal_of(other));
+  other.comment += "!";
+  EXPECT_NE(seal_of(rule), seal_of(other));
+  other = rule;
+  std::get<Verdict>(other.expressions[1]).chain = "r8";
+  EXPECT_NE(seal_of(rule), seal_of(other));
+  other = rule;
+  std::swap(other.expressions[0], other.expressions[1]);
+  EXPECT_NE(seal_of(rule), seal_of(other));
 }
 
 }  // namespace

@@ -1,0 +1,75 @@
+// dataplane/nftables/table_state.h - what one of our tables holds, and the way from there to what it must.
+//
+//   kernel --read_table--> [TableState] + TableObjects --plan--> [TableChange] --> batches of backend.h
+//
+// The state is kept as a mirror: a replacement costs what changes, not what is there.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataplane/nftables/build.h"
+#include "dataplane/nftables/content.h"
+#include "dataplane/nftables/socket.h"
+
+namespace tierlog::dataplane::nftables {
+
+struct ElementKey {
+  Bytes key;
+  bool interval_end = false;
+  auto operator<=>(const ElementKey&) const = default;
+};
+using Elements = std::map<ElementKey, std::string>;  // to the chain of a verdict map, else ""
+
+struct TableState {
+  std::uint8_t family = 0;
+  std::map<std::string, Content> chains;
+  std::map<std::string, Elements> sets;  // of those that packets fill: no elements
+  std::set<std::string> counters;
+};
+
+Result<TableState> read_table(NetfilterSocket& socket, std::uint8_t family);
+Elements elements_of(const Set& set);
+
+struct SetChange {
+  std::string set;
+  std::vector<Element> gone, added;
+};
+
+// Pointers are into the TableObjects that was planned for.
+struct TableChange {
+  std::vector<std::string> new_counters;
+  std::vector<const Set*> new_sets;
+  std::vector<const Chain*> new_chains;       // without a hook: nobody can reach them yet
+  std::vector<const Chain*> new_base_chains;  // in force as soon as they exist
+  std::vector<const Chain*> rewritten;
+  std::vector<SetChange> set_changes;
+  std::vector<std::string> gone_base_chains;
+  // For the sweep. Of the map that logs first packets even the elements: a packet on its way under an old
+  // rule is still to be told.
+  std::vector<std::string> gone_chains, gone_sets;
+  std::vector<Element> silenced;
+
+  bool flips() const {
+    return !new_base_chains.empty() || !rewritten.empty() || !set_changes.empty() || !gone_base_chains.empty();
+  }
+  bool sweeps() const { return !gone_chains.empty() || !gone_sets.empty() || !silenced.empty(); }
+};
+
+TableChange plan(const TableState& state, const TableObjects& wanted);
+
+// The three steps as messages of one table, and what each did to the mirror once it is committed.
+void put_prepare(Batch& batch, const TableState& state, const TableChange& change);
+void put_undo(Batch& batch, const TableState& state, const TableChange& change);  // of prepare
+void put_flip(Batch& batch, const TableState& state, const TableChange& change);
+void put_sweep(Batch& batch, const TableState& state, const TableChange& change);
+void did_prepare(TableState& state, const TableChange& change);
+void did_undo(TableState& state, const TableChange& change);
+void did_flip(TableState& state, const TableChange& change);
+void did_sweep(TableState& state, const TableChange& change);
+
+}  // namespace tierlog::dataplane::nftables
