@@ -97,7 +97,8 @@ Outcome<std::optional<PreviousResult>> read_previous(const Json& config) {
       if (!entry.is_object()) return tl::unexpected(invalid("prevResult.interfaces holds no objects"));
       TL_ASSIGN(std::string name, text_member(entry, "name", ""));
       TL_ASSIGN(std::string sandbox, text_member(entry, "sandbox", ""));
-      previous.interfaces.push_back({std::move(name), std::move(sandbox)});
+      TL_ASSIGN(std::string mac, text_member(entry, "mac", ""));
+      previous.interfaces.push_back({std::move(name), std::move(sandbox), std::move(mac)});
     }
   }
   TL_TRY(read_addresses(*result, previous));

@@ -3,9 +3,14 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
+#include <array>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <vector>
 
 #include "base/handle.h"
@@ -26,6 +31,15 @@ std::string listed(const std::vector<std::string>& names) {
   return text.empty() ? "none" : text;
 }
 
+// Does something in another network namespace; false when it cannot be entered.
+bool inside(const std::string& netns, const std::function<void()>& act) {
+  const Fd home(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  const Fd container(::open(netns.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!home || !container || ::setns(container.get(), CLONE_NEWNET) != 0) return false;
+  act();
+  return ::setns(home.get(), CLONE_NEWNET) == 0;
+}
+
 }  // namespace
 
 std::optional<Links::Link> KernelLinks::on_host(const std::string& name) const {
@@ -38,12 +52,27 @@ std::optional<Links::Link> KernelLinks::on_host(const std::string& name) const {
 }
 
 std::optional<unsigned> KernelLinks::in_container(const std::string& netns, const std::string& name) const {
-  const Fd home(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
-  const Fd container(::open(netns.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!home || !container || ::setns(container.get(), CLONE_NEWNET) != 0) return std::nullopt;
-  const unsigned index = ::if_nametoindex(name.c_str());
-  if (::setns(home.get(), CLONE_NEWNET) != 0 || index == 0) return std::nullopt;
+  unsigned index = 0;
+  if (!inside(netns, [&] { index = ::if_nametoindex(name.c_str()); }) || index == 0) return std::nullopt;
   return index;
+}
+
+std::string KernelLinks::mac_in_container(const std::string& netns, const std::string& name) const {
+  ifreq request{};
+  bool read = false;
+  const bool entered = inside(netns, [&] {
+    const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    name.copy(request.ifr_name, IFNAMSIZ - 1);
+    read = socket && ::ioctl(socket.get(), SIOCGIFHWADDR, &request) == 0;
+  });
+  if (!entered || !read) return {};
+  std::array<unsigned, 6> byte{};
+  for (std::size_t i = 0; i < byte.size(); ++i)
+    byte[i] = static_cast<unsigned char>(request.ifr_hwaddr.sa_data[i]);
+  std::array<char, 18> text{};
+  std::snprintf(text.data(), text.size(), "%02x:%02x:%02x:%02x:%02x:%02x", byte[0], byte[1], byte[2], byte[3],
+                byte[4], byte[5]);
+  return text.data();
 }
 
 Outcome<std::string> host_interface(const PreviousResult& previous, const Environment& environment,

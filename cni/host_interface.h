@@ -23,12 +23,15 @@ class Links {
   virtual std::optional<Link> on_host(const std::string& name) const = 0;
   // The index of an interface in a network namespace.
   virtual std::optional<unsigned> in_container(const std::string& netns, const std::string& name) const = 0;
+  // Its hardware address, "02:00:…"; "" when it cannot be read.
+  virtual std::string mac_in_container(const std::string& netns, const std::string& name) const = 0;
 };
 
 class KernelLinks final : public Links {
  public:
   std::optional<Link> on_host(const std::string& name) const override;
   std::optional<unsigned> in_container(const std::string& netns, const std::string& name) const override;
+  std::string mac_in_container(const std::string& netns, const std::string& name) const override;
 };
 
 // Errors: InvalidConfiguration, naming what was found, when no veth or more than one can be meant.

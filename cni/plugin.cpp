@@ -98,6 +98,10 @@ Outcome<nlohmann::json> pod_request(const char* operation, const Environment& en
   TL_ASSIGN(const std::string interface, host_interface(*config.previous, environment, links));
   auto addresses = nlohmann::json::array();
   for (const auto& address : config.previous->addresses) addresses.push_back(address.to_string());
+  std::string mac;
+  for (const auto& one : config.previous->interfaces)
+    if (!one.sandbox.empty() && one.name == environment.interface) mac = one.mac;
+  if (mac.empty()) mac = links.mac_in_container(environment.netns, environment.interface);
   return nlohmann::json{{"op", operation},
                         {"container_id", environment.container_id},
                         {"ifname", environment.interface},
@@ -106,7 +110,8 @@ Outcome<nlohmann::json> pod_request(const char* operation, const Environment& en
                         {"name", pod.name},
                         {"labels", config.labels},
                         {"addresses", std::move(addresses)},
-                        {"interface", interface}};
+                        {"interface", interface},
+                        {"mac", mac}};
 }
 
 Outcome<std::string> add(const Environment& environment, const Configuration& config, const Links& links) {

@@ -24,6 +24,9 @@ using logger::FlowLogger;
 constexpr std::chrono::milliseconds kDrainEvery{5};
 constexpr std::chrono::milliseconds kCommitWithin{20};
 constexpr std::chrono::seconds kCountsEvery{2};
+constexpr std::chrono::seconds kVerifyEvery{2};
+// Long enough for whatever speaks at all to speak once.
+constexpr std::chrono::minutes kSparing{5};
 
 void log_lines(spdlog::level::level_enum level, const std::string& text) {
   std::size_t from = 0;
@@ -78,14 +81,27 @@ Result<void> Daemon::open() {
   flows_ = std::make_unique<store::FlowStore>(std::move(flows));
   TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_)));
   TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
+  TL_ASSIGN(conntrack_, dataplane::Conntrack::open());
+  for (const dataplane::SettingChange& change : conntrack_->changed()) spdlog::info("{}", change.to_string());
+  living_ = std::make_unique<LivingConnections>(*backend_, *conntrack_);
+  TL_ASSIGN(bridges_, Bridges::open());
   recorder_ = std::make_unique<Recorder>(*backend_, *events_, *flows_, config_.store_path, clock_);
-  world_ = std::make_unique<World>(config_, *state_, *backend_,
-                                   [this](const auto& program, const auto& policy_sets) {
-                                     auto installed = recorder_->install(program, policy_sets);
-                                     if (!installed)
-                                       spdlog::error("write catalog: {}", installed.error().message);
-                                   });
-  spdlog::info("table={} owned={}", backend_->adopted() ? "adopted" : "made", backend_->owned());
+  const auto applied = [this](const auto& program, const auto& policy_sets) {
+    if (auto installed = recorder_->install(program, policy_sets); !installed)
+      spdlog::error("write catalog: {}", installed.error().message);
+    if (auto done = living_->on_applied(program, clock_.boottime()); !done)
+      spdlog::error("living connections: {}", done.error().message);
+  };
+  const auto bridge_of = [this](const std::string& interface) {
+    auto bridge = bridges_->bridge_of(interface);
+    if (bridge) return *bridge;
+    spdlog::error("{}", bridge.error().message);
+    return std::string();
+  };
+  world_ = std::make_unique<World>(config_, *state_, *backend_, applied, bridge_of);
+  if (!backend_->older_layout().empty())
+    spdlog::warn("tables of \"{}\" are replaced; what opens a connection meanwhile has to wait",
+                 backend_->older_layout());
   if (auto begun = world_->start(); !begun) {
     if (!world_->program()) return begun;
     log_lines(spdlog::level::err, begun.error().message);
@@ -95,6 +111,13 @@ Result<void> Daemon::open() {
     else
       spdlog::error("NO GOOD POLICY SET: all traffic of endpoints is denied until there is one");
   }
+  spdlog::info("table={} owned={} changed_objects={} held_packets={}",
+               backend_->adopted() ? "adopted" : "made", backend_->owned(), backend_->changed(),
+               backend_->held_packets());
+  if (bridges_->blind())
+    spdlog::error("PODS UNDER BRIDGES ARE NOT ENFORCED AGAINST EACH OTHER: module br_netfilter is not loaded");
+  if (backend_->spares_midstream()) spare_until_ = started_ + kSparing;
+  living_->look_for_cut(started_);
   log_lines(spdlog::level::warn, world_->warnings().to_string());
   TL_TRY(recorder_->start());
   TL_ASSIGN(auto watch, PolicyWatch::open(watched_paths(config_)));
@@ -175,6 +198,7 @@ void Daemon::on_signal(bool& stop) {
 
 int Daemon::wait_ms(Nanoseconds now) const {
   Nanoseconds until = std::min({next_denied_, next_counts_, now + std::chrono::seconds(1)});
+  until = std::min({until, living_->due(), next_verify_});
   if (commit_by_) until = std::min(until, *commit_by_);
   if (watch_->due()) until = std::min(until, *watch_->due());
   // While the drain rests, its descriptor is not polled: look again when the rest is over.
@@ -183,7 +207,37 @@ int Daemon::wait_ms(Nanoseconds now) const {
   return static_cast<int>(std::clamp<std::int64_t>(ms, 0, 1000));
 }
 
+// What was put into the kernel must still be there, and mean the same to living connections.
+Result<void> Daemon::keep_in_force(Nanoseconds now) {
+  TL_TRY(backend_->sweep_when_due());
+  TL_TRY(living_->tick(now));
+  if (spare_until_ && now >= *spare_until_) {
+    spare_until_.reset();
+    TL_TRY(backend_->end_sparing());
+    living_->judge_all(now);
+    spdlog::info("connections from before the first start are judged from now on");
+  }
+  if (now < next_verify_) return {};
+  next_verify_ = now + kVerifyEvery;
+  for (const dataplane::SettingChange& change : conntrack_->verify())
+    spdlog::warn("somebody changed it back: {}", change.to_string());
+  TL_ASSIGN(const auto bridges, bridges_->keep());
+  for (const std::string& bridge : bridges)
+    spdlog::error("bridge netfilter of {} was switched off and is on again: frames between its pods were not "
+                  "judged in between",
+                  bridge);
+  if (backend_->owned()) return {};
+  // Nothing but looking protects a table without an owner.
+  TL_ASSIGN(const auto repair, backend_->verify());
+  if (repair.objects == 0 && !repair.rebuilt) return {};
+  ++table_repairs_;
+  spdlog::error("the tables were changed by somebody else: {} objects repaired, rebuilt={}", repair.objects,
+                repair.rebuilt);
+  return {};
+}
+
 Result<void> Daemon::tick(Nanoseconds now) {
+  TL_TRY(keep_in_force(now));
   if (now >= next_denied_) {
     next_denied_ = now + std::chrono::duration_cast<Nanoseconds>(config_.deny_interval);
     TL_TRY(recorder_->read_denied(FlowLogger::Reading::Regular));
@@ -192,7 +246,6 @@ Result<void> Daemon::tick(Nanoseconds now) {
     next_counts_ = now + kCountsEvery;
     TL_TRY(recorder_->publish_counts());
   }
-  TL_TRY(backend_->sweep_when_due());
   if (recorder_->pending() && !commit_by_) commit_by_ = now + kCommitWithin;
   if (commit_by_ && now >= *commit_by_) {
     commit_by_.reset();
@@ -220,6 +273,7 @@ Result<void> Daemon::run() {
     descriptors.clear();
     descriptors.push_back({signals_.get(), POLLIN, 0});
     descriptors.push_back({watch_->fd(), POLLIN, 0});
+    descriptors.push_back({bridges_->fd(), POLLIN, 0});
     control_->add_descriptors(descriptors);
     if (now >= next_drain_) descriptors.push_back({events_->fd(), POLLIN, 0});
     if (::poll(descriptors.data(), descriptors.size(), wait_ms(now)) < 0 && errno != EINTR)
@@ -227,6 +281,7 @@ Result<void> Daemon::run() {
     now = clock_.boottime();
     if (descriptors[0].revents != 0) on_signal(stop);
     if (descriptors[1].revents != 0) watch_->on_readable(now);
+    if (descriptors[2].revents != 0 && bridges_->on_readable()) next_verify_ = now;
     if (now >= next_drain_) {
       TL_ASSIGN(const bool more, recorder_->drain());
       next_drain_ = more ? now : now + kDrainEvery;

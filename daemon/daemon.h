@@ -13,15 +13,18 @@
 #include "base/handle.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "daemon/bridges.h"
 #include "daemon/config.h"
 #include "daemon/control_server.h"
 #include "daemon/export_worker.h"
 #include "daemon/instance_lock.h"
 #include "daemon/left_over.h"
 #include "daemon/policy_watch.h"
+#include "daemon/living.h"
 #include "daemon/recorder.h"
 #include "daemon/service_manager.h"
 #include "daemon/world.h"
+#include "dataplane/conntrack.h"
 #include "dataplane/nftables/backend.h"
 #include "dataplane/nftables/nflog.h"
 #include "store/flow_store.h"
@@ -53,6 +56,7 @@ class Daemon {
   void reload(const char* why);
   void on_signal(bool& stop);
   Result<void> tick(Nanoseconds now);
+  Result<void> keep_in_force(Nanoseconds now);
   int wait_ms(Nanoseconds now) const;
   Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
   nlohmann::json status_json();
@@ -71,11 +75,18 @@ class Daemon {
   std::unique_ptr<store::FlowStore> flows_;
   std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;
   std::unique_ptr<dataplane::nftables::NflogSource> events_;
+  std::unique_ptr<dataplane::Conntrack> conntrack_;
+  std::unique_ptr<LivingConnections> living_;
+  std::unique_ptr<Bridges> bridges_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<World> world_;
   std::unique_ptr<PolicyWatch> watch_;
   std::unique_ptr<ControlServer> control_;
   std::vector<std::unique_ptr<ExportWorker>> exports_;
+  // Until then, connections from before the first start are let be.
+  std::optional<Nanoseconds> spare_until_;
+  Nanoseconds next_verify_{};
+  std::uint64_t table_repairs_ = 0;
   Nanoseconds next_drain_{}, next_denied_{}, next_counts_{};
   std::optional<Nanoseconds> commit_by_;
 };

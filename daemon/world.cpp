@@ -79,6 +79,7 @@ policy::Cluster assemble_cluster(const endpoints::Topology& topology,
     endpoint.local = true;
     endpoint.node = node;
     endpoint.interface = registration.host_interface;
+    endpoint.mac = registration.mac;
     for (const auto& [key, value] : registration.labels) endpoint.labels[key] = value;
     endpoint.addresses.clear();
     for (const std::string& text : registration.addresses)
@@ -94,8 +95,13 @@ policy::Cluster assemble_cluster(const endpoints::Topology& topology,
   return cluster;
 }
 
-World::World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied)
-    : config_(config), state_(state), backend_(backend), applied_(std::move(applied)) {}
+World::World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied,
+             BridgeOf bridge_of)
+    : config_(config),
+      state_(state),
+      backend_(backend),
+      applied_(std::move(applied)),
+      bridge_of_(std::move(bridge_of)) {}
 
 Result<void> World::start() {
   TL_ASSIGN(registered_, state_.endpoints());
@@ -144,8 +150,12 @@ Result<void> World::use(Inputs inputs) {
 }
 
 std::shared_ptr<const policy::Cluster> World::assemble() const {
-  return std::make_shared<const policy::Cluster>(
+  auto cluster = std::make_shared<policy::Cluster>(
       assemble_cluster(inputs_.topology, registered_, inputs_.policies, config_.node, own_addresses()));
+  for (policy::Endpoint& endpoint : cluster->endpoints)
+    if (bridge_of_ && endpoint.local && !endpoint.interface.empty())
+      endpoint.bridge = bridge_of_(endpoint.interface);
+  return cluster;
 }
 
 Result<void> World::apply() {
@@ -158,6 +168,8 @@ Result<void> World::apply() {
       for (const policy::NodeObject& node : compiled.cluster->nodes)
         if (node.name == config_.node)
           compiled.host_addresses.insert(node.addresses.begin(), node.addresses.end());
+    std::erase_if(closed_interfaces_, [](const std::string& name) { return ::if_nametoindex(name.c_str()) == 0; });
+    compiled.closed_interfaces = closed_interfaces_;
     const auto program = std::make_shared<const policy::Program>(std::move(compiled));
     TL_TRY(backend_.apply(program));
     program_ = program;
@@ -184,6 +196,7 @@ Result<void> World::add_endpoint(const store::RegisteredEndpoint& endpoint) {
     return other.container_id == endpoint.container_id && other.ifname == endpoint.ifname;
   });
   registered_.push_back(endpoint);
+  std::erase(closed_interfaces_, endpoint.host_interface);
   TL_TRY(state_.put_endpoint(endpoint));
   const std::string apply_error = apply_error_;
   auto done = apply();
@@ -197,7 +210,9 @@ Result<void> World::add_endpoint(const store::RegisteredEndpoint& endpoint) {
 
 Result<void> World::remove_endpoint(const std::string& container_id, const std::string& ifname) {
   const auto gone = std::erase_if(registered_, [&](const store::RegisteredEndpoint& other) {
-    return other.container_id == container_id && other.ifname == ifname;
+    const bool is_it = other.container_id == container_id && other.ifname == ifname;
+    if (is_it) closed_interfaces_.push_back(other.host_interface);
+    return is_it;
   });
   TL_TRY(state_.remove_endpoint(container_id, ifname));
   if (gone == 0) return {};

@@ -29,7 +29,10 @@ class World {
   // Called after a Program came into force, with the network sets of its policy files.
   using Applied = std::function<void(const std::shared_ptr<const policy::Program>&,
                                      const std::vector<policy::NetworkSet>&)>;
-  World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied);
+  // The bridge that an interface is a port of; "" when it is routed.
+  using BridgeOf = std::function<std::string(const std::string& interface)>;
+  World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied,
+        BridgeOf bridge_of = {});
 
   // Reads files and registrations and applies. When the files are not in force after that, it is an error
   // and the last good set is; when there never was one, endpoints' traffic is denied under the reserved id
@@ -67,6 +70,9 @@ class World {
   store::StateDb& state_;
   dataplane::Backend& backend_;
   Applied applied_;
+  BridgeOf bridge_of_;
+  // Of pods that are gone, as long as they are there: nothing may come out of them.
+  std::vector<std::string> closed_interfaces_;
   Inputs inputs_;
   std::vector<store::RegisteredEndpoint> registered_;
   std::shared_ptr<const policy::Program> program_;

@@ -28,8 +28,11 @@ struct ConnectionTuple {
   auto operator<=>(const ConnectionTuple&) const = default;
 };
 
-// Bits of word 3 of the connection's label.
-inline constexpr std::uint32_t kLabelCut = 1;
+// Bits of word 3 of the connection's label: a policy change ended it, by the source's egress or by the
+// destination's ingress.
+inline constexpr std::uint32_t kLabelCutEgress = 1;
+inline constexpr std::uint32_t kLabelCutIngress = 2;
+inline constexpr std::uint32_t kLabelCut = kLabelCutEgress | kLabelCutIngress;
 
 // The words of the connection's label that are ours; word 2 is left alone.
 struct ConnectionLabels {

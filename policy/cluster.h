@@ -43,8 +43,8 @@ struct Endpoint {
   std::string workload;   // "web" of "web-7c9f8-x2x1z"; the name itself when there is no owner
   std::string node;       // empty: unknown
   std::string interface;  // host side of its veth; empty when not local
-  std::string mac;        // of the pod's own side, "02:00:…"; empty: unknown
-  std::string bridge;     // that `interface` is a port of; empty: routed
+  std::string mac{};      // of the pod's own side, "02:00:…"; empty: unknown
+  std::string bridge{};   // that `interface` is a port of; empty: routed
   bool host_network = false;
   bool local = false;     // enforced on this node
 

@@ -167,6 +167,9 @@ struct Program {
   // The node's own addresses, when it may reach its pods whatever policies say (host_to_pod: allow).
   std::unordered_set<IpAddr> host_addresses;
 
+  // Interfaces of pods that are gone but for their interface: nothing may come out of them.
+  std::vector<std::string> closed_interfaces;
+
   // Filled by compile(): look-ups for evaluator and logger.
   std::unordered_map<RuleId, RuleRef> by_id;
   std::unordered_map<IpAddr, std::uint32_t> enforced_by_address;  // into endpoints

@@ -13,7 +13,7 @@
 namespace tierlog::store {
 namespace {
 
-constexpr int kStateVersion = 1;
+constexpr int kStateVersion = 2;
 constexpr std::int64_t kStateApplicationId = 0x546c7374;  // "Tlst"
 constexpr const char* kNextIdKey = "next_rule_id";
 
@@ -31,6 +31,8 @@ CREATE TABLE endpoint(
 CREATE TABLE value(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 )sql";
 
+constexpr const char* kSinceVersion2 = "ALTER TABLE endpoint ADD COLUMN mac TEXT NOT NULL DEFAULT '';";
+
 Result<void> make_schema(sqlite::Database& database, const std::string& path) {
   const auto application = database.integer("PRAGMA application_id");
   if (!application) return fail(application.error().in("open registry of rule ids"));
@@ -46,7 +48,8 @@ Result<void> make_schema(sqlite::Database& database, const std::string& path) {
                                         std::to_string(kStateVersion) +
                                         ": use the newer Tierlog that wrote it");
   if (version == kStateVersion) return {};
-  TL_TRY(database.execute(kTables));
+  if (version < 1) TL_TRY(database.execute(kTables));
+  TL_TRY(database.execute(kSinceVersion2));
   TL_TRY(database.execute("PRAGMA application_id = " + std::to_string(kStateApplicationId)));
   TL_TRY(database.execute("PRAGMA user_version = " + std::to_string(kStateVersion)));
   return transaction.commit();
@@ -184,11 +187,12 @@ Result<void> StateDb::put_endpoint(const RegisteredEndpoint& endpoint) {
   const std::lock_guard lock(impl_->mutex);
   TL_ASSIGN(auto put, impl_->database.prepare(
                           "INSERT OR REPLACE INTO endpoint(container_id, ifname, namespace, name, netns,"
-                          " host_interface, addresses, labels) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"));
+                          " host_interface, addresses, labels, mac)"
+                          " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
   return put
       .bind(endpoint.container_id, endpoint.ifname, endpoint.endpoint_namespace, endpoint.name,
             endpoint.netns, endpoint.host_interface, strings_text(endpoint.addresses),
-            labels_text(endpoint.labels))
+            labels_text(endpoint.labels), endpoint.mac)
       .run();
 }
 
@@ -202,7 +206,7 @@ Result<void> StateDb::remove_endpoint(const std::string& container_id, const std
 Result<std::vector<RegisteredEndpoint>> StateDb::endpoints() {
   const std::lock_guard lock(impl_->mutex);
   TL_ASSIGN(auto list, impl_->database.prepare("SELECT container_id, ifname, namespace, name, netns,"
-                                               " host_interface, addresses, labels FROM endpoint"
+                                               " host_interface, addresses, labels, mac FROM endpoint"
                                                " ORDER BY container_id, ifname"));
   std::vector<RegisteredEndpoint> found;
   for (;;) {
@@ -211,7 +215,7 @@ Result<std::vector<RegisteredEndpoint>> StateDb::endpoints() {
     TL_ASSIGN(auto addresses, parse_strings(list.view(6)));
     TL_ASSIGN(auto labels, parse_labels(list.view(7)));
     found.push_back({list.text(0), list.text(1), list.text(2), list.text(3), list.text(4), list.text(5),
-                     std::move(addresses), std::move(labels)});
+                     std::move(addresses), std::move(labels), list.text(8)});
   }
 }
 

@@ -22,6 +22,7 @@ struct RegisteredEndpoint {
   std::string host_interface;
   std::vector<std::string> addresses;
   policy::Labels labels;  // from args.cni.labels
+  std::string mac{};      // of the pod's side; empty: unknown
 
   bool operator==(const RegisteredEndpoint&) const = default;
 };

@@ -266,6 +266,11 @@ TableObjects build_guard(const policy::Program& program, const TableOptions& opt
     }
   }
   guard.sets.push_back(std::move(own));
+  for (const std::string& interface : program.closed_interfaces) {
+    Chain closed = device_chain("out_", interface, NF_NETDEV_INGRESS);
+    closed.rules.push_back(rule(refuse(reserved::kSpoofedEgress), "its pod is gone"));
+    guard.chains.push_back(std::move(closed));
+  }
   return guard;
 }
 

@@ -1,6 +1,7 @@
 // What stands whatever the policies say: base chains, dispatch, the shared deny chain, reserved rules.
 #include "dataplane/nftables/build_skeleton.h"
 
+#include "dataplane/connection.h"
 #include "dataplane/nftables/build_rules.h"
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/expr.h"
@@ -67,10 +68,10 @@ Phrase discovery() {
 
 // In the way of every packet of a living connection, so only while some are in doubt or cut.
 void judge_living(Chain& chain, bool egress, bool ingress) {
-  chain.rules.push_back(rule(ct_word_has(kFlagsWord, kCutEgressBit) + go_to(rule_chain_name(reserved::kCutEgress)),
+  chain.rules.push_back(rule(ct_word_has(kFlagsWord, kLabelCutEgress) + go_to(rule_chain_name(reserved::kCutEgress)),
                              "cut"));
   chain.rules.push_back(
-      rule(ct_word_has(kFlagsWord, kCutIngressBit) + go_to(rule_chain_name(reserved::kCutIngress)), "cut"));
+      rule(ct_word_has(kFlagsWord, kLabelCutIngress) + go_to(rule_chain_name(reserved::kCutIngress)), "cut"));
   // A reply is never judged as if it opened the connection.
   const auto anew = [&](std::uint32_t word, const char* target) {
     chain.rules.push_back(rule(ct_state_in(kCtEstablished) + ct_original() + ct_word_in(word, "revoked") +

@@ -23,10 +23,6 @@ inline constexpr std::uint32_t kCtRelated = 4;
 inline constexpr std::uint32_t kCtNew = 8;
 inline constexpr std::uint32_t kCtUntracked = 64;
 
-// Bits of the connection label's word 3.
-inline constexpr std::uint32_t kCutEgressBit = 1;
-inline constexpr std::uint32_t kCutIngressBit = 2;
-
 // Types within a rule's user data: nft's own, and ours.
 inline constexpr std::uint8_t kRuleComment = 0;
 inline constexpr std::uint8_t kRuleSeal = 0x74;

@@ -17,6 +17,7 @@ class FakeLinks final : public Links {
     const auto found = host.find(name);
     return found == host.end() ? std::nullopt : std::optional(found->second);
   }
+  std::string mac_in_container(const std::string&, const std::string&) const override { return {}; }
   std::optional<unsigned> in_container(const std::string&, const std::string&) const override {
     return container;
   }

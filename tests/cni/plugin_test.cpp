@@ -17,6 +17,7 @@ using tierlog::testing::FakeDaemon;
 class NoLinks final : public Links {
  public:
   std::optional<Link> on_host(const std::string&) const override { return std::nullopt; }
+  std::string mac_in_container(const std::string&, const std::string&) const override { return {}; }
   std::optional<unsigned> in_container(const std::string&, const std::string&) const override {
     return std::nullopt;
   }

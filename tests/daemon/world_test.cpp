@@ -23,6 +23,11 @@ class RememberingBackend final : public dataplane::Backend {
   Result<std::vector<dataplane::DeniedCount>> read_denied() override { return {}; }
   Nanoseconds denied_lifetime() const override { return std::chrono::seconds(60); }
   Result<std::uint64_t> read_overflow() override { return std::uint64_t{0}; }
+  Result<void> sweep_when_due() override { return {}; }
+  bool connections_in_doubt() const override { return false; }
+  Result<void> settle(bool) override { return {}; }
+  Result<void> end_sparing() override { return {}; }
+  Result<dataplane::Repair> verify() override { return dataplane::Repair{}; }
   Result<void> remove_all() override { return {}; }
 
   std::shared_ptr<const policy::Program> in_force;
