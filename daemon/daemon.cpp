@@ -37,6 +37,13 @@ void log_lines(spdlog::level::level_enum level, const std::string& text) {
   }
 }
 
+void tell(const dataplane::SettingChange& change) {
+  if (change.problem.empty())
+    spdlog::info("{}={} was {}", change.name, change.wanted, change.was);
+  else
+    spdlog::warn("{}={} cannot be set: {}", change.name, change.wanted, change.problem);
+}
+
 dataplane::nftables::TableOptions table_options(const Config& config) {
   using dataplane::nftables::TableOptions;
   TableOptions options;
@@ -82,7 +89,7 @@ Result<void> Daemon::open() {
   TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_)));
   TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
   TL_ASSIGN(conntrack_, dataplane::Conntrack::open());
-  for (const dataplane::SettingChange& change : conntrack_->changed()) spdlog::info("{}", change.to_string());
+  for (const dataplane::SettingChange& change : conntrack_->changed()) tell(change);
   living_ = std::make_unique<LivingConnections>(*backend_, *conntrack_);
   TL_ASSIGN(bridges_, Bridges::open());
   recorder_ = std::make_unique<Recorder>(*backend_, *events_, *flows_, config_.store_path, clock_);
@@ -219,8 +226,7 @@ Result<void> Daemon::keep_in_force(Nanoseconds now) {
   }
   if (now < next_verify_) return {};
   next_verify_ = now + kVerifyEvery;
-  for (const dataplane::SettingChange& change : conntrack_->verify())
-    spdlog::warn("somebody changed it back: {}", change.to_string());
+  for (const dataplane::SettingChange& change : conntrack_->verify()) tell(change);
   TL_ASSIGN(const auto bridges, bridges_->keep());
   for (const std::string& bridge : bridges)
     spdlog::error("bridge netfilter of {} was switched off and is on again: frames between its pods were not "

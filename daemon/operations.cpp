@@ -37,7 +37,9 @@ Result<store::RegisteredEndpoint> registration_of(const json& request) {
   TL_ASSIGN(endpoint.endpoint_namespace, text_of(request, "namespace"));
   TL_ASSIGN(endpoint.name, text_of(request, "name"));
   TL_ASSIGN(endpoint.host_interface, text_of(request, "interface"));
-  if (request.contains("mac")) TL_ASSIGN(endpoint.mac, text_of(request, "mac"));
+  if (request.contains("mac")) {
+    TL_ASSIGN(endpoint.mac, text_of(request, "mac"));
+  }
   const json empty_list = json::array();
   const json empty_map = json::object();
   for (const json& address : request.contains("addresses") ? request["addresses"] : empty_list) {
