@@ -22,7 +22,7 @@ struct PreviousResult {
   struct Interface {
     std::string name;
     std::string sandbox;  // empty: on the host
-    std::string mac;      // empty: not told
+    std::string mac{};    // empty: not told
   };
   std::vector<Interface> interfaces;
   std::vector<IpAddr> addresses;  // of the container's side

@@ -69,7 +69,7 @@ TEST_F(Plugin, AddAsksTheDaemonAndPassesTheResultOn) {
   EXPECT_EQ(daemon.requests()[0],
             nlohmann::json::parse(R"({"v":1,"op":"cni-add","container_id":"c0ffee","ifname":"eth0",
               "netns":"/run/netns/p","namespace":"blue","name":"a","labels":{"app":"db"},
-              "addresses":["10.1.0.5","fd00::5"],"interface":"veth1"})"));
+              "addresses":["10.1.0.5","fd00::5"],"interface":"veth1","mac":"0a:00:00:00:00:02"})"));
 }
 
 TEST_F(Plugin, CheckAsksTheDaemonAndSaysNothing) {
