@@ -1,6 +1,7 @@
 // daemon/policy_watch.h - tells when the policy files or the topology changed, once things are quiet.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,7 +15,7 @@ namespace tierlog::daemon {
 class PolicyWatch {
  public:
   // Watches the folders, and the folders of the files (editors replace files, so a file's own watch
-  // would be lost). What does not exist yet is not watched.
+  // would be lost). Of what does not exist yet, the nearest folder above that does.
   static Result<PolicyWatch> open(const std::vector<std::string>& paths);
 
   int fd() const { return inotify_.get(); }  // borrowed, to poll
@@ -24,8 +25,14 @@ class PolicyWatch {
   void done() { due_.reset(); }
 
  private:
-  explicit PolicyWatch(Fd inotify) : inotify_(std::move(inotify)) {}
+  PolicyWatch(Fd inotify, std::vector<std::string> paths)
+      : inotify_(std::move(inotify)), paths_(std::move(paths)) {}
+  Result<void> watch_all();
+  bool matters(int watch, std::uint32_t what, const std::string& name) const;
+
   Fd inotify_;
+  std::vector<std::string> paths_;
+  std::map<int, std::string> folders_;  // by watch
   std::optional<Nanoseconds> due_;
 };
 
