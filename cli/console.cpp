@@ -14,7 +14,8 @@
 namespace tierlog::cli {
 namespace {
 
-constexpr std::size_t kDefaultWidth = 120;
+// Of what is no terminal: programs read it, and what was cut is lost to them.
+constexpr std::size_t kUnlimited = 1'000'000;
 constexpr std::size_t kNarrowest = 20;
 
 bool set_and_not_empty(const char* variable) {
@@ -30,7 +31,7 @@ std::size_t terminal_width() {
   }
   winsize size{};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= kNarrowest) return size.ws_col;
-  return kDefaultWidth;
+  return kUnlimited;
 }
 
 bool stdout_has_colour() {

@@ -17,7 +17,8 @@ int complain(const Error& error);
 int misuse(std::string_view sentence);
 int exit_code_of(ErrorCode code);
 
-// Colour only on a terminal and unless NO_COLOR is set; COLUMNS, else the terminal's width, else 120.
+// Colour only on a terminal and unless NO_COLOR is set; COLUMNS, else the terminal's width; nothing is cut
+// where there is neither.
 View stdout_view(bool wide = false);
 // Everything written so far is out; false (said on stderr) when it could not be written.
 bool flush_stdout();

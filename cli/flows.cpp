@@ -74,12 +74,29 @@ Result<Request> prepare(const FlowOptions& options) {
   return Request{std::move(reader), std::move(query), std::move(origin), format, std::move(policies)};
 }
 
+// A staged policy denies nothing, but says what it would.
+Result<std::string> staged_hint(Request& request) {
+  TL_ASSIGN(const auto board, request.reader.policies());
+  std::uint64_t would = 0;
+  for (const std::string& display : request.policies) {
+    const auto found = std::find_if(board.begin(), board.end(), [&](const store::PolicyActivity& activity) {
+      return activity.policy.display == display;
+    });
+    if (found == board.end() || !found->policy.staged) return std::string();
+    would += found->staged_denied;
+  }
+  return request.policies.front() + " is staged and denies nothing; it would have denied " +
+         counted(would, "packet") +
+         ": `tierlog flows --staged-action deny` lists what staged policies would deny";
+}
+
 // Why the listing is empty, and what to try.
 Result<std::string> reason_for_nothing(Request& request, const FlowOptions& options) {
   const std::string what = options.denied ? "denied flow" : "flow";
   store::FlowQuery any_record;
   any_record.limit = 1;
   TL_ASSIGN(const auto any, request.reader.flows(any_record));
+  TL_TRY(require_known_names(request.reader, request.query));
   if (any.empty())
     return std::string(
         "nothing has been recorded yet: records appear with the first connection from or to an "
@@ -92,6 +109,10 @@ Result<std::string> reason_for_nothing(Request& request, const FlowOptions& opti
   if (!newest.empty())
     return "no " + what + " matches" + range + "; the newest that does ended " +
            format_for_people(newest.front().record.end) + " UTC (try another time range)";
+  if (!request.policies.empty()) {
+    TL_ASSIGN(const auto hint, staged_hint(request));
+    if (!hint.empty()) return hint;
+  }
   if (!options.policy.empty() && !restricts(options.filters))
     return request.policies.front() +
            (request.policies.size() > 1 ? " and the others that match have" : " has") +

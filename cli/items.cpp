@@ -48,25 +48,26 @@ std::string item_of(const store::PolicyActivity& activity) {
       {"policy_kind", policy.kind},
       {"policy_namespace", or_null(policy.policy_namespace)},
       {"policy_name", policy.name},
-      {"order", or_null(policy.order)},
+      {"short_kind", policy.short_kind},
+      {"policy_order", or_null(policy.order)},
       {"position", policy.position},
       {"policy_revision", policy.revision},
       {"staged", policy.staged},
       {"selector", policy.selector},
       {"endpoints_selected", policy.endpoints_selected},
-      {"allowed_connections", activity.allowed},
-      {"denied_packets", activity.denied},
-      {"passed_packets", activity.passed},
-      {"logged_packets", activity.logged},
-      {"staged_denied_packets", activity.staged_denied},
-      {"last_hit", activity.last_hit ? Json(format_rfc3339(*activity.last_hit)) : Json()},
+      {"allowed", activity.allowed},
+      {"denied", activity.denied},
+      {"passed", activity.passed},
+      {"logged", activity.logged},
+      {"staged_denied", activity.staged_denied},
+      {"last_hit_time", activity.last_hit ? Json(format_rfc3339(*activity.last_hit)) : Json()},
       {"source", or_null(policy.source)}});
 }
 
 std::string item_of(const store::RuleActivity& activity) {
   const store::RuleRow& rule = activity.rule;
   return dump(Json{{"rule_id", number(rule.id)},
-                   {"rule_id_hex", to_hex(rule.id)},
+                   {"rule_hex", to_hex(rule.id)},
                    {"tier", or_null(rule.tier)},
                    {"policy", or_null(rule.policy)},
                    {"policy_kind", or_null(rule.policy_kind)},
@@ -83,8 +84,8 @@ std::string item_of(const store::RuleActivity& activity) {
                    {"kernel_packets", activity.kernel_packets},
                    {"kernel_bytes", activity.kernel_bytes},
                    {"recorded_packets", activity.recorded_packets},
-                   {"unattributed_packets", activity.unattributed},
-                   {"suppressed_logs", activity.suppressed},
+                   {"unattributed", activity.unattributed},
+                   {"suppressed", activity.suppressed},
                    {"source", or_null(rule.source)}});
 }
 

@@ -47,6 +47,14 @@ int unknown_command(const std::vector<Command>& commands, const Words& words) {
   if (!group.empty()) {
     std::string list;
     for (const std::string& name : group) list += (list.empty() ? "" : ", ") + name;
+    if (words.size() > 1 && (words[1] == "--help" || words[1] == "-h" || words[1] == "help")) {
+      std::size_t widest = 0;
+      for (const std::string& name : group) widest = std::max(widest, name.size());
+      for (const Command& command : commands)
+        if (command.name.starts_with(words[0] + " "))
+          out("  " + padded("tierlog " + command.name, widest + 10) + command.summary + "\n");
+      return kDone;
+    }
     return misuse("\"" + words[0] + "\" needs one of: " + list + " (`tierlog --help` says what they do)");
   }
   std::string close = nearest(words[0], names);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/diagnostics.h"
 #include "cli/console.h"
@@ -109,6 +110,10 @@ Result<Place> find_socket(const TargetOptions& target) {
 
 Result<store::FlowReader> open_database(const TargetOptions& target) {
   TL_ASSIGN(const Place place, find_database(target));
+  std::error_code ignored;
+  if (std::filesystem::is_directory(place.path, ignored))
+    return fail(ErrorCode::InvalidArgument, place.path + " is a folder; expected a flow database, such as " +
+                                                (std::filesystem::path(place.path) / "flows.db").string());
   auto reader = store::FlowReader::open(place.path);
   if (!reader && reader.error().code == ErrorCode::NotFound) return fail(absent_database(place));
   return reader;

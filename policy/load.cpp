@@ -279,6 +279,10 @@ Loaded load_texts(const std::vector<SourceText>& texts) {
 Loaded load_paths(const std::vector<std::string>& paths) {
   Diagnostics unreadable;
   Loaded loaded = load_texts(read_texts(paths, unreadable));
+  for (const Diagnostic& finding : unreadable.all()) {
+    std::error_code ignored;
+    if (finding.severity == Severity::Error && !fs::is_directory(finding.place.file, ignored)) ++loaded.files;
+  }
   loaded.findings.add(unreadable);
   loaded.findings.sort();
   return loaded;

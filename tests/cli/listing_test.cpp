@@ -34,7 +34,9 @@ class Listings : public testing::Test {
   static void TearDownTestSuite() { folder_.reset(); }
 
   static std::string database() { return folder_->file("flows.db"); }
-  static Outcome run(Words words) { return testing_program::run(words, {{"TIERLOG_DB", database()}}); }
+  static Outcome run(Words words) {
+    return testing_program::run(words, {{"TIERLOG_DB", database()}, {"COLUMNS", "120"}});
+  }
   static Json items(const Words& words) {
     const Outcome outcome = run(words);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -217,10 +219,10 @@ TEST_F(Listings, RulesShowTheBooks) {
   const auto deny =
       std::find_if(rules.begin(), rules.end(), [](const Json& rule) { return rule["rule_id"] == 0x102; });
   ASSERT_NE(deny, rules.end());
-  EXPECT_EQ((*deny)["rule_id_hex"], "102");
+  EXPECT_EQ((*deny)["rule_hex"], "102");
   EXPECT_EQ((*deny)["kernel_packets"], 3);
   EXPECT_EQ((*deny)["recorded_packets"], 2);
-  EXPECT_EQ((*deny)["unattributed_packets"], 1);
+  EXPECT_EQ((*deny)["unattributed"], 1);
   const Outcome table = run({"rules", "tenant-01-restrict"});
   EXPECT_TRUE(has(table.out, "of platform/tenant-01/tenant-01-restrict")) << table.out;
 }
@@ -236,6 +238,52 @@ TEST_F(Listings, AnUnknownPolicyIsNo) {
               "(`tierlog "
               "policies` lists all)\n");
   }
+}
+
+TEST_F(Listings, AnUnknownNamespaceOrTierIsNo) {
+  for (const Words& words :
+       {Words{"flows", "--namespace", "tenat-01"}, Words{"denied", "--to-namespace", "tenat-01"}}) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_EQ(outcome.err,
+              "no namespace is called \"tenat-01\", now or in any record; did you mean tenant-01?\n");
+  }
+  EXPECT_EQ(run({"flows", "--tier", "platfrom"}).code, 1);
+  EXPECT_EQ(run({"flows", "--tier", "platfrom*"}).code, 0) << "a pattern may match nothing";
+  EXPECT_EQ(run({"flows", "--not", "--tier", "platfrom", "--limit", "1"}).code, 0);
+  EXPECT_EQ(run({"flows", "--tier", "platform", "--until", "2000-01-01T00:00:00Z"}).code, 0);
+}
+
+TEST_F(Listings, AStagedPolicyDeniesNothingAndSaysWhatItWould) {
+  const Outcome outcome = run({"denied", "tighten-db"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_TRUE(has(outcome.err, "is staged and denies nothing; it would have denied 2 packets"))
+      << outcome.err;
+  EXPECT_TRUE(has(outcome.err, "--staged-action deny")) << outcome.err;
+  EXPECT_EQ(items({"flows", "--staged-action", "deny", "-o", "json"}).empty(), false);
+}
+
+TEST_F(Listings, AFolderIsNoDatabase) {
+  const std::string folder = database().substr(0, database().rfind('/'));
+  const Outcome outcome = run({"flows", "--db", folder});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_EQ(outcome.err, folder + " is a folder; expected a flow database, such as " + database() + "\n");
+}
+
+TEST_F(Listings, NothingIsCutForAProgram) {
+  const Outcome outcome = testing_program::run({"rules"}, {{"TIERLOG_DB", database()}});
+  EXPECT_EQ(outcome.out.find("…"), std::string::npos) << outcome.out;
+  EXPECT_NE(run({"rules"}).out, outcome.out) << "on a terminal of 120 columns it is cut";
+}
+
+TEST_F(Listings, JsonKeysAreTheViewsColumns) {
+  const Json rule = items({"rules", "-o", "json"})[0];
+  for (const char* key : {"rule_id", "rule_hex", "unattributed", "suppressed", "kernel_packets"})
+    EXPECT_TRUE(rule.contains(key)) << key;
+  const Json policy = items({"policies", "-o", "json"})[0];
+  for (const char* key : {"short_kind", "policy_order", "allowed", "denied", "passed", "logged",
+                          "staged_denied", "last_hit_time"})
+    EXPECT_TRUE(policy.contains(key)) << key;
 }
 
 TEST_F(Listings, TheOptionIsStrongerThanTheVariable) {

@@ -56,6 +56,7 @@ const Mistake kMistakes[] = {
     {{}, 2, "a command is missing"},
     {{"deny"}, 2, "unknown command \"deny\"; did you mean denied?"},
     {{"--verbose"}, 2, "unknown command \"--verbose\""},
+    {{"lab", "--hlep"}, 2, "\"lab\" needs one of: lab up, lab exec, lab down, lab list"},
     {{"lab"}, 2, "\"lab\" needs one of: lab up, lab exec, lab down, lab list"},
     {{"flows", "--polcy", "x"}, 2, "unknown option \"--polcy\" of flows; did you mean --policy?"},
     {{"flows", "x"}, 2, "\"x\" is one argument too many"},
@@ -164,6 +165,14 @@ TEST(ProgramHelp, ListsEveryCommandOnStdout) {
 TEST(Version, IsSaid) {
   EXPECT_EQ(testing_program::run({"version"}).out, "tierlog " TIERLOG_VERSION "\n");
   EXPECT_EQ(testing_program::run({"--version"}).out, "tierlog " TIERLOG_VERSION "\n");
+}
+
+TEST(Help, OfAGroupOfCommandsListsThem) {
+  const testing_program::Outcome outcome = testing_program::run({"lab", "--help"}, {});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_TRUE(has(outcome.out, "  tierlog lab up ")) << outcome.out;
+  EXPECT_TRUE(has(outcome.out, "  tierlog lab down ")) << outcome.out;
 }
 
 }  // namespace
