@@ -47,7 +47,8 @@ std::string headline(const Json& status) {
   const bool in_sync = get<bool>(status, "in_sync");
   return "tierlogd " + get<std::string>(status, "version") + " on " + get<std::string>(status, "node") +
          " · up " + format_duration(Nanoseconds(get<std::int64_t>(status, "uptime_ns"))) + " · dataplane " +
-         get<std::string>(status, "dataplane") + " · policies " + (in_sync ? "in sync" : "NOT IN SYNC") +
+         get<std::string>(status, "dataplane") +
+         (get<std::string>(status, "enforcement") == "audit" ? " · AUDIT: nothing is dropped" : "") + " · policies " + (in_sync ? "in sync" : "NOT IN SYNC") +
          " (" + counted(get<std::uint64_t>(status, "policies"), "policy") + ", " +
          counted(get<std::uint64_t>(status, "rules"), "rule") + ", revision " +
          std::to_string(get<std::uint64_t>(status, "revision")) + ")";
@@ -65,6 +66,23 @@ std::string books_text(const Json& books) {
   const auto difference = static_cast<std::int64_t>(kernel) - static_cast<std::int64_t>(recorded + missing);
   return text + (difference > 0 ? with_commas(static_cast<std::uint64_t>(difference)) + " on their way"
                                 : with_commas(static_cast<std::uint64_t>(-difference)) + " TOO MANY");
+}
+
+std::string connections_text(const Json& kernel) {
+  const Json& connections = part(kernel, "connections");
+  std::string text = with_commas(get<std::uint64_t>(connections, "cut")) + " cut by policy changes (" +
+                     with_commas(get<std::uint64_t>(connections, "cut_now")) + " now), " +
+                     with_commas(get<std::uint64_t>(connections, "relabelled")) + " went on under another rule";
+  if (get<bool>(kernel, "sparing_midstream")) text += " · older than the first start: let be";
+  return text;
+}
+
+std::string repairs_text(const Json& kernel) {
+  const auto tables = get<std::uint64_t>(kernel, "table_repairs");
+  const auto bridges = get<std::uint64_t>(kernel, "bridge_repairs");
+  if (tables + bridges == 0) return "none";
+  return "tables " + with_commas(tables) + ", bridge netfilter " + with_commas(bridges) +
+         ": SOMEBODY CHANGES WHAT ENFORCES";
 }
 
 std::string store_text(const Json& store) {
@@ -119,6 +137,10 @@ std::string status_text(const Json& status) {
   text += line("endpoints", with_commas(get<std::uint64_t>(status, "endpoints")) + " (" +
                                 with_commas(get<std::uint64_t>(status, "programmed")) + " programmed)");
   text += line("books", books_text(part(status, "books")));
+  if (status.contains("kernel")) {
+    text += line("connections", connections_text(part(status, "kernel")));
+    text += line("repairs", repairs_text(part(status, "kernel")));
+  }
   text += line("store", store_text(part(status, "store")));
   text += lines("exports", part(status, "exports"), "none", export_text);
   text += lines("warnings", part(status, "warnings"), "none", [](const Json& warning) {

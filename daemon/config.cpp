@@ -138,6 +138,8 @@ const std::vector<Key>& keys() {
       {"nflog.group", read_group},
       {"deny_interval", duration(&Config::deny_interval)},
       {"log_interval", duration(&Config::log_interval)},
+      {"enforcement",
+       one_of({"enforce", "audit"}, [](Config& c, const std::string& v) { c.audits = v == "audit"; })},
       {"host_to_pod",
        one_of({"allow", "policy"},
               [](Config& c, const std::string& v) { c.host_to_pod_by_policy = v == "policy"; })},

@@ -30,6 +30,7 @@ struct Config {
   std::uint16_t nflog_group = 4610;
   std::chrono::milliseconds deny_interval{10'000};
   std::chrono::milliseconds log_interval{10'000};
+  bool audits = false;  // enforcement: enforce | audit
   bool host_to_pod_by_policy = false;  // host_to_pod: allow | policy
   std::vector<ForwardExport> exports;
   std::string log_level = "info";

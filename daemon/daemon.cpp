@@ -50,6 +50,7 @@ dataplane::nftables::TableOptions table_options(const Config& config) {
   options.nflog_group = config.nflog_group;
   options.deny_interval = std::chrono::duration_cast<std::chrono::seconds>(config.deny_interval);
   options.log_interval = std::chrono::duration_cast<std::chrono::seconds>(config.log_interval);
+  options.enforcement = config.audits ? TableOptions::Enforcement::Audit : TableOptions::Enforcement::Enforce;
   options.host_to_pod =
       config.host_to_pod_by_policy ? TableOptions::HostToPod::Policy : TableOptions::HostToPod::Allow;
   return options;
@@ -93,6 +94,7 @@ Result<void> Daemon::open() {
   living_ = std::make_unique<LivingConnections>(*backend_, *conntrack_);
   TL_ASSIGN(bridges_, Bridges::open());
   recorder_ = std::make_unique<Recorder>(*backend_, *events_, *flows_, config_.store_path, clock_);
+  recorder_->set_audit(config_.audits);
   const auto applied = [this](const auto& program, const auto& policy_sets) {
     if (auto installed = recorder_->install(program, policy_sets); !installed)
       spdlog::error("write catalog: {}", installed.error().message);

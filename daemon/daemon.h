@@ -60,6 +60,7 @@ class Daemon {
   int wait_ms(Nanoseconds now) const;
   Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
   nlohmann::json status_json();
+  nlohmann::json kernel_json() const;
   Result<nlohmann::json> explain(const nlohmann::json& request) const;
   Result<nlohmann::json> endpoints_json() const;
 

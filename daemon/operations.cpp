@@ -90,6 +90,23 @@ std::uint64_t file_bytes(const std::string& path) {
 
 }  // namespace
 
+json Daemon::kernel_json() const {
+  const LivingCounts& living = living_->counts();
+  return {{"table_owned", backend_->owned()},
+          {"table_repairs", table_repairs_},
+          {"bridge_repairs", bridges_->repairs()},
+          {"bridges_unfiltered", bridges_->blind()},
+          {"sparing_midstream", spare_until_.has_value()},
+          {"connections",
+           {{"judged_anew", living.judged},
+            {"relabelled", living.relabelled},
+            {"cut", living.cut},
+            {"resumed", living.resumed},
+            {"removed", living.removed},
+            {"uncuttable", living.uncuttable},
+            {"cut_now", living_->cut_now()}}}};
+}
+
 json Daemon::status_json() {
   const auto program = world_->program();
   json status{{"version", TIERLOG_VERSION},
@@ -114,6 +131,11 @@ json Daemon::status_json() {
   for (const GonePod& pod : gone_pods_) warnings.push_back(pod.to_string());
   if (!backend_->owned())
     warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
+  if (bridges_->blind())
+    warnings.push_back("pods under bridges are not enforced against each other: module br_netfilter is missing");
+  if (living_->counts().uncuttable != 0)
+    warnings.push_back("connections older than the first start that policies deny now, but that cannot be cut: " +
+                       std::to_string(living_->counts().uncuttable));
   if (const auto books = recorder_->books())
     status["books"] = {{"kernel", books->kernel},
                        {"recorded", books->recorded},
@@ -139,6 +161,8 @@ json Daemon::status_json() {
                        {"error", told.error}});
   }
   status["exports"] = exports;
+  status["enforcement"] = config_.audits ? "audit" : "enforce";
+  status["kernel"] = kernel_json();
   status["warnings"] = warnings;
   return status;
 }

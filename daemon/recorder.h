@@ -31,6 +31,8 @@ class Recorder {
   Recorder(dataplane::Backend& backend, dataplane::EventSource& events, store::FlowStore& store,
            std::string store_path, const Clock& clock);
 
+  // Verdicts are what would have been.
+  void set_audit(bool audits) { logger_.set_audit(audits); }
   // A Program came into force: names first, so that its records find them.
   Result<void> install(const std::shared_ptr<const policy::Program>& program,
                        const std::vector<policy::NetworkSet>& policy_sets);

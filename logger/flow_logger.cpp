@@ -245,6 +245,7 @@ void FlowLogger::emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t byt
 
 void FlowLogger::push(FlowRecord record) {
   record.id = ids_.next(record.end);
+  if (audits_) record.reason = Reason::Audit;
   records_.push_back(std::move(record));
 }
 

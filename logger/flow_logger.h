@@ -39,6 +39,8 @@ class FlowLogger {
   // `denied_lifetime`: how long the kernel keeps an entry after its last packet.
   explicit FlowLogger(Nanoseconds denied_lifetime = std::chrono::seconds(60))
       : denied_lifetime_(denied_lifetime) {}
+  // Verdicts are what would have been: records say so in their reason.
+  void set_audit(bool audits) { audits_ = audits; }
   // From now on events are explained by this Program (and, when late, by the ones before it).
   void set_program(std::shared_ptr<const policy::Program> program,
                    const std::vector<policy::NetworkSet>& policy_sets, WallTime since);
@@ -99,6 +101,7 @@ class FlowLogger {
 
   std::deque<std::shared_ptr<const policy::Program>> programs_;  // newest first
   Nanoseconds denied_lifetime_;
+  bool audits_ = false;
   std::uint64_t world_ = 0;  // counts the changes of rules and names
   RuleNames rules_;
   AddressBook addresses_;

@@ -49,6 +49,13 @@ Result<std::unique_ptr<NftablesBackend>> NftablesBackend::open(const TableOption
 }
 
 Result<void> NftablesBackend::make_or_adopt() {
+  TL_ASSIGN(const auto writers, read_foreign_label_writers(socket_));
+  if (!writers.empty()) {
+    std::string where;
+    for (const std::string& writer : writers) where += (where.empty() ? "" : ", ") + writer;
+    return fail(ErrorCode::Refused, "connection labels are written by others too (" + where +
+                                        "); Tierlog keeps rule ids in them and cannot share them");
+  }
   std::array<std::optional<std::string>, 2> layouts;
   for (const std::size_t table : {kInet, kNetdev}) {
     TL_ASSIGN(layouts[table], read_table_layout(socket_, kFamilies[table]));

@@ -241,6 +241,15 @@ TEST_F(NftablesKernel, ASecondOwnerIsRefused) {
       << second.error().message;
 }
 
+TEST_F(NftablesKernel, WhoeverElseWritesConnectionLabelsIsNamedAndRefused) {
+  ASSERT_EQ(std::system("nft 'table inet other { chain marks { ct label set 7; }; }'"), 0);
+  const auto refused = NftablesBackend::open({});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("table other chain marks"), std::string::npos)
+      << refused.error().message;
+  EXPECT_TRUE(chains().empty());
+}
+
 TEST_F(NftablesKernel, ThePodsOfAnAddressChangeWithTheProgram) {
   const auto backend = open();
   ASSERT_TRUE(backend->apply(program(kEverything)));
