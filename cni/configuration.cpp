@@ -138,6 +138,19 @@ Outcome<Configuration> read_configuration(std::string_view text) {
   return config;
 }
 
+Configuration configuration_for_del(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, false);
+  const auto member = [&](const char* key, std::string missing) {
+    const Json* found = descend(json, {key});
+    return found != nullptr && found->is_string() ? found->get<std::string>() : std::move(missing);
+  };
+  Configuration config;
+  config.version = std::string(kNewestVersion);
+  config.socket = member("socket", endpoints::kDefaultSocket);
+  config.spool = member("spool", folder_of(config.socket) + "/cni-spool");
+  return config;
+}
+
 Outcome<PodName> read_pod_name(std::string_view arguments) {
   PodName pod;
   while (!arguments.empty()) {

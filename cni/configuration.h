@@ -40,6 +40,9 @@ struct Configuration {
 // Errors: UndecodableContent, IncompatibleVersion, InvalidConfiguration.
 Outcome<Configuration> read_configuration(std::string_view text);
 
+// What DEL needs, from whatever can be read: a configuration that ADD refused must not keep a pod from going.
+Configuration configuration_for_del(std::string_view text);
+
 struct PodName {
   std::string pod_namespace;
   std::string name;

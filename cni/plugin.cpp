@@ -169,7 +169,8 @@ Output run(const Environment& environment, std::string_view configuration, const
   if (const auto known = check_command(environment.command); !known) {
     return failed(known.error(), kNewestVersion);
   }
-  const auto config = read_configuration(configuration);
+  auto config = read_configuration(configuration);
+  if (!config && environment.command == "DEL") config = configuration_for_del(configuration);
   if (!config) return failed(config.error(), kNewestVersion);
   const auto done = dispatch(environment, *config, links);
   if (!done) return failed(done.error(), config->version);

@@ -114,6 +114,18 @@ TEST_F(Plugin, DelSucceedsEvenWithoutAPlaceForTheSpool) {
   EXPECT_EQ(call("DEL").exit_code, 0);
 }
 
+TEST_F(Plugin, DelSucceedsWithAConfigurationThatAddRefuses) {
+  const std::string spool = R"(,"spool":")" + folder_ + R"(/cni-spool","name":"net")";
+  for (const std::string& mistake : {std::string(R"("cniVersion":"9.9.9")"), std::string(R"("cniVersion":7)"),
+                                     std::string(R"("args":{"cni":{"labels":"app"}})")}) {
+    const std::string text = "{" + mistake + R"(,"socket":")" + socket() + "\"" + spool + "}";
+    EXPECT_EQ(run(environment("ADD"), text, NoLinks()).exit_code, 1) << text;
+    EXPECT_EQ(run(environment("DEL"), text, NoLinks()).exit_code, 0) << text;
+    EXPECT_EQ(spooled().size(), 1u) << text;
+    std::filesystem::remove_all(folder_ + "/cni-spool");
+  }
+}
+
 struct Refusal {
   const char* name;
   const char* answer;  // nullptr: nobody listens
