@@ -32,17 +32,25 @@ void add_default_routes(Json& ipam, bool v4, bool v6) {
   if (v6) ipam["routes"].push_back({{"dst", "::/0"}});
 }
 
-Result<Json> static_ipam(AddressPlan& plan, const std::vector<IpAddr>& addresses) {
+// ptp wants a gateway and a subnet of its own for each further address of a family: its routes would clash.
+Subnet apart(const IpAddr& address, int ordinal) {
+  const bool v4 = address.family == Family::V4;
+  const std::string gateway = (v4 ? "169.254.77." : "fd00:a9fe:77::") + std::to_string(ordinal);
+  return {*Cidr::parse(address.to_string() + (v4 ? "/31" : "/127")), *IpAddr::parse(gateway)};
+}
+
+Result<Json> static_ipam(Cni cni, AddressPlan& plan, const std::vector<IpAddr>& addresses) {
   Json ipam{{"type", "static"}, {"addresses", Json::array()}};
-  bool v4 = false;
-  bool v6 = false;
+  int v4 = 0;
+  int v6 = 0;
   for (const auto& address : addresses) {
-    TL_ASSIGN(const Subnet subnet, plan.subnet_of(address));
+    TL_ASSIGN(Subnet subnet, plan.subnet_of(address));
+    const int ordinal = ++(address.family == Family::V4 ? v4 : v6);
+    if (cni == Cni::Ptp && ordinal > 1) subnet = apart(address, ordinal);
     ipam["addresses"].push_back(
         {{"address", with_prefix(address, subnet.cidr)}, {"gateway", subnet.gateway.to_string()}});
-    (address.family == Family::V4 ? v4 : v6) = true;
   }
-  add_default_routes(ipam, v4, v6);
+  add_default_routes(ipam, v4 > 0, v6 > 0);
   return ipam;
 }
 
@@ -149,7 +157,7 @@ Result<CniPod> plan_pod(const Chain& chain, AddressPlan& plan, const policy::End
     return fail(ErrorCode::InvalidArgument,
                 "pod \"" + pod.display() + "\" cannot be made; expected names of letters, digits, - and .");
   }
-  auto ipam = pod.addresses.empty() ? host_local_ipam(plan) : static_ipam(plan, pod.addresses);
+  auto ipam = pod.addresses.empty() ? host_local_ipam(plan) : static_ipam(chain.cni, plan, pod.addresses);
   if (!ipam) return fail(ipam.error().in("pod " + pod.display()));
   CniPod planned;
   // "_" is in no Kubernetes name, so that no two pods share an id.

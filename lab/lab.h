@@ -111,6 +111,7 @@ class Lab {
 struct Sender {
   std::optional<IpAddr> address;  // default: as the host's routes say
   std::uint16_t port = 0;         // default: the kernel chooses
+  std::uint8_t icmp_code = 0;     // of a ping; hosts answer whatever it is
 };
 enum class Attempt : std::uint8_t { Connected, Refused, TimedOut, Unreachable };
 std::string_view name(Attempt attempt);

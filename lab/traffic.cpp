@@ -158,12 +158,13 @@ Attempt try_ping(const IpAddr& to, Milliseconds timeout, const Sender& from) {
   const auto end = Clock::now() + timeout;
   const bool v4 = to.family == Family::V4;
   const Fd socket(::socket(peer.family(), SOCK_RAW | SOCK_CLOEXEC, v4 ? +IPPROTO_ICMP : +IPPROTO_ICMPV6));
-  if (!socket || !bind_from(socket.get(), {from.address, 0}, to.family)) return Attempt::Unreachable;
+  if (!socket || !bind_from(socket.get(), {from.address, 0, 0}, to.family)) return Attempt::Unreachable;
   hear_errors(socket.get(), to.family);
   if (::connect(socket.get(), peer.get(), peer.size()) != 0) return from_errno(errno);
   // A new id each time: the kernel follows pings of the same id as one connection.
   Echo request;
   request.type = v4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
+  request.code = from.icmp_code;
   request.id = static_cast<std::uint16_t>(random_number());
   request.data = random_number();
   if (v4) request.checksum = checksum(&request, sizeof request);
