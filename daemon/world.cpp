@@ -183,8 +183,18 @@ Result<void> World::apply() {
   return done;
 }
 
+// What is in force says the same: nothing has to be done, and no revision to be counted.
+bool World::in_force(const Inputs& inputs) const {
+  if (!ready_ || !last_error().empty() || !program_) return false;
+  if (inputs.policy_texts != inputs_.policy_texts || inputs.topology_text != inputs_.topology_text)
+    return false;
+  const auto cluster = assemble();
+  return cluster->endpoints == program_->cluster->endpoints && cluster->nodes == program_->cluster->nodes;
+}
+
 Result<void> World::reload() {
   auto files = read_inputs(config_);
+  if (files && in_force(*files)) return {};
   auto done = files ? use(std::move(*files)) : Result<void>(fail(files.error()));
   if (!done) files_error_ = done.error().message;
   return done;

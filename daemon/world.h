@@ -62,6 +62,7 @@ class World {
 
  private:
   Result<void> use(Inputs inputs);
+  bool in_force(const Inputs& inputs) const;
   Result<void> use_last_good();
   Result<void> apply();
   std::shared_ptr<const policy::Cluster> assemble() const;

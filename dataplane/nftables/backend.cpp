@@ -199,7 +199,7 @@ Result<void> NftablesBackend::carry_out(const std::array<TableObjects, 2>& objec
                 table.gone_sets.size() + table.gone_base_chains.size();
 
   Batch prepare;
-  for (const std::size_t table : {kInet, kNetdev}) put_prepare(prepare, state_[table], change[table]);
+  for (const std::size_t table : {kInet, kNetdev}) put_prepare(prepare, state_[table], change[table], retired_);
   if (auto prepared = socket_.commit(prepare); !prepared)
     return fail(explain(prepared.error().in("nftables: prepare"), program));
   for (const std::size_t table : {kInet, kNetdev}) did_prepare(state_[table], change[table]);
@@ -327,6 +327,7 @@ Result<void> NftablesBackend::sweep() {
   std::erase_if(dead_counters_, [this](const auto& dead) {
     if (!dead.second) return false;
     state_[kInet].counters.erase(dead.first);
+    retired_[dead.first] = *dead.second;
     return true;
   });
   return {};
@@ -335,12 +336,12 @@ Result<void> NftablesBackend::sweep() {
 // The counter of a rule that is gone goes one replacement later, after somebody read its last value.
 void NftablesBackend::sweep_counters(Batch& batch) {
   for (const std::string& name : needed_counters_) dead_counters_.erase(name);
-  for (const auto& [name, read] : dead_counters_)
-    if (read) delete_counter(batch, name);
+  for (const auto& [name, value] : dead_counters_)
+    if (value) delete_counter(batch, name);
   for (const std::string& name : state_[kInet].counters) {
     const auto id = counter_id(name);
     if (id && find_reserved(*id) == nullptr && needed_counters_.count(name) == 0)
-      dead_counters_.try_emplace(name, false);
+      dead_counters_.try_emplace(name, std::nullopt);
   }
 }
 
@@ -426,7 +427,9 @@ Result<std::vector<RuleCounter>> NftablesBackend::read_counters() {
   std::vector<RuleCounter> counters;
   counters.reserve(sums.size());
   for (const auto& [id, sum] : sums) counters.push_back(sum);
-  for (auto& [name, read] : dead_counters_) read = true;
+  for (auto& [name, value] : dead_counters_)
+    if (const auto found = sums.find(counter_id(name).value_or(RuleId::None)); found != sums.end())
+      value = CounterValue{found->second.packets, found->second.bytes};
   return counters;
 }
 

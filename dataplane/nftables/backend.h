@@ -104,8 +104,11 @@ class NftablesBackend final : public Backend {
   std::set<RuleId> revoked_;
   bool cut_ = false;
   bool spare_midstream_ = false;
-  // Counters of rules that are gone: true once they were read after that.
-  std::map<std::string, bool> dead_counters_;
+  // Counters of rules that are gone: their last value once they were read after that.
+  std::map<std::string, std::optional<CounterValue>> dead_counters_;
+  // What was taken away: a rule that comes back goes on counting there, or a reader that sees the counter
+  // now and then could not tell that it began anew.
+  std::map<std::string, CounterValue> retired_;
 };
 
 }  // namespace tierlog::dataplane::nftables

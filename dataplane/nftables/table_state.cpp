@@ -115,9 +115,14 @@ TableChange plan(const TableState& state, const TableObjects& wanted) {
   return change;
 }
 
-void put_prepare(Batch& batch, const TableState& state, const TableChange& change) {
+void put_prepare(Batch& batch, const TableState& state, const TableChange& change,
+                 const std::map<std::string, CounterValue>& values) {
   batch.set_table(state.family);
-  for (const std::string& counter : change.new_counters) add_counter(batch, counter);
+  for (const std::string& counter : change.new_counters) {
+    const auto known = values.find(counter);
+    const CounterValue value = known == values.end() ? CounterValue{} : known->second;
+    add_counter(batch, counter, value.packets, value.bytes);
+  }
   // A map's elements may name chains of this batch, which may look up sets of it.
   for (const Set* set : change.new_sets) add_set(batch, *set);
   for (const Chain* chain : change.new_chains) add_chain(batch, *chain);

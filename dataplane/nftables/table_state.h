@@ -40,6 +40,10 @@ struct SetChange {
   std::vector<Element> gone, added;
 };
 
+struct CounterValue {
+  std::uint64_t packets = 0, bytes = 0;
+};
+
 // Pointers are into the TableObjects that was planned for.
 struct TableChange {
   std::vector<std::string> new_counters;
@@ -63,7 +67,9 @@ struct TableChange {
 TableChange plan(const TableState& state, const TableObjects& wanted);
 
 // The three steps as messages of one table, and what each did to the mirror once it is committed.
-void put_prepare(Batch& batch, const TableState& state, const TableChange& change);
+// `values`: where counters that come back go on.
+void put_prepare(Batch& batch, const TableState& state, const TableChange& change,
+                 const std::map<std::string, CounterValue>& values = {});
 void put_undo(Batch& batch, const TableState& state, const TableChange& change);  // of prepare
 void put_flip(Batch& batch, const TableState& state, const TableChange& change);
 void put_sweep(Batch& batch, const TableState& state, const TableChange& change);

@@ -1,0 +1,247 @@
+// Policies are replaced over and over under traffic: what both the old and the new deny never passes, what
+// both allow is never dropped, and each packet is told by the rule that was in force when it came.
+//
+// The control replaces the same rules the naive way, table for table in one transaction. That must leak,
+// or this test could not see a leak.
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+
+#include "base/handle.h"
+#include "dataplane/nftables/build.h"
+#include "dataplane/nftables/encode.h"
+#include "dataplane/nftables/remove.h"
+#include "lab/socket_address.h"
+#include "tests/dataplane/programs.h"
+#include "tests/e2e/live_node.h"
+
+namespace tierlog::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int kReplacements = 200;
+constexpr std::uint64_t kPackets = 200'000;  // at least, denied and allowed each
+constexpr std::uint16_t kAllowed = 7001;
+constexpr std::uint16_t kDenied = 7002;
+constexpr std::uint16_t kJustAfter = 30'000;  // + number of the replacement
+constexpr std::uint16_t kJustBefore = 40'000;
+
+constexpr const char* kTopology = R"(
+namespaces: [{name: a}]
+pods:
+- {name: web, namespace: a, ips: [10.1.0.5, "fd01::5"], labels: {role: web}}
+- {name: db, namespace: a, ips: [10.1.0.6, "fd01::6"], labels: {role: db}}
+)";
+
+// The same verdicts by other rules in another order; index of the rule that denies the rest.
+std::string policy(int number) {
+  const std::string head =
+      "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: db, namespace: a}\n"
+      "spec:\n  selector: role == 'db'\n  ingress:\n";
+  if (number % 2 == 0)
+    return head + "  - {action: Deny, protocol: UDP, destination: {ports: [7002]}}\n"
+                  "  - {action: Allow, protocol: UDP, source: {selector: role == 'web'}, destination: {ports: [7001]}}\n"
+                  "  - {action: Deny}\n";
+  return head + "  - {action: Deny, protocol: TCP, destination: {ports: [" + std::to_string(1000 + number) + "]}}\n"
+                "  - {action: Allow, source: {nets: [10.1.0.0/24, 'fd01::/64']}, protocol: UDP, destination: {ports: [7000, 7001]}}\n"
+                "  - {action: Deny, source: {selector: role == 'web'}, destination: {ports: [7002]}, protocol: UDP}\n"
+                "  - {action: Deny}\n";
+}
+int rest_index(int number) {
+  return number % 2 == 0 ? 2 : 3;
+}
+
+struct Traffic {
+  std::atomic<std::uint64_t> allowed_sent{0}, denied_sent{0}, allowed_received{0}, denied_received{0};
+  std::atomic<bool> ready{false}, stop{false}, fast{false};
+};
+
+Fd receiver(Family family, std::uint16_t port) {
+  Fd socket(::socket(family == Family::V4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0));
+  const int bytes = 64 << 20, on = 1;
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
+  if (family == Family::V6) ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  const lab::SocketAddress any(IpAddr{family, {}}, port);
+  if (::bind(socket.get(), any.get(), any.size()) != 0) return {};
+  return socket;
+}
+
+void count(int socket, std::atomic<std::uint64_t>& into) {
+  constexpr std::size_t kBatch = 64;
+  static std::array<std::array<char, 16>, kBatch> buffers;
+  std::array<iovec, kBatch> parts{};
+  std::array<mmsghdr, kBatch> messages{};
+  for (std::size_t i = 0; i < kBatch; ++i) {
+    parts[i] = {buffers[i].data(), buffers[i].size()};
+    messages[i].msg_hdr.msg_iov = &parts[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  while (true) {
+    const int got = ::recvmmsg(socket, messages.data(), kBatch, MSG_DONTWAIT, nullptr);
+    if (got <= 0) return;
+    into += static_cast<std::uint64_t>(got);
+  }
+}
+
+int receive(Traffic& traffic) {
+  std::vector<std::pair<Fd, std::atomic<std::uint64_t>*>> sockets;
+  for (const Family family : {Family::V4, Family::V6}) {
+    sockets.emplace_back(receiver(family, kAllowed), &traffic.allowed_received);
+    sockets.emplace_back(receiver(family, kDenied), &traffic.denied_received);
+  }
+  for (const auto& [socket, into] : sockets)
+    if (!socket) return 1;
+  traffic.ready = true;
+  while (true) {
+    for (const auto& [socket, into] : sockets) count(socket.get(), *into);
+    std::this_thread::sleep_for(1ms);
+  }
+}
+
+// One-way datagrams: to the kernel each of them asks anew, so each is judged by the rules.
+int send(Traffic& traffic, const std::vector<IpAddr>& to) {
+  std::vector<std::array<Fd, 2>> sockets;
+  for (const IpAddr& address : to) {
+    std::array<Fd, 2> pair;
+    for (const std::size_t denied : {std::size_t{0}, std::size_t{1}}) {
+      pair[denied] = Fd(::socket(address.family == Family::V4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0));
+      const lab::SocketAddress peer(address, denied == 0 ? kAllowed : kDenied);
+      if (::connect(pair[denied].get(), peer.get(), peer.size()) != 0) return 1;
+    }
+    sockets.push_back(std::move(pair));
+  }
+  while (!traffic.stop) {
+    for (int burst = 0; burst < 8; ++burst)
+      for (const auto& pair : sockets) {
+        if (::send(pair[0].get(), "a", 1, 0) == 1) ++traffic.allowed_sent;
+        if (::send(pair[1].get(), "d", 1, 0) == 1) ++traffic.denied_sent;
+      }
+    if (!traffic.fast) std::this_thread::sleep_for(400us);
+  }
+  return 0;
+}
+
+class Replacement : public LiveNode {
+ protected:
+  void SetUp() override {
+    start(kTopology, policy(0), {{"deny_interval", "1s"}});
+    if (!lab_) return;
+    auto reader = lab_->start_in("a/db", [this] { return receive(*traffic_); });
+    ASSERT_TRUE(reader) << reader.error().message;
+    ASSERT_TRUE(becomes([&] { return traffic_->ready.load(); }));
+    std::vector<IpAddr> to;
+    for (const Family family : {Family::V4, Family::V6}) to.push_back(*lab_->address("a/db", family));
+    auto writer = lab_->start_in("a/web", [this, to] { return send(*traffic_, to); });
+    ASSERT_TRUE(writer) << writer.error().message;
+    pids_ = {*writer, *reader};
+  }
+  void TearDown() override {
+    for (const pid_t pid : pids_) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+    LiveNode::TearDown();
+  }
+  void stop_sending() {
+    traffic_->stop = true;
+    ::waitpid(pids_.front(), nullptr, 0);
+    pids_.erase(pids_.begin());
+    becomes([&] { return traffic_->allowed_received == traffic_->allowed_sent; }, 2s);
+  }
+  void probe(std::uint16_t port) const {
+    const IpAddr to = *lab_->address("a/db", Family::V4);
+    const auto sent = lab_->run_in("a/web", [&] {
+      const Fd socket(::socket(AF_INET, SOCK_DGRAM, 0));
+      const lab::SocketAddress peer(to, port);
+      return ::sendto(socket.get(), "p", 1, 0, peer.get(), peer.size()) == 1 ? 0 : 1;
+    });
+    ASSERT_EQ(sent.value_or(1), 0);
+  }
+
+  Shared<Traffic> traffic_;
+  std::vector<pid_t> pids_;
+};
+
+TEST_F(Replacement, LetsNothingThroughAndDropsNothing) {
+  if (!lab_) return;
+  std::uint64_t revision = status()["revision"].get<std::uint64_t>();
+  for (int i = 1; i <= kReplacements; ++i) {
+    probe(static_cast<std::uint16_t>(kJustBefore + i));
+    ASSERT_EQ(apply(policy(i)), ++revision);
+    probe(static_cast<std::uint16_t>(kJustAfter + i));
+  }
+  becomes([&] { return traffic_->denied_sent >= kPackets && traffic_->allowed_sent >= kPackets; }, 60s);
+  stop_sending();
+  EXPECT_GE(traffic_->denied_sent, kPackets);
+  EXPECT_GE(traffic_->allowed_sent, kPackets);
+  EXPECT_EQ(traffic_->denied_received, 0u) << "passed although old and new deny it";
+  EXPECT_EQ(traffic_->allowed_received, traffic_->allowed_sent) << "dropped although old and new allow it";
+
+  // Every denied packet is told, and the probes by the rules of just before and just after.
+  const auto activity = rules();
+  std::uint64_t counted = 0;
+  for (const store::RuleActivity& rule : activity) {
+    if (rule.rule.policy != "default/a/db" || rule.rule.action != "Deny") continue;
+    counted += rule.kernel_packets;
+    EXPECT_EQ(rule.kernel_packets, rule.recorded_packets) << number(rule.rule.id);
+  }
+  EXPECT_EQ(counted, traffic_->denied_sent + 2 * kReplacements);
+  std::map<std::uint16_t, int> rule_of_port;
+  const Index index = Index::read(lab_->database());
+  for (const store::FlowRecord& record : index.records())
+    if (record.direction == Direction::Ingress && record.dst_port && record.rule_index)
+      rule_of_port[*record.dst_port] = *record.rule_index;
+  for (int i = 1; i <= kReplacements; ++i) {
+    EXPECT_EQ(rule_of_port[static_cast<std::uint16_t>(kJustBefore + i)], rest_index(i - 1)) << i;
+    EXPECT_EQ(rule_of_port[static_cast<std::uint16_t>(kJustAfter + i)], rest_index(i)) << i;
+  }
+}
+
+TEST_F(Replacement, TheNaiveWayLeaks) {
+  if (!lab_) return;
+  namespace nft = dataplane::nftables;
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  policy::MemoryRuleIds ids;
+  std::vector<policy::Endpoint> pods{local_pod("a", "web", {"10.1.0.5", "fd01::5"}, {{"role", "web"}}),
+                                     local_pod("a", "db", {"10.1.0.6", "fd01::6"}, {{"role", "db"}})};
+  std::vector<nft::TableObjects> both;
+  for (int i : {0, 1}) both.push_back(nft::build_program(*compile(policy(i), pods, ids), {}, {}, {}));
+  traffic_->fast = true;
+  Shared<std::uint64_t> replacements;
+  const auto done = lab_->run_in("node", [&] {
+    auto socket = nft::NetfilterSocket::open();
+    if (!socket) return 1;
+    const auto replace = [&](const nft::TableObjects& objects, bool first) {
+      nft::Batch batch;
+      batch.set_table(NFPROTO_INET, "naive");
+      if (!first) nft::delete_table(batch);
+      nft::add_table(batch, 0);
+      for (const std::string& counter : objects.counters) nft::add_counter(batch, counter);
+      for (const nft::Set& set : objects.sets) nft::add_set(batch, set);
+      for (const nft::Chain& chain : objects.chains) nft::add_chain(batch, chain);
+      for (const nft::Chain& chain : objects.chains) nft::add_rules(batch, chain);
+      for (const nft::Set& set : objects.sets) nft::add_elements(batch, set.name, set.elements);
+      return socket->commit(batch).has_value();
+    };
+    if (!replace(both[0], true) || !nft::remove_tables()) return 2;
+    std::this_thread::sleep_for(100ms);
+    const std::uint64_t before = traffic_->denied_received;
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    for (std::size_t i = 1; std::chrono::steady_clock::now() < until; ++i) {
+      if (!replace(both[i % 2], false)) return 3;
+      *replacements = i;
+      if (traffic_->denied_received > before) return 0;
+    }
+    return 4;
+  });
+  EXPECT_EQ(done.value_or(1), 0) << "after " << *replacements << " replacements";
+  stop_sending();
+}
+
+}  // namespace
+}  // namespace tierlog::testing
