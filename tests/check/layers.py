@@ -34,7 +34,7 @@ EVERYTHING = ["tests", "bench"]  # may include any room
 # A foreign library's headers, and the only places that may include them.
 FOREIGN = [
     (r"libnftnl/", ["dataplane/nftables/"]),
-    (r"libmnl/", ["dataplane/nftables/", "lab/", "endpoints/"]),
+    (r"libmnl/", ["dataplane/", "lab/", "endpoints/"]),
     (r"sqlite3\.h", ["store/"]),
     (r"yaml-cpp/", ["base/yaml.cpp"]),
     (r"msgpack", ["exporters/fluentbit/"]),
