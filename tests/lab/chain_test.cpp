@@ -68,6 +68,9 @@ TEST_P(Chained, TheDaemonLearnsOfPodsAsTheyComeAndGo) {
   auto added = asked("cni-add")[0];
   const std::string interface = added.at("interface").get<std::string>();
   added.erase("interface");
+  const std::string own = "grep -qx " + added.at("mac").get<std::string>() + " /sys/class/net/eth0/address";
+  EXPECT_EQ(lab->exec("blue/a", {"sh", "-c", own}).value_or(-1), 0) << own;
+  added.erase("mac");
   EXPECT_EQ(added, json::parse(R"({"v":1,"op":"cni-add","container_id":"blue_a","ifname":"eth0",
     "netns":"/run/netns/blue_a","namespace":"blue","name":"a","labels":{"app":"db","role":"x y"},
     "addresses":["10.1.0.5","fd01::5"]})"));
