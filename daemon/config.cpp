@@ -136,6 +136,7 @@ const std::vector<Key>& keys() {
       {"cni.spool", text(&Config::cni_spool)},
       {"store.path", text(&Config::store_path)},
       {"nflog.group", read_group},
+      {"flow_interval", duration(&Config::flow_interval)},
       {"deny_interval", duration(&Config::deny_interval)},
       {"log_interval", duration(&Config::log_interval)},
       {"enforcement",

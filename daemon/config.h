@@ -28,6 +28,7 @@ struct Config {
   std::string cni_spool;  // default: cni-spool beside the socket
   std::string store_path = "/var/lib/tierlog/flows.db";
   std::uint16_t nflog_group = 4610;
+  std::chrono::milliseconds flow_interval{60'000};
   std::chrono::milliseconds deny_interval{10'000};
   std::chrono::milliseconds log_interval{10'000};
   bool audits = false;  // enforcement: enforce | audit

@@ -27,6 +27,8 @@ constexpr std::chrono::seconds kCountsEvery{2};
 constexpr std::chrono::seconds kVerifyEvery{2};
 // Long enough for whatever speaks at all to speak once.
 constexpr std::chrono::minutes kSparing{5};
+// Messages of packets that were counted have been sent by then.
+constexpr std::chrono::milliseconds kMessagesCome{200};
 
 void log_lines(spdlog::level::level_enum level, const std::string& text) {
   std::size_t from = 0;
@@ -93,8 +95,10 @@ Result<void> Daemon::open() {
   for (const dataplane::SettingChange& change : conntrack_->changed()) tell(change);
   living_ = std::make_unique<LivingConnections>(*backend_, *conntrack_);
   TL_ASSIGN(bridges_, Bridges::open());
-  recorder_ = std::make_unique<Recorder>(*backend_, *events_, *flows_, config_.store_path, clock_);
+  recorder_ =
+      std::make_unique<Recorder>(*backend_, *events_, *conntrack_, *flows_, config_.store_path, clock_);
   recorder_->set_audit(config_.audits);
+  TL_TRY(recorder_->load());
   const auto applied = [this](const auto& program, const auto& policy_sets) {
     if (auto installed = recorder_->install(program, policy_sets); !installed)
       spdlog::error("write catalog: {}", installed.error().message);
@@ -124,11 +128,13 @@ Result<void> Daemon::open() {
                backend_->adopted() ? "adopted" : "made", backend_->owned(), backend_->changed(),
                backend_->held_packets());
   if (bridges_->blind())
-    spdlog::error("PODS UNDER BRIDGES ARE NOT ENFORCED AGAINST EACH OTHER: module br_netfilter is not loaded");
+    spdlog::error(
+        "PODS UNDER BRIDGES ARE NOT ENFORCED AGAINST EACH OTHER: module br_netfilter is not loaded");
   if (backend_->spares_midstream()) spare_until_ = started_ + kSparing;
   living_->look_for_cut(started_);
   log_lines(spdlog::level::warn, world_->warnings().to_string());
   TL_TRY(recorder_->start());
+  next_flows_ = clock_.boottime() + std::chrono::duration_cast<Nanoseconds>(config_.flow_interval);
   TL_ASSIGN(auto watch, PolicyWatch::open(watched_paths(config_)));
   watch_ = std::make_unique<PolicyWatch>(std::move(watch));
   TL_ASSIGN(auto control, ControlServer::listen(config_.socket, [this](const auto& request, Trust trust) {
@@ -207,7 +213,8 @@ void Daemon::on_signal(bool& stop) {
 
 int Daemon::wait_ms(Nanoseconds now) const {
   Nanoseconds until = std::min({next_denied_, next_counts_, now + std::chrono::seconds(1)});
-  until = std::min({until, living_->due(), next_verify_});
+  until = std::min({until, living_->due(), next_verify_, next_flows_});
+  if (balance_at_) until = std::min(until, *balance_at_);
   if (commit_by_) until = std::min(until, *commit_by_);
   if (watch_->due()) until = std::min(until, *watch_->due());
   // While the drain rests, its descriptor is not polled: look again when the rest is over.
@@ -231,9 +238,10 @@ Result<void> Daemon::keep_in_force(Nanoseconds now) {
   for (const dataplane::SettingChange& change : conntrack_->verify()) tell(change);
   TL_ASSIGN(const auto bridges, bridges_->keep());
   for (const std::string& bridge : bridges)
-    spdlog::error("bridge netfilter of {} was switched off and is on again: frames between its pods were not "
-                  "judged in between",
-                  bridge);
+    spdlog::error(
+        "bridge netfilter of {} was switched off and is on again: frames between its pods were not "
+        "judged in between",
+        bridge);
   if (backend_->owned()) return {};
   // Nothing but looking protects a table without an owner.
   TL_ASSIGN(const auto repair, backend_->verify());
@@ -244,12 +252,28 @@ Result<void> Daemon::keep_in_force(Nanoseconds now) {
   return {};
 }
 
-Result<void> Daemon::tick(Nanoseconds now) {
-  TL_TRY(keep_in_force(now));
+// What the kernel counts and nobody tells unasked.
+Result<void> Daemon::read_kernel(Nanoseconds now) {
   if (now >= next_denied_) {
     next_denied_ = now + std::chrono::duration_cast<Nanoseconds>(config_.deny_interval);
+    balance_at_ = now + kMessagesCome;
     TL_TRY(recorder_->read_denied(FlowLogger::Reading::Regular));
   }
+  if (now >= next_flows_) {
+    next_flows_ = now + std::chrono::duration_cast<Nanoseconds>(config_.flow_interval);
+    TL_TRY(recorder_->read_connections());
+  }
+  // Not before a drain found nothing more since.
+  if (balance_at_ && now >= *balance_at_ && next_drain_ > now) {
+    balance_at_.reset();
+    TL_TRY(recorder_->balance());
+  }
+  return {};
+}
+
+Result<void> Daemon::tick(Nanoseconds now) {
+  TL_TRY(keep_in_force(now));
+  TL_TRY(read_kernel(now));
   if (now >= next_counts_) {
     next_counts_ = now + kCountsEvery;
     TL_TRY(recorder_->publish_counts());
@@ -283,7 +307,8 @@ Result<void> Daemon::run() {
     descriptors.push_back({watch_->fd(), POLLIN, 0});
     descriptors.push_back({bridges_->fd(), POLLIN, 0});
     control_->add_descriptors(descriptors);
-    if (now >= next_drain_) descriptors.push_back({events_->fd(), POLLIN, 0});
+    if (now >= next_drain_)
+      for (const int fd : {events_->fd(), conntrack_->fd()}) descriptors.push_back({fd, POLLIN, 0});
     if (::poll(descriptors.data(), descriptors.size(), wait_ms(now)) < 0 && errno != EINTR)
       return fail(Error::from_errno(errno, "poll"));
     now = clock_.boottime();

@@ -19,8 +19,8 @@
 #include "daemon/export_worker.h"
 #include "daemon/instance_lock.h"
 #include "daemon/left_over.h"
-#include "daemon/policy_watch.h"
 #include "daemon/living.h"
+#include "daemon/policy_watch.h"
 #include "daemon/recorder.h"
 #include "daemon/service_manager.h"
 #include "daemon/world.h"
@@ -57,6 +57,7 @@ class Daemon {
   void on_signal(bool& stop);
   Result<void> tick(Nanoseconds now);
   Result<void> keep_in_force(Nanoseconds now);
+  Result<void> read_kernel(Nanoseconds now);
   int wait_ms(Nanoseconds now) const;
   Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
   nlohmann::json status_json();
@@ -88,7 +89,8 @@ class Daemon {
   std::optional<Nanoseconds> spare_until_;
   Nanoseconds next_verify_{};
   std::uint64_t table_repairs_ = 0;
-  Nanoseconds next_drain_{}, next_denied_{}, next_counts_{};
+  Nanoseconds next_drain_{}, next_denied_{}, next_counts_{}, next_flows_{};
+  std::optional<Nanoseconds> balance_at_;
   std::optional<Nanoseconds> commit_by_;
 };
 

@@ -132,19 +132,24 @@ json Daemon::status_json() {
   if (!backend_->owned())
     warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
   if (bridges_->blind())
-    warnings.push_back("pods under bridges are not enforced against each other: module br_netfilter is missing");
+    warnings.push_back(
+        "pods under bridges are not enforced against each other: module br_netfilter is missing");
   if (living_->counts().uncuttable != 0)
-    warnings.push_back("connections older than the first start that policies deny now, but that cannot be cut: " +
-                       std::to_string(living_->counts().uncuttable));
-  if (const auto books = recorder_->books())
-    status["books"] = {{"kernel", books->kernel},
-                       {"recorded", books->recorded},
-                       {"waiting", books->waiting},
-                       {"unattributed", books->unattributed}};
-  else
+    warnings.push_back(
+        "connections older than the first start that policies deny now, but that cannot be cut: " +
+        std::to_string(living_->counts().uncuttable));
+  if (const auto books = recorder_->books()) {
+    json causes = json::object();
+    for (const auto& [cause, packets] : books->causes) causes[std::string(cause)] = packets;
+    status["books"] = {{"kernel", books->kernel},         {"recorded", books->recorded},
+                       {"waiting", books->waiting},       {"unattributed", books->unattributed},
+                       {"undeclared", books->undeclared}, {"causes", causes}};
+  } else {
     warnings.push_back("books: " + books.error().message);
+  }
   json losses = json::object();
-  for (const store::LossCount& loss : recorder_->losses()) losses[loss.cause] = loss.packets;
+  for (const store::LossCount& loss : recorder_->losses())
+    if (loss.rule == RuleId::None) losses[loss.cause] = loss.packets;
   status["losses"] = losses;
   const std::int64_t last = flows_->last_sequence().value_or(0);
   status["store"] = {{"path", config_.store_path},

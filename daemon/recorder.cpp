@@ -1,64 +1,193 @@
 #include "daemon/recorder.h"
 
 #include <algorithm>
+#include <iterator>
 #include <thread>
+#include <unordered_map>
 
 #include "store/query.h"
 
 namespace tierlog::daemon {
 namespace {
 
+using logger::Connections;
+using logger::FlowLogger;
+using logger::PacketsOfRules;
+
 constexpr std::size_t kEventsPerDrain = 20'000;
 // The kernel sends log messages at most this long after the packet.
 constexpr std::chrono::milliseconds kMessageDelay{30};
+// And, where a number is told that nobody can take back, at most this long.
+constexpr std::chrono::milliseconds kMessagesCome{150};
+
+template <typename T>
+void append(std::vector<T>& to, std::vector<T> from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+PacketsOfRules by_rule(const std::vector<store::RuleCount>& counts) {
+  PacketsOfRules packets;
+  for (const store::RuleCount& count : counts) packets[count.id] = count.packets;
+  return packets;
+}
 
 }  // namespace
 
-Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events, store::FlowStore& store,
-                   std::string store_path, const Clock& clock)
+Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events,
+                   dataplane::Conntrack& conntrack, store::FlowStore& store, std::string store_path,
+                   const Clock& clock)
     : backend_(backend),
       events_(events),
+      conntrack_(conntrack),
       store_(store),
       store_path_(std::move(store_path)),
       clock_(clock),
       logger_(backend.denied_lifetime()) {}
 
+Result<void> Recorder::load() {
+  TL_ASSIGN(told_, store_.told());
+  logger_.connections().restore(std::move(told_.connections));
+  TL_ASSIGN(auto reader, store::FlowReader::open(store_path_));
+  TL_ASSIGN(const auto losses, reader.losses());
+  books_.resume(losses);
+  TL_ASSIGN(const auto rules, reader.rules({}, true));
+  std::vector<store::RuleRow> rows;
+  for (const store::RuleActivity& rule : rules) rows.push_back(rule.rule);
+  logger_.learn(rows);
+  return {};
+}
+
 Result<void> Recorder::install(const std::shared_ptr<const policy::Program>& program,
                                const std::vector<policy::NetworkSet>& policy_sets) {
   // What was denied until now is told by the names that held then.
-  if (program_) {
+  if (started_) {
     TL_TRY(drain());
-    TL_TRY(read_denied(logger::FlowLogger::Reading::Regular));
+    TL_TRY(read_denied(FlowLogger::Reading::Regular));
   }
   const WallTime now = clock_.wall();
-  program_ = program;
   logger_.set_program(program, policy_sets, now);
   return store_.put_catalog(logger::make_catalog(*program, now));
 }
 
 Result<void> Recorder::start() {
-  TL_ASSIGN(const auto counts, backend_.read_denied());
-  logger_.set_denied_baseline(counts, clock_.wall());
+  TL_ASSIGN(const auto denied, backend_.read_denied());
+  // After the denied flows: no entry has more than its rule's counter.
+  TL_TRY(publish_counts());
+  TL_ASSIGN(counted_, store_.counted());
+  TL_ASSIGN(const auto recorded, store_.recorded());
+  PacketsOfRules room = by_rule(counted_);
+  for (const store::RuleCount& count : recorded) {
+    std::uint64_t& left = room[count.id];
+    left -= std::min(left, count.packets);
+  }
+  for (auto& [rule, left] : room) left -= std::min(left, books_.declared(rule));
+  logger_.set_denied_baseline(denied, clock_.wall(), told_.denied, std::move(room));
+  told_ = {};
+  TL_TRY(dump_connections(Connections::Dump::Start));
+  started_ = true;
+
+  std::this_thread::sleep_for(kMessagesCome);
+  TL_TRY(drain_all());
+  TL_ASSIGN(denied_, backend_.read_denied());
+  TL_ASSIGN(const auto balanced, balances());
+  books_.declare_not_running(balanced);
   return publish_counts();
 }
 
 Result<bool> Recorder::drain() {
   buffer_.clear();
   TL_ASSIGN(const bool more, events_.drain(buffer_, kEventsPerDrain));
+  // After the messages were read, before they are told: the end of a connection whose ports come again is
+  // there before the message of its successor is.
+  TL_TRY(drain_ended());
   logger_.on_events(buffer_);
+  logger_.connections().settle(clock_.wall());
   return more;
 }
 
-Result<void> Recorder::read_denied(logger::FlowLogger::Reading reading) {
-  TL_ASSIGN(const auto counts, backend_.read_denied());
-  logger_.on_denied_counts(counts, clock_.wall(), reading);
+Result<void> Recorder::drain_ended() {
+  for (bool more = true; more;) {
+    ended_.clear();
+    TL_ASSIGN(more, conntrack_.drain(ended_, kEventsPerDrain));
+    logger_.connections().on_ended(ended_, clock_.wall());
+  }
+  return {};
+}
+
+Result<void> Recorder::drain_all() {
+  for (bool more = true; more;) {
+    TL_ASSIGN(more, drain());
+  }
+  return {};
+}
+
+Result<void> Recorder::dump_connections(Connections::Dump dump) {
+  std::vector<dataplane::Connection> entries;
+  TL_TRY(conntrack_.dump([&](const dataplane::Connection& entry) { entries.push_back(entry); }));
+  logger_.connections().on_dump(entries, clock_.wall(), dump);
+  return {};
+}
+
+Result<void> Recorder::read_connections() {
+  // What ended before the dump must not look like its successor.
+  TL_TRY(drain_all());
+  return dump_connections(Connections::Dump::Interval);
+}
+
+Result<void> Recorder::read_denied(FlowLogger::Reading reading) {
+  TL_TRY(publish_counts());
+  TL_ASSIGN(counted_, store_.counted());
+  counted_at_ = clock_.boottime();
+  TL_ASSIGN(denied_, backend_.read_denied());
+  logger_.on_denied_counts(denied_, clock_.wall(), reading);
   return {};
 }
 
 Result<void> Recorder::commit() {
-  if (!logger_.has_records()) return {};
-  const auto records = logger_.take_records();
-  return store_.insert(records);
+  append(uncommitted_, logger_.take_records());
+  store::ToldChanges changes = logger_.take_changes();
+  append(uncommitted_changes_.connections, std::move(changes.connections));
+  append(uncommitted_changes_.ended, std::move(changes.ended));
+  append(uncommitted_changes_.denied, std::move(changes.denied));
+  append(uncommitted_changes_.forgotten, std::move(changes.forgotten));
+  TL_TRY(store_.insert(uncommitted_, uncommitted_changes_));
+  uncommitted_.clear();
+  uncommitted_changes_ = {};
+  return {};
+}
+
+Result<std::vector<logger::RuleBalance>> Recorder::balances() {
+  TL_TRY(commit());
+  TL_ASSIGN(const auto sums, store_.recorded());
+  const PacketsOfRules recorded = by_rule(sums);
+  const PacketsOfRules waiting = logger_.waiting_by_rule(denied_);
+  const auto of = [](const PacketsOfRules& packets, RuleId rule) {
+    const auto found = packets.find(rule);
+    return found == packets.end() ? std::uint64_t{0} : found->second;
+  };
+  std::vector<logger::RuleBalance> found;
+  for (const store::RuleCount& count : counted_) {
+    const store::RuleRow* rule = logger_.rule(count.id);
+    if (rule == nullptr || (rule->action != "Allow" && rule->action != "Deny")) continue;
+    found.push_back(
+        {count.id, rule->action == "Allow", count.packets, of(recorded, count.id), of(waiting, count.id)});
+  }
+  return found;
+}
+
+Result<void> Recorder::balance() {
+  // A change of policies reads too, perhaps just now.
+  if (clock_.boottime() - counted_at_ < kMessagesCome) return {};
+  return declare();
+}
+
+Result<void> Recorder::declare() {
+  if (counted_.empty()) return {};
+  TL_ASSIGN(const auto balanced, balances());
+  const dataplane::EventLoss loss = events_.loss();
+  books_.declare(balanced, {loss.sequence_gaps + loss.overruns + loss.undecodable, overflow_});
+  counted_.clear();  // each reading is compared once
+  return {};
 }
 
 Result<void> Recorder::publish_counts() {
@@ -71,33 +200,42 @@ Result<void> Recorder::publish_counts() {
   return store_.put_counts(counts, losses(), clock_.wall());
 }
 
+// Those without a rule are what readers and sets say of themselves, in their own units.
 std::vector<store::LossCount> Recorder::losses() const {
   const dataplane::EventLoss loss = events_.loss();
+  const dataplane::ConntrackLoss& ends = conntrack_.loss();
   const logger::LoggerCounts& counts = logger_.counts();
-  return {{"nflog-gap", RuleId::None, loss.sequence_gaps},
-          {"nflog-overrun", RuleId::None, loss.overruns},
-          {"undecodable", RuleId::None, loss.undecodable},
-          {"deny-set-full", RuleId::None, overflow_},
-          {"unknown-rule", RuleId::None, counts.unknown_rules},
-          {"attribution-mismatch", RuleId::None, counts.mismatches}};
+  const logger::ConnectionCounts& connections = logger_.connections().counts();
+  std::vector<store::LossCount> all{
+      {"nflog-gap", RuleId::None, loss.sequence_gaps},
+      {"nflog-overrun", RuleId::None, loss.overruns},
+      {"undecodable", RuleId::None, loss.undecodable + ends.undecodable},
+      {"deny-set-overflow", RuleId::None, overflow_},
+      {"unknown-rule", RuleId::None, counts.unknown_rules},
+      {"attribution-mismatch", RuleId::None, counts.mismatches},
+      {"conntrack-overrun", RuleId::None, ends.overruns},
+      {"conntrack-unattributed", RuleId::None, connections.unattributed_packets},
+      {"conntrack-end-unseen", RuleId::None, connections.ends_unseen},
+      {"conntrack-ambiguous", RuleId::None, connections.ambiguous}};
+  append(all, books_.losses());
+  return all;
 }
 
 Result<void> Recorder::flush() {
+  TL_TRY(publish_counts());
+  TL_ASSIGN(const auto before, store_.counted());
   std::this_thread::sleep_for(kMessageDelay);
-  const auto drain_all = [this]() -> Result<void> {
-    for (bool more = true; more;) {
-      TL_ASSIGN(more, drain());
-    }
-    return {};
-  };
   TL_TRY(drain_all());
-  TL_TRY(read_denied(logger::FlowLogger::Reading::Last));
-  TL_TRY(commit());
+  TL_TRY(read_denied(FlowLogger::Reading::Last));
+  // Later counters than these have messages that are still on their way.
+  counted_ = before;
+  TL_TRY(read_connections());
+  TL_TRY(declare());
   return publish_counts();
 }
 
-Result<Books> Recorder::books() {
-  Books books;
+Result<BookTotals> Recorder::books() {
+  BookTotals books;
   TL_TRY(commit());
   TL_TRY(publish_counts());
   TL_ASSIGN(const auto denied, backend_.read_denied());
@@ -109,11 +247,19 @@ Result<Books> Recorder::books() {
     if (rule.rule.action != "Allow" && rule.rule.action != "Deny") continue;
     books.kernel += rule.kernel_packets;
     books.recorded += rule.recorded_packets;
+    books.unattributed += rule.unattributed;
     // Rule by rule: what one has too many does not make good what another lacks.
-    if (rule.kernel_packets > rule.recorded_packets) missing += rule.kernel_packets - rule.recorded_packets;
+    const std::uint64_t told = rule.recorded_packets + rule.unattributed;
+    if (rule.kernel_packets > told) missing += rule.kernel_packets - told;
   }
   books.waiting = std::min(missing, logger_.waiting(denied));
-  books.unattributed = missing - books.waiting;
+  books.undeclared = missing - books.waiting;
+  books.unattributed += books.undeclared;
+  for (std::size_t i = 0; i < logger::kLossCauses; ++i) {
+    const auto cause = static_cast<logger::LossCause>(i);
+    if (const std::uint64_t packets = books_.declared(cause); packets > 0)
+      books.causes.emplace_back(name(cause), packets);
+  }
   return books;
 }
 

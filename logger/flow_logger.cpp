@@ -1,6 +1,7 @@
 #include "logger/flow_logger.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace tierlog::logger {
@@ -15,6 +16,26 @@ using store::FlowRecord;
 constexpr std::size_t kProgramsKept = 4;
 // Events are stamped when they are read, entries when they are touched.
 constexpr std::chrono::milliseconds kClockSlack{500};
+
+dataplane::ConnectionTuple view_of(const VerdictEvent& event) {
+  return {event.source,           event.destination, event.protocol,  event.source_port,
+          event.destination_port, event.icmp_type,   event.icmp_code, 0};
+}
+
+VerdictEvent event_of(RuleId rule, const dataplane::ConnectionTuple& view, WallTime at) {
+  VerdictEvent event;
+  event.kind = EventKind::Allowed;
+  event.rule = rule;
+  event.time = at;
+  event.source = view.source;
+  event.destination = view.destination;
+  event.protocol = view.protocol;
+  event.source_port = view.source_port;
+  event.destination_port = view.destination_port;
+  event.icmp_type = view.icmp_type;
+  event.icmp_code = view.icmp_code;
+  return event;
+}
 
 policy::Packet packet_of(const VerdictEvent& event) {
   return {event.source,           event.destination, event.protocol, event.source_port,
@@ -76,6 +97,15 @@ bool has_connection(const VerdictEvent& event) {
 
 }  // namespace
 
+FlowLogger::FlowLogger(Nanoseconds denied_lifetime)
+    : denied_lifetime_(denied_lifetime),
+      connections_({[this](RuleId rule, const dataplane::ConnectionTuple& view, WallTime at) {
+                      return describe_connection(rule, view, at);
+                    },
+                    [this](const IpAddr& address) {
+                      return !programs_.empty() && programs_.front()->enforced(address) != nullptr;
+                    }}) {}
+
 std::size_t FlowLogger::FlowKeyHash::operator()(const FlowKey& key) const noexcept {
   std::size_t h = std::hash<IpAddr>()(key.source);
   h = h * 0x9e3779b97f4a7c15ULL + std::hash<IpAddr>()(key.destination);
@@ -102,7 +132,30 @@ void FlowLogger::set_program(std::shared_ptr<const policy::Program> program,
 }
 
 std::vector<FlowRecord> FlowLogger::take_records() {
+  for (FlowRecord& record : connections_.take_records()) push(std::move(record));
   return std::exchange(records_, {});
+}
+
+store::ToldChanges FlowLogger::take_changes() {
+  store::ToldChanges changes;
+  connections_.take_changes(changes);
+  changes.forgotten = std::exchange(forgotten_, {});
+  for (const FlowKey& key : std::exchange(dirty_, {})) {
+    const auto found = denied_.find(key);
+    if (found == denied_.end() || !found->second.dirty) continue;
+    DeniedFlow& flow = found->second;
+    flow.dirty = false;
+    flow.stored = true;
+    changes.denied.push_back({key.rule, key.source, key.destination, key.protocol, key.port_or_icmp,
+                              flow.recorded_packets, flow.recorded_bytes, flow.last_packet});
+  }
+  return changes;
+}
+
+void FlowLogger::changed(const FlowKey& key, DeniedFlow& flow) {
+  if (flow.dirty) return;
+  flow.dirty = true;
+  dirty_.push_back(key);
 }
 
 void FlowLogger::on_events(std::span<const VerdictEvent> events) {
@@ -139,13 +192,34 @@ void FlowLogger::on_allowed(const VerdictEvent& event) {
   record.action = store::Verdict::Allow;
   record.connections = 1;
   record.verdict_packets = 1;
+  record.packets_out = 1;
+  record.bytes_out = event.length;
+  record.packets_in = record.bytes_in = 0;
   policy::Evaluation evaluation;
   const policy::Program* program = evaluate(event, rule->direction, evaluation);
   if (program != nullptr)
     explain(record, *program, evaluation, rule->direction);
   else
     ++counts_.mismatches;
+  if (has_connection(event)) connections_.begin(view_of(event), rule->direction, record);
   push(std::move(record));
+}
+
+// As its first record would have been, from what a label tells.
+std::optional<FlowRecord> FlowLogger::describe_connection(RuleId id, const dataplane::ConnectionTuple& view,
+                                                          WallTime at) {
+  const store::RuleRow* rule = rules_.find(id);
+  if (rule == nullptr) {
+    ++counts_.unknown_rules;
+    return std::nullopt;
+  }
+  const VerdictEvent event = event_of(id, view, at);
+  FlowRecord record = base_record(event, *rule);
+  record.action = store::Verdict::Allow;
+  policy::Evaluation evaluation;
+  if (const policy::Program* program = evaluate(event, rule->direction, evaluation))
+    explain(record, *program, evaluation, rule->direction);
+  return record;
 }
 
 void FlowLogger::on_denied(const VerdictEvent& event) {
@@ -155,6 +229,7 @@ void FlowLogger::on_denied(const VerdictEvent& event) {
     DeniedFlow& flow = denied_.emplace(key, describe(event)).first->second;
     flow.described = true;
     emit(flow, 1, event.length, event.time, event.time);
+    changed(key, flow);
     return;
   }
   DeniedFlow& flow = known->second;
@@ -164,19 +239,24 @@ void FlowLogger::on_denied(const VerdictEvent& event) {
     flow.last_packet = event.time;
     if (flow.world != world_) describe_anew(flow, event.time);
     emit(flow, 1, event.length, event.time, event.time);
+    changed(key, flow);
     return;
   }
   if (flow.described) return;  // one per interval; the counts tell how many
   // Counted before its message came: now the details are known.
   const auto packets = flow.recorded_packets;
   const auto bytes = flow.recorded_bytes;
-  const bool seen = flow.seen;
+  const auto [seen, stored, dirty] = std::tuple{flow.seen, flow.stored, flow.dirty};
   flow = describe(event);
   flow.described = true;
   flow.seen = seen;
+  flow.stored = stored;
+  flow.dirty = dirty;
   flow.recorded_packets = packets;
   flow.recorded_bytes = bytes;
-  if (packets == 0) emit(flow, 1, event.length, event.time, event.time);
+  if (packets > 0) return;
+  emit(flow, 1, event.length, event.time, event.time);
+  changed(key, flow);
 }
 
 FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
@@ -221,6 +301,8 @@ void FlowLogger::describe_anew(DeniedFlow& flow, WallTime at) {
   fresh.last_packet = flow.last_packet;
   fresh.described = flow.described;
   fresh.seen = flow.seen;
+  fresh.stored = flow.stored;
+  fresh.dirty = flow.dirty;
   flow = std::move(fresh);
 }
 
@@ -249,16 +331,40 @@ void FlowLogger::push(FlowRecord record) {
   records_.push_back(std::move(record));
 }
 
-void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTime at) {
+void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTime at,
+                                     std::span<const store::ToldDenied> told, PacketsOfRules room) {
+  std::unordered_map<FlowKey, const store::ToldDenied*, FlowKeyHash> known;
+  for (const store::ToldDenied& row : told)
+    known[{row.rule, row.source, row.destination, row.protocol, row.port_or_icmp}] = &row;
   for (const DeniedCount& count : counts) {
     const VerdictEvent event = event_of(count, at);
+    const FlowKey key = key_of(event);
     DeniedFlow flow = describe(event);
-    flow.recorded_packets = count.packets;
-    flow.recorded_bytes = count.bytes;
     flow.described = true;
     flow.last_packet = at - count.idle;
-    denied_[key_of(event)] = std::move(flow);
+    const auto row = known.find(key);
+    flow.stored = row != known.end();
+    // As many as were told, but touched since: an entry that was made again.
+    const bool anew = flow.stored && (count.packets < row->second->packets ||
+                                      (count.packets == row->second->packets &&
+                                       flow.last_packet > row->second->last_packet + kClockSlack));
+    if (flow.stored && !anew) {
+      flow.recorded_packets = row->second->packets;
+      flow.recorded_bytes = row->second->bytes;
+    }
+    // Counters are the judges: what a rule's books have no room for was told by somebody.
+    std::uint64_t& left = room[count.rule];
+    const std::uint64_t news = std::min(count.packets - flow.recorded_packets, left);
+    left -= news;
+    if (flow.recorded_packets + news < count.packets) {
+      flow.recorded_packets = count.packets - news;
+      flow.recorded_bytes = count.bytes - std::min(count.bytes, count.bytes / count.packets * news);
+    }
+    if (flow.stored) known.erase(row);
+    DeniedFlow& kept = denied_[key] = std::move(flow);
+    changed(key, kept);
   }
+  for (const auto& [key, row] : known) forgotten_.push_back(*row);
 }
 
 void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime at, Reading reading) {
@@ -290,25 +396,44 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
     if (flow.world != world_) describe_anew(flow, at);
     const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;
     emit(flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
+    changed(entry->first, flow);
   }
-  // The kernel forgot it: the next packet starts a new flow and is recorded at once.
-  std::erase_if(denied_, [](const auto& entry) { return !entry.second.seen; });
+  forget_unseen();
 }
 
-std::uint64_t FlowLogger::waiting(std::span<const DeniedCount> counts) const {
-  std::uint64_t sum = 0;
+// The kernel forgot it: the next packet starts a new flow and is recorded at once.
+void FlowLogger::forget_unseen() {
+  std::erase_if(denied_, [this](const auto& entry) {
+    const auto& [key, flow] = entry;
+    if (flow.seen) return false;
+    if (flow.stored)
+      forgotten_.push_back({key.rule, key.source, key.destination, key.protocol, key.port_or_icmp, 0, 0, {}});
+    return true;
+  });
+}
+
+PacketsOfRules FlowLogger::waiting_by_rule(std::span<const DeniedCount> counts) {
+  const LoggerCounts counted = counts_;  // nothing is logged here
+  PacketsOfRules waiting;
   for (const DeniedCount& count : counts) {
-    const auto known = denied_.find(key_of(event_of(count, WallTime{})));
-    if (known == denied_.end()) {
-      sum += count.packets;
-      continue;
-    }
-    const DeniedFlow& flow = known->second;
-    const bool anew = count.packets < flow.recorded_packets;
-    const std::uint64_t missing = count.packets - (anew ? 0 : flow.recorded_packets);
+    const VerdictEvent event = event_of(count, WallTime{});
+    const auto known = denied_.find(key_of(event));
+    std::uint64_t recorded = known == denied_.end() ? 0 : known->second.recorded_packets;
+    if (count.packets < recorded) recorded = 0;  // a new entry
+    if (count.packets == recorded) continue;
+    waiting[count.rule] += count.packets - recorded;
     // A local pair's packet was counted at its egress rule too, and gets a record for each.
-    sum += flow.egress_allow ? 2 * missing : missing;
+    const bool described = known != denied_.end() && known->second.record.rule == count.rule;
+    const auto egress = described ? known->second.egress_allow : describe(event).egress_allow;
+    if (egress) waiting[egress->rule] += count.packets - recorded;
   }
+  counts_ = counted;
+  return waiting;
+}
+
+std::uint64_t FlowLogger::waiting(std::span<const DeniedCount> counts) {
+  std::uint64_t sum = 0;
+  for (const auto& [rule, packets] : waiting_by_rule(counts)) sum += packets;
   return sum;
 }
 

@@ -6,7 +6,8 @@
 //                             ` policy/evaluate.h: trace, who logged, the other end's verdict
 //
 // Pure: reads no clock, no socket, no file. Denied flows: a record with the first packet at once, then
-// the difference at every reading of the kernel's counts. One thread.
+// the difference at every reading of the kernel's counts. Allowed connections: a record with the first
+// packet at once, then logger/connections.h. One thread.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,14 @@
 
 #include "dataplane/events.h"
 #include "logger/address_book.h"
+#include "logger/connections.h"
 #include "logger/record_ids.h"
 #include "logger/rule_names.h"
 #include "policy/evaluate.h"
 #include "policy/program.h"
 #include "store/catalog.h"
 #include "store/record.h"
+#include "store/told.h"
 
 namespace tierlog::logger {
 
@@ -34,11 +37,18 @@ struct LoggerCounts {
   std::uint64_t logged_packets = 0;  // Log events seen
 };
 
+using PacketsOfRules = std::unordered_map<RuleId, std::uint64_t>;
+
 class FlowLogger {
  public:
   // `denied_lifetime`: how long the kernel keeps an entry after its last packet.
-  explicit FlowLogger(Nanoseconds denied_lifetime = std::chrono::seconds(60))
-      : denied_lifetime_(denied_lifetime) {}
+  explicit FlowLogger(Nanoseconds denied_lifetime = std::chrono::seconds(60));
+  FlowLogger(const FlowLogger&) = delete;
+  FlowLogger& operator=(const FlowLogger&) = delete;
+
+  // Rules of earlier Programs, of which packets and connections may still come.
+  void learn(std::span<const store::RuleRow> rules) { rules_.learn(rules); }
+  const store::RuleRow* rule(RuleId id) const { return rules_.find(id); }  // nullptr: never heard of
   // Verdicts are what would have been: records say so in their reason.
   void set_audit(bool audits) { audits_ = audits; }
   // From now on events are explained by this Program (and, when late, by the ones before it).
@@ -49,14 +59,23 @@ class FlowLogger {
   // whose first packet's message has not come are recorded without its details.
   enum class Reading : std::uint8_t { Regular, Last };
   void on_denied_counts(std::span<const dataplane::DeniedCount> counts, WallTime at, Reading reading);
-  // At start: what the kernel counted before this process is no news of ours.
-  void set_denied_baseline(std::span<const dataplane::DeniedCount> counts, WallTime at);
+  // At start: goes on from what the records of an earlier daemon told. Of an entry that none told, as much
+  // is news as `room` has for its rule: packets that the rule counted and nothing accounts for.
+  void set_denied_baseline(std::span<const dataplane::DeniedCount> counts, WallTime at,
+                           std::span<const store::ToldDenied> told = {}, PacketsOfRules room = {});
 
-  // Verdicts that these counts have and no record yet: the next reading will make them records.
-  std::uint64_t waiting(std::span<const dataplane::DeniedCount> counts) const;
+  // Allowed connections after their first packets, see logger/connections.h.
+  Connections& connections() { return connections_; }
+  const Connections& connections() const { return connections_; }
+
+  // Verdicts that these counts have and no record yet, by rule: the next reading makes them records.
+  PacketsOfRules waiting_by_rule(std::span<const dataplane::DeniedCount> counts);
+  std::uint64_t waiting(std::span<const dataplane::DeniedCount> counts);
 
   std::vector<store::FlowRecord> take_records();
-  bool has_records() const { return !records_.empty(); }
+  // What these records change about what has been told: to be written with them or not at all.
+  store::ToldChanges take_changes();
+  bool has_records() const { return !records_.empty() || connections_.has_records(); }
   const LoggerCounts& counts() const { return counts_; }
 
  private:
@@ -80,6 +99,8 @@ class FlowLogger {
     std::uint64_t world = 0;
     bool described = false;  // the first packet's message came
     bool seen = false;       // in the latest reading
+    bool stored = false;     // the flow index has a row of it
+    bool dirty = false;      // and it is not up to date
   };
   static FlowKey key_of(const dataplane::VerdictEvent& event);
 
@@ -88,7 +109,11 @@ class FlowLogger {
   DeniedFlow describe(const dataplane::VerdictEvent& event);
   void describe_anew(DeniedFlow& flow, WallTime at);
   void emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start, WallTime end);
+  void changed(const FlowKey& key, DeniedFlow& flow);
+  void forget_unseen();
   void push(store::FlowRecord record);
+  std::optional<store::FlowRecord> describe_connection(RuleId rule, const dataplane::ConnectionTuple& view,
+                                                       WallTime at);
   store::FlowRecord base_record(const dataplane::VerdictEvent& event, const store::RuleRow& rule);
   // The record's trace leads up to its verdict: of an ingress verdict the source's egress comes first.
   void explain(store::FlowRecord& record, const policy::Program& program,
@@ -107,8 +132,11 @@ class FlowLogger {
   AddressBook addresses_;
   RecordIds ids_;
   std::unordered_map<FlowKey, DeniedFlow, FlowKeyHash> denied_;
+  std::vector<FlowKey> dirty_;
+  std::vector<store::ToldDenied> forgotten_;
   std::vector<store::FlowRecord> records_;
   LoggerCounts counts_;
+  Connections connections_;
 };
 
 }  // namespace tierlog::logger

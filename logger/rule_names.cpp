@@ -137,6 +137,10 @@ void RuleNames::learn(const Program& program) {
   for (store::RuleRow& row : rule_rows(program)) rows_[row.id] = std::move(row);
 }
 
+void RuleNames::learn(std::span<const store::RuleRow> rows) {
+  for (const store::RuleRow& row : rows) rows_.emplace(row.id, row);
+}
+
 const store::RuleRow* RuleNames::find(RuleId id) const {
   const auto found = rows_.find(id);
   return found == rows_.end() ? nullptr : &found->second;

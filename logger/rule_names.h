@@ -4,6 +4,7 @@
 // comes after the next replacement still finds its rule.
 #pragma once
 
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -17,6 +18,8 @@ class RuleNames {
  public:
   RuleNames();  // knows the reserved ids
   void learn(const policy::Program& program);
+  // Of earlier daemons; what is known already stays.
+  void learn(std::span<const store::RuleRow> rows);
   const store::RuleRow* find(RuleId id) const;  // nullptr: never heard of
 
  private:

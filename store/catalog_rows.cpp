@@ -109,4 +109,16 @@ Result<void> write_counts(sqlite::Database& database, std::span<const RuleCount>
   return {};
 }
 
+Result<std::vector<RuleCount>> read_counts(sqlite::Database& database) {
+  TL_ASSIGN(auto select, database.prepare("SELECT rule_id, now_packets + before_packets,"
+                                          " now_bytes + before_bytes FROM counter ORDER BY rule_id"));
+  std::vector<RuleCount> counts;
+  for (;;) {
+    TL_ASSIGN(const bool row, select.step());
+    if (!row) return counts;
+    counts.push_back(
+        {RuleId{static_cast<std::uint32_t>(select.integer(0))}, select.count(1), select.count(2)});
+  }
+}
+
 }  // namespace tierlog::store

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "store/catalog.h"
@@ -19,5 +20,7 @@ Result<void> write_catalog(sqlite::Database& database, const Catalog& catalog);
 // A value smaller than the one before means that the counter began anew: it adds to what was.
 Result<void> write_counts(sqlite::Database& database, std::span<const RuleCount> counts,
                           std::span<const LossCount> losses, WallTime at);
+// All lives of each counter together.
+Result<std::vector<RuleCount>> read_counts(sqlite::Database& database);
 
 }  // namespace tierlog::store

@@ -9,6 +9,7 @@
 #include "store/schema.h"
 #include "store/sqlite.h"
 #include "store/tallies.h"
+#include "store/told_rows.h"
 
 namespace tierlog::store {
 namespace {
@@ -40,24 +41,27 @@ Result<sqlite::Database> open_database(const std::string& path) {
 }  // namespace
 
 struct FlowStore::Impl {
-  Impl(sqlite::Database opened, FlowRowWriter row_writer, FlowRowReader row_reader, Tallies sums)
+  Impl(sqlite::Database opened, FlowRowWriter row_writer, FlowRowReader row_reader, Tallies sums,
+       ToldRows told_rows)
       : database(std::move(opened)),
         writer(std::move(row_writer)),
         reader(std::move(row_reader)),
-        tallies(std::move(sums)) {}
+        tallies(std::move(sums)),
+        told(std::move(told_rows)) {}
 
   sqlite::Database database;  // first: statements below must be gone before it closes
   FlowRowWriter writer;
   FlowRowReader reader;
   Tallies tallies;
+  ToldRows told;
   sqlite::Statement read_after, put_sequence;
   std::int64_t sequence = 0;
   std::mutex mutex;
 
-  Result<void> write_batch(std::span<const FlowRecord> records);
+  Result<void> write_batch(std::span<const FlowRecord> records, const ToldChanges& changes);
 };
 
-Result<void> FlowStore::Impl::write_batch(std::span<const FlowRecord> records) {
+Result<void> FlowStore::Impl::write_batch(std::span<const FlowRecord> records, const ToldChanges& changes) {
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
   std::int64_t next = sequence;
   for (const FlowRecord& record : records) {
@@ -65,6 +69,7 @@ Result<void> FlowStore::Impl::write_batch(std::span<const FlowRecord> records) {
     tallies.count(record);
   }
   TL_TRY(tallies.flush());
+  TL_TRY(told.write(changes));
   TL_TRY(put_sequence.bind(std::to_string(next)).run());
   TL_TRY(transaction.commit());
   sequence = next;
@@ -82,8 +87,9 @@ Result<FlowStore> FlowStore::open_writer(const std::string& path, const Origin& 
   TL_ASSIGN(auto writer, FlowRowWriter::open(database));
   TL_ASSIGN(auto reader, FlowRowReader::open(database));
   TL_ASSIGN(auto tallies, Tallies::open(database));
-  auto impl =
-      std::make_unique<Impl>(std::move(database), std::move(writer), std::move(reader), std::move(tallies));
+  TL_ASSIGN(auto told, ToldRows::open(database));
+  auto impl = std::make_unique<Impl>(std::move(database), std::move(writer), std::move(reader),
+                                     std::move(tallies), std::move(told));
   // From meta, not from the rows: sequences must ascend even after retention took the newest row.
   TL_ASSIGN(impl->sequence,
             impl->database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_sequence'"));
@@ -101,10 +107,10 @@ FlowStore::FlowStore(FlowStore&&) noexcept = default;
 FlowStore& FlowStore::operator=(FlowStore&&) noexcept = default;
 FlowStore::~FlowStore() = default;
 
-Result<void> FlowStore::insert(std::span<const FlowRecord> records) {
+Result<void> FlowStore::insert(std::span<const FlowRecord> records, const ToldChanges& told) {
   const std::lock_guard lock(impl_->mutex);
-  if (records.empty()) return {};
-  auto written = impl_->write_batch(records);
+  if (records.empty() && told.empty()) return {};
+  auto written = impl_->write_batch(records, told);
   if (!written) {
     impl_->writer.forget();
     impl_->tallies.forget();
@@ -132,6 +138,16 @@ Result<void> FlowStore::put_counts(std::span<const RuleCount> counts, std::span<
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
   TL_TRY(write_counts(impl_->database, counts, losses, at));
   return transaction.commit();
+}
+
+Result<Told> FlowStore::told() {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->told.read();
+}
+
+Result<std::vector<RuleCount>> FlowStore::counted() {
+  const std::lock_guard lock(impl_->mutex);
+  return read_counts(impl_->database);
 }
 
 Result<std::vector<RuleCount>> FlowStore::recorded() {

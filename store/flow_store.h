@@ -16,10 +16,11 @@
 #include "base/result.h"
 #include "store/catalog.h"
 #include "store/record.h"
+#include "store/told.h"
 
 namespace tierlog::store {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 // A record and its place in the file; sequences ascend in the order of writing.
 struct StoredRecord {
@@ -39,13 +40,18 @@ class FlowStore {
   ~FlowStore();
 
   // Each call is one transaction. The rules that records refer to must be in a catalog written before.
-  Result<void> insert(std::span<const FlowRecord> records);
+  Result<void> insert(std::span<const FlowRecord> records) { return insert(records, {}); }
+  // `told`: what these records change about how much has been told; both or neither is written.
+  Result<void> insert(std::span<const FlowRecord> records, const ToldChanges& told);
+  Result<Told> told();
   Result<void> put_catalog(const Catalog& catalog);
   Result<void> put_rules(std::span<const RuleRow> rules);  // adds or updates, marks nothing as gone
   Result<void> put_counts(std::span<const RuleCount> counts, std::span<const LossCount> losses, WallTime at);
   // Packets (sum of verdict_packets) and bytes (of denied flows) already recorded for a rule: where a
   // restarted daemon's books begin. Kept sums, no scan; what retention removed is still in them.
   Result<std::vector<RuleCount>> recorded();
+  // What the kernel counted in all lives of each counter, as of the last put_counts.
+  Result<std::vector<RuleCount>> counted();
 
   // Records after `sequence`, ascending, at most `limit`.
   Result<std::vector<StoredRecord>> read_after(std::int64_t sequence, std::size_t limit);

@@ -211,9 +211,35 @@ std::string version_1() {
          policy_activity_view() + other_views();
 }
 
+// What the records have told of what the kernel still counts (store/told.h); view loss by node and time.
+std::string version_2() {
+  return R"sql(
+CREATE TABLE open_connection(
+  handle INTEGER PRIMARY KEY, src BLOB NOT NULL, dst BLOB NOT NULL, proto INTEGER NOT NULL,
+  src_port INTEGER NOT NULL, dst_port INTEGER NOT NULL, icmp_type INTEGER NOT NULL, icmp_code INTEGER NOT NULL,
+  conntrack_id INTEGER NOT NULL, started_ns INTEGER NOT NULL, told_ns INTEGER NOT NULL,
+  egress_rule INTEGER NOT NULL, egress_packets_out INTEGER NOT NULL, egress_bytes_out INTEGER NOT NULL,
+  egress_packets_in INTEGER NOT NULL, egress_bytes_in INTEGER NOT NULL,
+  ingress_rule INTEGER NOT NULL, ingress_packets_out INTEGER NOT NULL, ingress_bytes_out INTEGER NOT NULL,
+  ingress_packets_in INTEGER NOT NULL, ingress_bytes_in INTEGER NOT NULL) STRICT;
+CREATE TABLE denied_told(
+  rule_id INTEGER NOT NULL, src BLOB NOT NULL, dst BLOB NOT NULL, proto INTEGER NOT NULL,
+  port_or_icmp INTEGER NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  last_packet_ns INTEGER NOT NULL, PRIMARY KEY(src, dst, port_or_icmp, proto, rule_id)) STRICT, WITHOUT ROWID;
+DROP VIEW loss;
+CREATE VIEW loss AS SELECT
+  (SELECT nullif(value, '') FROM meta WHERE key = 'node') AS node, )sql" +
+         rfc3339("changed_ns") + R"sql( AS time,
+  cause, nullif(lost.rule_id, 0) AS rule_id, nullif(rule.policy, '') AS policy, rule.rule_index AS rule_index,
+  now_packets + before_packets AS packets, changed_ns, )sql" +
+         rfc3339("changed_ns") + R"sql( AS changed_time
+FROM lost LEFT JOIN rule ON rule.rule_id = lost.rule_id;
+)sql";
+}
+
 // Migration number n takes a file from version n to n + 1.
 using Migration = std::string (*)();
-constexpr Migration kMigrations[] = {version_1};
+constexpr Migration kMigrations[] = {version_1, version_2};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {

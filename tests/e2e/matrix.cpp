@@ -139,7 +139,8 @@ std::string Index::disagreement(const Try& t, const Decision& decision) const {
       decision.direction == Direction::Egress ? store::Reporter::Source : store::Reporter::Destination;
   std::vector<const store::FlowRecord*> found;
   for (const store::FlowRecord& record : records_)
-    if (record.reporter == wanted && is_of(record, t)) found.push_back(&record);
+    // Later records of a connection tell its bytes, no verdict.
+    if (record.reporter == wanted && record.verdict_packets > 0 && is_of(record, t)) found.push_back(&record);
   if (found.size() != 1) return std::to_string(found.size()) + " records instead of one";
   const store::FlowRecord& r = *found.front();
   const auto said = [](bool allows, const std::string& policy, std::optional<int> index,

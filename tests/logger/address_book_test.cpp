@@ -20,7 +20,9 @@ policy::Cluster cluster_with(const std::string& pod, const std::string& address)
                                .service_account = {},
                                .workload = pod,
                                .node = {},
-                               .interface = {}});
+                               .interface = {},
+                               .mac = {},
+                               .bridge = {}});
   return cluster;
 }
 

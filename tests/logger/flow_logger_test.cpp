@@ -175,7 +175,10 @@ TEST_F(FlowLoggerTest, AnAllowedConnectionIsOneRecordAnEnd) {
   EXPECT_EQ(records[0].action, store::Verdict::Allow);
   EXPECT_EQ(records[0].connections, 1u);
   EXPECT_EQ(records[0].verdict_packets, 1u);
-  EXPECT_EQ(records[0].packets_out, std::nullopt) << "not measured by the first packet";
+  EXPECT_EQ(records[0].packets_out, 1u);
+  EXPECT_EQ(records[0].bytes_out, 60u);
+  EXPECT_EQ(records[0].packets_in, 0u);
+  EXPECT_EQ(records[0].bytes_in, 0u);
   EXPECT_EQ(logger_.counts().mismatches, 0u);
 }
 
@@ -343,10 +346,10 @@ TEST_F(FlowLoggerTest, AnUnaskedIcmpReplyHasNoEgressView) {
 
 TEST_F(FlowLoggerTest, WhatHasNoRecordYetIsWaiting) {
   const RuleId rule = rule_of(2);
-  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 4)}), 4u);
+  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 4)}), 8u) << "both ends' rules counted each";
   give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
   EXPECT_EQ(logger_.waiting(std::vector{count(rule, 1)}), 0u);
-  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 5)}), 8u) << "both ends' rules counted each of the four";
+  EXPECT_EQ(logger_.waiting(std::vector{count(rule, 5)}), 8u);
   read({count(rule, 5)}, 10);
   EXPECT_EQ(logger_.waiting(std::vector{count(rule, 5)}), 0u);
 }

@@ -1,0 +1,67 @@
+// logger/books.h - what the kernel counted and no record tells: declared, by rule and cause.
+//
+//   kernel counter = sum of verdict_packets + declared, for every rule that decides
+//
+// A remainder is declared once it is certain: the counters it is made of were read before the log messages
+// and the denied flows that could still tell of it, and it stood in two readings. So it never has to be
+// taken back: each declared number only grows. Pure.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "store/catalog.h"
+
+namespace tierlog::logger {
+
+enum class LossCause : std::uint8_t {
+  NotRunning,   // counted while no daemon ran, and its trace in the kernel was gone when one came
+  NflogLoss,    // the message of an allowed first packet did not reach us
+  DenySetFull,  // a denied packet found no room in the set that tells its flow
+  Unknown,      // none of these: a defect, or an event that nobody can see
+};
+inline constexpr std::size_t kLossCauses = 4;
+std::string_view name(LossCause cause);  // "not-running", …
+
+struct RuleBalance {
+  RuleId rule{};
+  bool allows = false;
+  std::uint64_t kernel = 0;    // read first
+  std::uint64_t recorded = 0;  // in committed records, read last
+  std::uint64_t waiting = 0;   // what the next reading of denied flows will make records of
+};
+
+// What was seen going wrong, cumulative of this process.
+struct LossEvidence {
+  std::uint64_t lost_messages = 0;
+  std::uint64_t overflow = 0;
+};
+
+class Books {
+ public:
+  // Goes on from what earlier daemons declared; other causes than ours are left out.
+  void resume(std::span<const store::LossCount> declared);
+  // At the daemon's start, after it took over what the kernel still knows.
+  void declare_not_running(std::span<const RuleBalance> balances);
+  void declare(std::span<const RuleBalance> balances, const LossEvidence& evidence);
+
+  std::uint64_t declared(RuleId rule) const;
+  std::uint64_t declared(LossCause cause) const;
+  std::vector<store::LossCount> losses() const;  // one a rule and cause
+
+ private:
+  LossCause cause_of(const RuleBalance& balance) const;
+  std::uint64_t remainder(const RuleBalance& balance) const;
+
+  using Causes = std::array<std::uint64_t, kLossCauses>;
+  std::unordered_map<RuleId, Causes> declared_;
+  std::unordered_map<RuleId, std::uint64_t> before_;  // remainders of the reading before
+  LossEvidence last_;
+  std::uint32_t readings_ = 0;
+  std::uint32_t lost_messages_at_ = 0, overflow_at_ = 0;  // the reading that last saw them; 0 = none
+};
+
+}  // namespace tierlog::logger

@@ -1,0 +1,121 @@
+// logger/connections.h - allowed connections over time: bytes both ways, by interval and at the end.
+//
+//   first packet (NFLOG)  --begin-->                  [Connections] --> later records: differences
+//   conntrack dump        --on_dump--> by interval         |
+//   conntrack DESTROY     --on_ended-> at the end          ` store/told.h: what was told so far, for a
+//   restart
+//
+// A first packet, a dump's entry and an end are one connection when they agree in the forward view: from the
+// real client to the real server. Neither side of a log message knows more, and a DESTROY has no label. The
+// sum over all records of a connection is what conntrack counted, exactly. Pure. One thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "dataplane/connection.h"
+#include "logger/descriptions.h"
+#include "store/record.h"
+#include "store/told.h"
+
+namespace tierlog::logger {
+
+// Cumulative, of this process.
+struct ConnectionCounts {
+  std::uint64_t unattributed_packets = 0;  // of ended connections of enforced addresses that nobody knew
+  std::uint64_t ends_unseen = 0;           // connections that were gone without their end being told
+  std::uint64_t ambiguous = 0;             // ICMP: several open ones looked alike to the log
+};
+
+class Connections {
+ public:
+  struct Questions {
+    // The record that this rule's verdict on a connection makes, without amounts; nullopt: unknown rule.
+    std::function<std::optional<store::FlowRecord>(RuleId, const dataplane::ConnectionTuple&, WallTime)>
+        describe;
+    std::function<bool(const IpAddr&)> is_enforced;
+  };
+  explicit Connections(Questions questions) : questions_(std::move(questions)) {}
+
+  // The first packet of a connection was recorded, with its length, for this direction.
+  void begin(const dataplane::ConnectionTuple& view, Direction direction, const store::FlowRecord& first);
+  // Connections ended. Give the ends that were read together with first packets before these, then settle:
+  // an end may overtake its beginning.
+  void on_ended(std::span<const dataplane::Connection> ended, WallTime at);
+  void settle(WallTime at);
+
+  // Start: what is there is known by its label, or was there before all rules; what of it was told stands
+  // in `restore`, and what nobody told counts from now on.
+  enum class Dump : std::uint8_t { Start, Interval };
+  void restore(std::vector<store::ToldConnection> told);
+  void on_dump(std::span<const dataplane::Connection> entries, WallTime at, Dump dump);
+
+  // Records made since the last call; they have no ids yet.
+  std::vector<store::FlowRecord> take_records() { return std::exchange(records_, {}); }
+  bool has_records() const { return !records_.empty(); }
+  // What changed in what was told, up to the records taken.
+  void take_changes(store::ToldChanges& into);
+
+  const ConnectionCounts& counts() const { return counts_; }
+  std::size_t open() const { return open_.size(); }
+
+ private:
+  struct Side {
+    Description description;  // null: this side gave no verdict
+    store::Amounts told;
+  };
+  struct Open {
+    std::int64_t handle = 0;
+    Side egress, ingress;
+    std::uint32_t conntrack_id = 0;  // 0: no dump has shown it yet
+    WallTime started{};
+    WallTime told_until{};
+    std::uint32_t missed_dumps = 0;
+    bool seen = false;    // in the latest dump
+    bool stored = false;  // the flow index has a row of it
+    bool dirty = false;   // and it is not up to date
+    bool silent = false;  // no record was made of it
+  };
+  struct Hash {
+    std::size_t operator()(const dataplane::ConnectionTuple& tuple) const noexcept;
+  };
+  using Map = std::unordered_multimap<dataplane::ConnectionTuple, Open, Hash>;
+  struct PendingEnd {
+    dataplane::Connection connection;
+    WallTime since{};
+  };
+
+  Map::iterator find_beginning(const dataplane::ConnectionTuple& key, Direction direction, WallTime at);
+  Map::iterator find_entry(const dataplane::ConnectionTuple& key, std::uint32_t conntrack_id);
+  bool close(const dataplane::Connection& connection, WallTime at);
+  void tell(const dataplane::ConnectionTuple& key, Open& open, const store::Amounts& counted, WallTime at,
+            const char* state);
+  void adopt(const dataplane::Connection& entry, WallTime at, Dump dump);
+  bool resume(const dataplane::Connection& entry, WallTime at);
+  bool describe_sides(const dataplane::Connection& entry, Open& open, Dump dump, WallTime at);
+  void meet_unknown(const dataplane::Connection& entry, WallTime at);
+  Map::iterator insert(const dataplane::ConnectionTuple& key, Open open);
+  Map::iterator forget(Map::iterator entry);
+  void forget_missing();
+  void changed(const dataplane::ConnectionTuple& key, Open& open);
+
+  Questions questions_;
+  Descriptions descriptions_;
+  Map open_;
+  std::vector<PendingEnd> pending_;
+  std::unordered_multimap<dataplane::ConnectionTuple, store::ToldConnection, Hash> restored_;
+  std::unordered_set<std::uint32_t> unknown_, unknown_now_;  // labelled entries without a beginning
+  std::vector<store::FlowRecord> records_;
+  std::vector<std::pair<dataplane::ConnectionTuple, std::int64_t>> dirty_;
+  std::vector<std::int64_t> ended_;
+  std::int64_t next_handle_ = 1;
+  ConnectionCounts counts_;
+};
+
+}  // namespace tierlog::logger

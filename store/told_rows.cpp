@@ -1,0 +1,148 @@
+#include "store/told_rows.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <string_view>
+
+namespace tierlog::store {
+namespace {
+
+std::string_view bytes_of(const IpAddr& address) {
+  return {reinterpret_cast<const char*>(address.bytes.data()), address.size()};
+}
+
+IpAddr read_address(const sqlite::Statement& row, int column) {
+  constexpr std::size_t kV4Bytes = 4;
+  IpAddr address;
+  const std::string_view bytes = row.view(column);
+  address.family = bytes.size() == kV4Bytes ? Family::V4 : Family::V6;
+  std::memcpy(address.bytes.data(), bytes.data(), std::min(bytes.size(), address.bytes.size()));
+  return address;
+}
+
+ToldSide read_side(const sqlite::Statement& row, int column) {
+  return {RuleId{static_cast<std::uint32_t>(row.integer(column))},
+          {row.count(column + 1), row.count(column + 2), row.count(column + 3), row.count(column + 4)}};
+}
+
+ToldConnection read_connection(const sqlite::Statement& row) {
+  constexpr int kEgress = 11;
+  constexpr int kIngress = kEgress + 5;
+  ToldConnection connection;
+  connection.handle = row.integer(0);
+  connection.source = read_address(row, 1);
+  connection.destination = read_address(row, 2);
+  connection.protocol = static_cast<std::uint8_t>(row.integer(3));
+  connection.source_port = static_cast<std::uint16_t>(row.integer(4));
+  connection.destination_port = static_cast<std::uint16_t>(row.integer(5));
+  connection.icmp_type = static_cast<std::uint8_t>(row.integer(6));
+  connection.icmp_code = static_cast<std::uint8_t>(row.integer(7));
+  connection.conntrack_id = static_cast<std::uint32_t>(row.integer(8));
+  connection.started = from_ns(row.integer(9));
+  connection.told_until = from_ns(row.integer(10));
+  connection.egress = read_side(row, kEgress);
+  connection.ingress = read_side(row, kIngress);
+  return connection;
+}
+
+ToldDenied read_denied(const sqlite::Statement& row) {
+  return {RuleId{static_cast<std::uint32_t>(row.integer(0))},
+          read_address(row, 1),
+          read_address(row, 2),
+          static_cast<std::uint8_t>(row.integer(3)),
+          static_cast<std::uint16_t>(row.integer(4)),
+          row.count(5),
+          row.count(6),
+          from_ns(row.integer(7))};
+}
+
+}  // namespace
+
+Result<ToldRows> ToldRows::open(sqlite::Database& database) {
+  ToldRows made;
+  TL_ASSIGN(
+      made.put_connection_,
+      database.prepare("INSERT OR REPLACE INTO open_connection(handle, proto, src_port, dst_port, icmp_type,"
+                       " icmp_code, conntrack_id, started_ns, told_ns,"
+                       " egress_rule, egress_packets_out, egress_bytes_out, egress_packets_in,"
+                       " egress_bytes_in, ingress_rule, ingress_packets_out, ingress_bytes_out,"
+                       " ingress_packets_in, ingress_bytes_in, src, dst)"
+                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,"
+                       " ?18, ?19, ?20, ?21)"));
+  TL_ASSIGN(made.drop_connection_, database.prepare("DELETE FROM open_connection WHERE handle = ?1"));
+  TL_ASSIGN(
+      made.put_denied_,
+      database.prepare("INSERT OR REPLACE INTO denied_told(rule_id, proto, port_or_icmp, packets, bytes,"
+                       " last_packet_ns, src, dst) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"));
+  TL_ASSIGN(made.drop_denied_,
+            database.prepare("DELETE FROM denied_told WHERE rule_id = ?1 AND proto = ?2 AND"
+                             " port_or_icmp = ?3 AND src = ?4 AND dst = ?5"));
+  TL_ASSIGN(made.list_connections_,
+            database.prepare("SELECT handle, src, dst, proto, src_port, dst_port, icmp_type, icmp_code,"
+                             " conntrack_id, started_ns, told_ns, egress_rule, egress_packets_out,"
+                             " egress_bytes_out, egress_packets_in, egress_bytes_in, ingress_rule,"
+                             " ingress_packets_out, ingress_bytes_out, ingress_packets_in, ingress_bytes_in"
+                             " FROM open_connection ORDER BY handle"));
+  TL_ASSIGN(made.list_denied_,
+            database.prepare("SELECT rule_id, src, dst, proto, port_or_icmp, packets, bytes, last_packet_ns"
+                             " FROM denied_told"));
+  return made;
+}
+
+Result<void> ToldRows::write_connection(const ToldConnection& c) {
+  constexpr int kSource = 20;
+  const Amounts& out = c.egress.amounts;
+  const Amounts& in = c.ingress.amounts;
+  put_connection_.bind(c.handle, c.protocol, c.source_port, c.destination_port, c.icmp_type, c.icmp_code,
+                       c.conntrack_id, to_ns(c.started), to_ns(c.told_until), number(c.egress.rule),
+                       out.packets_out, out.bytes_out, out.packets_in, out.bytes_in, number(c.ingress.rule),
+                       in.packets_out, in.bytes_out, in.packets_in, in.bytes_in);
+  put_connection_.bind_blob(kSource, bytes_of(c.source));
+  put_connection_.bind_blob(kSource + 1, bytes_of(c.destination));
+  return put_connection_.run();
+}
+
+Result<void> ToldRows::write_denied(const ToldDenied& flow) {
+  constexpr int kSource = 7;
+  put_denied_.bind(number(flow.rule), flow.protocol, flow.port_or_icmp, flow.packets, flow.bytes,
+                   to_ns(flow.last_packet));
+  put_denied_.bind_blob(kSource, bytes_of(flow.source));
+  put_denied_.bind_blob(kSource + 1, bytes_of(flow.destination));
+  return put_denied_.run();
+}
+
+Result<void> ToldRows::write(const ToldChanges& changes) {
+  constexpr int kSource = 4;
+  for (const std::int64_t handle : changes.ended) TL_TRY(drop_connection_.bind(handle).run());
+  for (const ToldConnection& connection : changes.connections) TL_TRY(write_connection(connection));
+  for (const ToldDenied& flow : changes.forgotten) {
+    drop_denied_.bind(number(flow.rule), flow.protocol, flow.port_or_icmp);
+    drop_denied_.bind_blob(kSource, bytes_of(flow.source));
+    drop_denied_.bind_blob(kSource + 1, bytes_of(flow.destination));
+    TL_TRY(drop_denied_.run());
+  }
+  for (const ToldDenied& flow : changes.denied) TL_TRY(write_denied(flow));
+  return {};
+}
+
+Result<Told> ToldRows::read() {
+  Told told;
+  list_connections_.reset();
+  for (;;) {
+    TL_ASSIGN(const bool row, list_connections_.step());
+    if (!row) break;
+    told.connections.push_back(read_connection(list_connections_));
+  }
+  list_connections_.reset();
+  list_denied_.reset();
+  for (;;) {
+    TL_ASSIGN(const bool row, list_denied_.step());
+    if (!row) break;
+    told.denied.push_back(read_denied(list_denied_));
+  }
+  list_denied_.reset();
+  return told;
+}
+
+}  // namespace tierlog::store
