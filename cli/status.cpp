@@ -54,6 +54,19 @@ std::string headline(const Json& status) {
          std::to_string(get<std::uint64_t>(status, "revision")) + ")";
 }
 
+// " (1,596 not-running, 3 unknown)"
+std::string causes_text(const Json& books) {
+  std::string text;
+  const Json& causes = part(books, "causes");
+  if (!causes.is_object()) return {};
+  for (const auto& [cause, packets] : causes.items())
+    if (packets.is_number_unsigned())
+      text += (text.empty() ? " (" : ", ") + with_commas(packets.get<std::uint64_t>()) + " " + cause;
+  if (const auto fresh = get<std::uint64_t>(books, "undeclared"); fresh > 0)
+    text += (text.empty() ? " (" : ", ") + with_commas(fresh) + " not declared yet";
+  return text.empty() ? text : text + ")";
+}
+
 std::string books_text(const Json& books) {
   const auto kernel = get<std::uint64_t>(books, "kernel");
   const auto recorded = get<std::uint64_t>(books, "recorded");
@@ -61,7 +74,7 @@ std::string books_text(const Json& books) {
   const bool balanced = kernel == recorded + missing;
   std::string text = with_commas(kernel) + " verdicts counted by the kernel " + (balanced ? "=" : "vs") +
                      " " + with_commas(recorded) + " recorded + " + with_commas(missing) +
-                     " unattributed       ";
+                     " unattributed" + causes_text(books) + "       ";
   if (balanced) return text + (missing == 0 ? "OK" : "MISSING: see `tierlog rules`");
   const auto difference = static_cast<std::int64_t>(kernel) - static_cast<std::int64_t>(recorded + missing);
   return text + (difference > 0 ? with_commas(static_cast<std::uint64_t>(difference)) + " on their way"

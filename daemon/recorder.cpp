@@ -83,13 +83,19 @@ Result<void> Recorder::start() {
   for (auto& [rule, left] : room) left -= std::min(left, books_.declared(rule));
   logger_.set_denied_baseline(denied, clock_.wall(), told_.denied, std::move(room));
   told_ = {};
+  PacketsOfRules told_by_then = by_rule(recorded);
+  for (const auto& [rule, packets] : logger_.waiting_by_rule(denied)) told_by_then[rule] += packets;
   TL_TRY(dump_connections(Connections::Dump::Start));
   started_ = true;
 
   std::this_thread::sleep_for(kMessagesCome);
   TL_TRY(drain_all());
   TL_ASSIGN(denied_, backend_.read_denied());
-  TL_ASSIGN(const auto balanced, balances());
+  TL_ASSIGN(auto balanced, balances());
+  for (logger::RuleBalance& balance : balanced) {
+    const std::uint64_t told = balance.recorded + balance.waiting;
+    balance.recent = told - std::min(told, told_by_then[balance.rule]);
+  }
   books_.declare_not_running(balanced);
   return publish_counts();
 }
@@ -170,7 +176,7 @@ Result<std::vector<logger::RuleBalance>> Recorder::balances() {
     const store::RuleRow* rule = logger_.rule(count.id);
     if (rule == nullptr || (rule->action != "Allow" && rule->action != "Deny")) continue;
     found.push_back(
-        {count.id, rule->action == "Allow", count.packets, of(recorded, count.id), of(waiting, count.id)});
+        {count.id, rule->action == "Allow", count.packets, of(recorded, count.id), of(waiting, count.id), 0});
   }
   return found;
 }
@@ -215,8 +221,7 @@ std::vector<store::LossCount> Recorder::losses() const {
       {"attribution-mismatch", RuleId::None, counts.mismatches},
       {"conntrack-overrun", RuleId::None, ends.overruns},
       {"conntrack-unattributed", RuleId::None, connections.unattributed_packets},
-      {"conntrack-end-unseen", RuleId::None, connections.ends_unseen},
-      {"conntrack-ambiguous", RuleId::None, connections.ambiguous}};
+      {"conntrack-end-unseen", RuleId::None, connections.ends_unseen}};
   append(all, books_.losses());
   return all;
 }

@@ -63,6 +63,13 @@ struct Connection {
 
 // The connection as policies and log messages see it: behind the translation of destinations, before that
 // of sources, so from the real client to the real server.
-ConnectionTuple forward_view(const Connection& connection);
+inline ConnectionTuple forward_view(const Connection& connection) {
+  ConnectionTuple view = connection.original;
+  view.destination = connection.reply.source;
+  view.destination_port = connection.reply.source_port;
+  // A log message names ports only where they are ports.
+  if (!protocol::has_ports(view.protocol)) view.source_port = view.destination_port = 0;
+  return view;
+}
 
 }  // namespace tierlog::dataplane

@@ -167,15 +167,6 @@ void put_icmp(nlmsghdr* message, const ConnectionTuple& tuple) {
 
 }  // namespace
 
-ConnectionTuple forward_view(const Connection& connection) {
-  ConnectionTuple view = connection.original;
-  view.destination = connection.reply.source;
-  view.destination_port = connection.reply.source_port;
-  // A log message names ports only where they are ports.
-  if (!protocol::has_ports(view.protocol)) view.source_port = view.destination_port = 0;
-  return view;
-}
-
 std::optional<Connection> decode_connection(Bytes attributes) {
   Connection connection;
   bool original = false;

@@ -38,6 +38,7 @@ struct VerdictEvent {
   std::uint16_t destination_port = 0;
   std::uint8_t icmp_type = 0;
   std::uint8_t icmp_code = 0;
+  std::uint16_t icmp_id = 0;       // of messages that ask for an answer: tells two pings apart
   std::uint8_t tcp_flags = 0;      // as in the header: fin 1, syn 2, rst 4, psh 8, ack 16
   std::uint32_t length = 0;        // the packet's L3 length in bytes, not the copy's
   std::uint32_t in_interface = 0;  // ifindex, 0 = none

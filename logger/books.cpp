@@ -11,8 +11,6 @@ constexpr std::string_view kNames[kLossCauses] = {"not-running", "nflog-loss", "
 
 // A gap is seen at the next message, a remainder at the second reading: the two need not meet.
 constexpr std::uint32_t kEvidenceLasts = 4;
-// What passed between the start of this process and its first counters shows only now.
-constexpr std::uint32_t kStartReadings = 2;
 
 }  // namespace
 
@@ -44,9 +42,11 @@ std::uint64_t Books::remainder(const RuleBalance& balance) const {
 }
 
 void Books::declare_not_running(std::span<const RuleBalance> balances) {
-  for (const RuleBalance& balance : balances)
+  for (const RuleBalance& balance : balances) {
+    if (balance.recent > 0) hidden_at_start_[balance.rule] = balance.recent;
     if (const std::uint64_t missing = remainder(balance); missing > 0)
       declared_[balance.rule][static_cast<std::size_t>(LossCause::NotRunning)] += missing;
+  }
 }
 
 LossCause Books::cause_of(const RuleBalance& balance) const {
@@ -55,7 +55,18 @@ LossCause Books::cause_of(const RuleBalance& balance) const {
   };
   if (balance.allows && fresh(lost_messages_at_)) return LossCause::NflogLoss;
   if (fresh(overflow_at_)) return LossCause::DenySetFull;
-  return readings_ <= kStartReadings ? LossCause::NotRunning : LossCause::Unknown;
+  return LossCause::Unknown;
+}
+
+void Books::add(const RuleBalance& balance, std::uint64_t missing) {
+  Causes& causes = declared_[balance.rule];
+  if (const auto hidden = hidden_at_start_.find(balance.rule); hidden != hidden_at_start_.end()) {
+    const std::uint64_t late = std::min(missing, hidden->second);
+    causes[static_cast<std::size_t>(LossCause::NotRunning)] += late;
+    hidden->second -= late;
+    missing -= late;
+  }
+  causes[static_cast<std::size_t>(cause_of(balance))] += missing;
 }
 
 void Books::declare(std::span<const RuleBalance> balances, const LossEvidence& evidence) {
@@ -69,7 +80,7 @@ void Books::declare(std::span<const RuleBalance> balances, const LossEvidence& e
     if (missing == 0) continue;
     const auto before = before_.find(balance.rule);
     const std::uint64_t stable = before == before_.end() ? 0 : std::min(missing, before->second);
-    if (stable > 0) declared_[balance.rule][static_cast<std::size_t>(cause_of(balance))] += stable;
+    if (stable > 0) add(balance, stable);
     if (missing > stable) now[balance.rule] = missing - stable;
   }
   before_ = std::move(now);

@@ -32,6 +32,7 @@ struct RuleBalance {
   std::uint64_t kernel = 0;    // read first
   std::uint64_t recorded = 0;  // in committed records, read last
   std::uint64_t waiting = 0;   // what the next reading of denied flows will make records of
+  std::uint64_t recent = 0;    // part of the two that may be younger than `kernel`
 };
 
 // What was seen going wrong, cumulative of this process.
@@ -44,7 +45,8 @@ class Books {
  public:
   // Goes on from what earlier daemons declared; other causes than ours are left out.
   void resume(std::span<const store::LossCount> declared);
-  // At the daemon's start, after it took over what the kernel still knows.
+  // At the daemon's start, after it took over what the kernel still knows. Recent records may hide as much:
+  // what turns up of it later is declared under the same cause.
   void declare_not_running(std::span<const RuleBalance> balances);
   void declare(std::span<const RuleBalance> balances, const LossEvidence& evidence);
 
@@ -54,11 +56,13 @@ class Books {
 
  private:
   LossCause cause_of(const RuleBalance& balance) const;
+  void add(const RuleBalance& balance, std::uint64_t missing);
   std::uint64_t remainder(const RuleBalance& balance) const;
 
   using Causes = std::array<std::uint64_t, kLossCauses>;
   std::unordered_map<RuleId, Causes> declared_;
   std::unordered_map<RuleId, std::uint64_t> before_;  // remainders of the reading before
+  std::unordered_map<RuleId, std::uint64_t> hidden_at_start_;
   LossEvidence last_;
   std::uint32_t readings_ = 0;
   std::uint32_t lost_messages_at_ = 0, overflow_at_ = 0;  // the reading that last saw them; 0 = none

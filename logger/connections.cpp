@@ -21,16 +21,9 @@ constexpr std::chrono::seconds kSameStart{3};
 // A dump may miss an entry while the kernel resizes its table.
 constexpr std::uint32_t kMostMissedDumps = 2;
 
-// As both a log message and an entry can say it: a message has no ICMP id.
-ConnectionTuple key_of(const Connection& connection) {
-  ConnectionTuple key = forward_view(connection);
-  key.icmp_id = 0;
-  return key;
-}
-
 ConnectionTuple key_of(const ToldConnection& told) {
   return {told.source,           told.destination, told.protocol,  told.source_port,
-          told.destination_port, told.icmp_type,   told.icmp_code, 0};
+          told.destination_port, told.icmp_type,   told.icmp_code, told.icmp_id};
 }
 
 Amounts counted_by(const Connection& connection) {
@@ -86,16 +79,11 @@ void Connections::changed(const ConnectionTuple& key, Open& open) {
 // gone: its end was not told, or is no news to anybody.
 Connections::Map::iterator Connections::find_beginning(const ConnectionTuple& key, Direction direction,
                                                        WallTime at) {
-  const bool one_at_a_time = !protocol::is_icmp(key.protocol);
   auto [it, end] = open_.equal_range(key);
   while (it != end) {
     Open& open = it->second;
     const Side& side = direction == Direction::Egress ? open.egress : open.ingress;
     if (!side.description && is_near(open.started, at, kSamePacket)) return it;
-    if (!one_at_a_time) {
-      ++it;
-      continue;
-    }
     if (side.description && open.conntrack_id == 0) return it;
     if (!open.silent) ++counts_.ends_unseen;
     it = forget(it);
@@ -120,16 +108,12 @@ void Connections::begin(const ConnectionTuple& view, Direction direction, const 
 
 Connections::Map::iterator Connections::find_entry(const ConnectionTuple& key, std::uint32_t conntrack_id) {
   const auto [begin, end] = open_.equal_range(key);
-  auto oldest = open_.end();
-  int unbound = 0;
+  auto unbound = open_.end();
   for (auto it = begin; it != end; ++it) {
     if (it->second.conntrack_id == conntrack_id && conntrack_id != 0) return it;
-    if (it->second.conntrack_id != 0) continue;
-    ++unbound;
-    if (oldest == open_.end() || it->second.handle < oldest->second.handle) oldest = it;
+    if (it->second.conntrack_id == 0) unbound = it;
   }
-  if (unbound > 1) ++counts_.ambiguous;
-  return oldest;
+  return unbound;
 }
 
 // One record a side, with what was counted since its last one.
@@ -161,7 +145,7 @@ void Connections::tell(const ConnectionTuple& key, Open& open, const Amounts& co
 }
 
 bool Connections::close(const Connection& connection, WallTime at) {
-  const ConnectionTuple key = key_of(connection);
+  const ConnectionTuple key = forward_view(connection);
   const auto entry = find_entry(key, connection.id);
   if (entry == open_.end()) return false;
   tell(key, entry->second, counted_by(connection), connection.ended.value_or(at), "closed");
@@ -197,7 +181,7 @@ void Connections::on_dump(std::span<const Connection> entries, WallTime at, Dump
   for (auto& [key, open] : open_) open.seen = false;
   unknown_now_.clear();
   for (const Connection& entry : entries) {
-    const ConnectionTuple key = key_of(entry);
+    const ConnectionTuple key = forward_view(entry);
     const auto found = find_entry(key, entry.id);
     if (found == open_.end()) {
       adopt(entry, at, dump);
@@ -245,13 +229,13 @@ void Connections::adopt(const Connection& entry, WallTime at, Dump dump) {
   if (!describe_sides(entry, open, dump, at)) return;
   open.egress.told = open.ingress.told = counted_by(entry);
   open.silent = true;
-  const ConnectionTuple key = key_of(entry);
+  const ConnectionTuple key = forward_view(entry);
   changed(key, insert(key, std::move(open))->second);
 }
 
 // What a label says; of an entry that is older than the rules, which end is enforced.
 bool Connections::describe_sides(const Connection& entry, Open& open, Dump dump, WallTime at) {
-  const ConnectionTuple view = key_of(entry);
+  const ConnectionTuple view = forward_view(entry);
   RuleId egress = entry.labels.egress;
   RuleId ingress = entry.labels.ingress;
   if (egress == RuleId::None && ingress == RuleId::None && dump == Dump::Start) {
@@ -272,7 +256,7 @@ bool Connections::describe_sides(const Connection& entry, Open& open, Dump dump,
 
 // Goes on where the records of an earlier daemon ended.
 bool Connections::resume(const Connection& entry, WallTime at) {
-  const ConnectionTuple key = key_of(entry);
+  const ConnectionTuple key = forward_view(entry);
   const auto [begin, end] = restored_.equal_range(key);
   const auto row = std::find_if(begin, end, [&](const auto& candidate) {
     const ToldConnection& told = candidate.second;
@@ -315,7 +299,7 @@ void Connections::meet_unknown(const Connection& entry, WallTime at) {
   Open open;
   if (!describe_sides(entry, open, Dump::Interval, at)) return;
   open.told_until = open.started;
-  const ConnectionTuple key = key_of(entry);
+  const ConnectionTuple key = forward_view(entry);
   const auto adopted = insert(key, std::move(open));
   const std::size_t before = records_.size();
   tell(key, adopted->second, counted_by(entry), at, "established");
@@ -338,6 +322,7 @@ void Connections::take_changes(store::ToldChanges& into) {
                                 key.destination_port,
                                 key.icmp_type,
                                 key.icmp_code,
+                                key.icmp_id,
                                 open.conntrack_id,
                                 open.started,
                                 open.told_until,

@@ -6,7 +6,7 @@
 //   restart
 //
 // A first packet, a dump's entry and an end are one connection when they agree in the forward view: from the
-// real client to the real server. Neither side of a log message knows more, and a DESTROY has no label. The
+// real client to the real server. A log message knows no more, and a DESTROY has no label. The
 // sum over all records of a connection is what conntrack counted, exactly. Pure. One thread.
 #pragma once
 
@@ -30,7 +30,6 @@ namespace tierlog::logger {
 struct ConnectionCounts {
   std::uint64_t unattributed_packets = 0;  // of ended connections of enforced addresses that nobody knew
   std::uint64_t ends_unseen = 0;           // connections that were gone without their end being told
-  std::uint64_t ambiguous = 0;             // ICMP: several open ones looked alike to the log
 };
 
 class Connections {

@@ -19,7 +19,7 @@ constexpr std::chrono::milliseconds kClockSlack{500};
 
 dataplane::ConnectionTuple view_of(const VerdictEvent& event) {
   return {event.source,           event.destination, event.protocol,  event.source_port,
-          event.destination_port, event.icmp_type,   event.icmp_code, 0};
+          event.destination_port, event.icmp_type,   event.icmp_code, event.icmp_id};
 }
 
 VerdictEvent event_of(RuleId rule, const dataplane::ConnectionTuple& view, WallTime at) {
@@ -34,6 +34,7 @@ VerdictEvent event_of(RuleId rule, const dataplane::ConnectionTuple& view, WallT
   event.destination_port = view.destination_port;
   event.icmp_type = view.icmp_type;
   event.icmp_code = view.icmp_code;
+  event.icmp_id = view.icmp_id;
   return event;
 }
 

@@ -217,7 +217,7 @@ std::string version_2() {
 CREATE TABLE open_connection(
   handle INTEGER PRIMARY KEY, src BLOB NOT NULL, dst BLOB NOT NULL, proto INTEGER NOT NULL,
   src_port INTEGER NOT NULL, dst_port INTEGER NOT NULL, icmp_type INTEGER NOT NULL, icmp_code INTEGER NOT NULL,
-  conntrack_id INTEGER NOT NULL, started_ns INTEGER NOT NULL, told_ns INTEGER NOT NULL,
+  icmp_id INTEGER NOT NULL, conntrack_id INTEGER NOT NULL, started_ns INTEGER NOT NULL, told_ns INTEGER NOT NULL,
   egress_rule INTEGER NOT NULL, egress_packets_out INTEGER NOT NULL, egress_bytes_out INTEGER NOT NULL,
   egress_packets_in INTEGER NOT NULL, egress_bytes_in INTEGER NOT NULL,
   ingress_rule INTEGER NOT NULL, ingress_packets_out INTEGER NOT NULL, ingress_bytes_out INTEGER NOT NULL,

@@ -40,6 +40,7 @@ struct ToldConnection {
   std::uint16_t destination_port = 0;
   std::uint8_t icmp_type = 0;
   std::uint8_t icmp_code = 0;
+  std::uint16_t icmp_id = 0;
   std::uint32_t conntrack_id = 0;  // 0: not known yet
   WallTime started{};
   WallTime told_until{};  // end of its last record

@@ -38,6 +38,7 @@ void decode_transport(std::span<const std::uint8_t> segment, VerdictEvent& into)
   } else if (protocol::is_icmp(into.protocol) && segment.size() >= 2) {
     into.icmp_type = segment[0];
     into.icmp_code = segment[1];
+    if (segment.size() >= 6) into.icmp_id = read16(segment.data() + 4);
   }
 }
 

@@ -1,0 +1,304 @@
+// Allowed connections over time: what each record adds, and that the sum is what conntrack counted.
+#include "logger/connections.h"
+
+#include <gtest/gtest.h>
+
+namespace tierlog::logger {
+namespace {
+
+using dataplane::Connection;
+using dataplane::ConnectionTuple;
+using store::FlowRecord;
+
+constexpr RuleId kOut{0x201};
+constexpr RuleId kIn{0x202};
+constexpr RuleId kNobodys{0xdead};
+const IpAddr kClient = *IpAddr::parse("10.0.0.2");
+const IpAddr kServer = *IpAddr::parse("10.0.0.1");
+
+constexpr auto at = [](int seconds) { return WallTime(std::chrono::seconds(1'700'000'000 + seconds)); };
+
+struct Sum {
+  std::uint64_t packets_out = 0, bytes_out = 0, packets_in = 0, bytes_in = 0, connections = 0, verdicts = 0;
+  bool operator==(const Sum&) const = default;
+};
+void PrintTo(const Sum& s, std::ostream* out) {
+  *out << s.packets_out << "/" << s.bytes_out << " " << s.packets_in << "/" << s.bytes_in << " of "
+       << s.connections << ", " << s.verdicts << " verdicts";
+}
+
+class ConnectionsTest : public ::testing::Test {
+ protected:
+  static std::optional<FlowRecord> describe(RuleId rule, const ConnectionTuple& view, WallTime) {
+    if (rule == kNobodys) return std::nullopt;
+    FlowRecord record;
+    record.rule = rule;
+    record.direction =
+        rule == kOut || rule == reserved::kPreexistingEgress ? Direction::Egress : Direction::Ingress;
+    record.src.ip = view.source;
+    record.dst.ip = view.destination;
+    record.proto = view.protocol;
+    if (protocol::has_ports(view.protocol)) record.dst_port = view.destination_port;
+    return record;
+  }
+
+  static ConnectionTuple tuple(std::uint16_t port, std::uint8_t proto = protocol::kTcp) {
+    return {kClient, kServer, proto, port, 80, 0, 0, 0};
+  }
+  static ConnectionTuple echo(std::uint16_t id) {
+    return {kClient, kServer, protocol::kIcmp, 0, 0, 8, 0, id};
+  }
+
+  static Connection entry(const ConnectionTuple& view, std::uint32_t id, std::uint64_t out,
+                          std::uint64_t in = 0) {
+    Connection connection;
+    connection.original = view;
+    connection.reply = {
+        view.destination, view.source, view.protocol, view.destination_port, view.source_port, 0, 0,
+        view.icmp_id};
+    connection.id = id;
+    connection.packets_out = out;
+    connection.bytes_out = out * 100;
+    connection.packets_in = in;
+    connection.bytes_in = in * 1000;
+    connection.has_labels = true;
+    connection.labels = {kOut, kIn, 0};
+    return connection;
+  }
+
+  // The first packet as FlowLogger records it, 100 bytes long.
+  void begin(const ConnectionTuple& view, int when, std::initializer_list<RuleId> rules = {kOut, kIn}) {
+    for (const RuleId rule : rules) {
+      FlowRecord record = *describe(rule, view, at(when));
+      record.start = record.end = at(when);
+      record.connections = 1;
+      record.verdict_packets = 1;
+      record.packets_out = 1;
+      record.bytes_out = 100;
+      record.packets_in = record.bytes_in = 0;
+      connections_.begin(view, record.direction, record);
+      made_.push_back(record);
+    }
+  }
+  void end(const Connection& connection, int when) {
+    connections_.on_ended({&connection, 1}, at(when));
+    settle(when);
+  }
+  void settle(int when) {
+    connections_.settle(at(when));
+    take();
+  }
+  void dump(const std::vector<Connection>& entries, int when,
+            Connections::Dump kind = Connections::Dump::Interval) {
+    connections_.on_dump(entries, at(when), kind);
+    take();
+  }
+  void take() {
+    for (FlowRecord& record : connections_.take_records()) made_.push_back(std::move(record));
+  }
+  store::ToldChanges changes() {
+    store::ToldChanges changes;
+    connections_.take_changes(changes);
+    return changes;
+  }
+
+  Sum sum(RuleId rule) const {
+    Sum sum;
+    for (const FlowRecord& record : made_) {
+      if (record.rule != rule) continue;
+      sum.packets_out += record.packets_out.value_or(0);
+      sum.bytes_out += record.bytes_out.value_or(0);
+      sum.packets_in += record.packets_in.value_or(0);
+      sum.bytes_in += record.bytes_in.value_or(0);
+      sum.connections += record.connections.value_or(0);
+      sum.verdicts += record.verdict_packets;
+    }
+    return sum;
+  }
+
+  Connections connections_{{describe, [](const IpAddr& address) { return address == kServer; }}};
+  std::vector<FlowRecord> made_;
+};
+
+TEST_F(ConnectionsTest, BothViewsAddUpToWhatConntrackCounted) {
+  const ConnectionTuple view = tuple(40'000);
+  begin(view, 1);
+  dump({entry(view, 7, 5, 3)}, 60);
+  dump({entry(view, 7, 5, 3)}, 120);
+  dump({entry(view, 7, 9, 9)}, 180);
+  end(entry(view, 7, 11, 10), 200);
+  for (const RuleId rule : {kOut, kIn}) EXPECT_EQ(sum(rule), (Sum{11, 1100, 10, 10'000, 1, 1}));
+  EXPECT_EQ(connections_.open(), 0u);
+  ASSERT_EQ(made_.size(), 8u) << "two first packets, two intervals and an end in two views";
+  EXPECT_EQ(made_[2].ct_state, "established");
+  EXPECT_EQ(made_[2].start, at(1));
+  EXPECT_EQ(made_[2].end, at(60));
+  EXPECT_EQ(made_[2].src_port, 40'000);
+  EXPECT_EQ(made_[4].start, at(60)) << "nothing moved in between";
+  EXPECT_EQ(made_.back().ct_state, "closed");
+}
+
+TEST_F(ConnectionsTest, TheEndMayBeKnownBeforeTheBeginning) {
+  const ConnectionTuple view = tuple(40'000);
+  const Connection ended = entry(view, 7, 4, 2);
+  connections_.on_ended({&ended, 1}, at(1));
+  begin(view, 1);
+  settle(1);
+  EXPECT_EQ(sum(kIn), (Sum{4, 400, 2, 2000, 1, 1}));
+  EXPECT_EQ(connections_.open(), 0u);
+}
+
+TEST_F(ConnectionsTest, PortsThatComeAgainAreAnotherConnection) {
+  const ConnectionTuple view = tuple(40'000);
+  begin(view, 1);
+  const std::vector ended{entry(view, 7, 4), entry(view, 8, 6)};
+  connections_.on_ended(ended, at(2));
+  begin(view, 2);
+  settle(2);
+  EXPECT_EQ(sum(kIn), (Sum{10, 1000, 0, 0, 2, 2}));
+  EXPECT_EQ(connections_.open(), 0u);
+  EXPECT_EQ(connections_.counts().unattributed_packets, 0u);
+}
+
+TEST_F(ConnectionsTest, APacketJudgedTwiceBeforeItWasConfirmedIsOneConnection) {
+  const ConnectionTuple view = tuple(40'000, protocol::kUdp);
+  begin(view, 1);
+  begin(view, 1);
+  end(entry(view, 7, 5), 40);
+  EXPECT_EQ(sum(kOut).packets_out, 5u);
+  EXPECT_EQ(connections_.open(), 0u);
+}
+
+TEST_F(ConnectionsTest, AnEndThatNobodyKnowsIsCountedWhereItConcernsUs) {
+  end(entry(tuple(40'000), 7, 5, 2), 1);
+  EXPECT_EQ(connections_.counts().unattributed_packets, 0u) << "its first packet may still come";
+  settle(10);
+  EXPECT_EQ(connections_.counts().unattributed_packets, 7u);
+  Connection other = entry(tuple(40'000), 8, 5, 2);
+  other.original.destination = other.reply.source = kClient;
+  end(other, 11);
+  settle(20);
+  EXPECT_EQ(connections_.counts().unattributed_packets, 7u) << "none of ours";
+}
+
+TEST_F(ConnectionsTest, PingsAreToldApartByTheirId) {
+  begin(echo(100), 1);
+  begin(echo(101), 5);
+  end(entry(echo(101), 8, 4, 4), 40);
+  EXPECT_EQ(connections_.open(), 1u);
+  EXPECT_EQ(made_.back().start, at(5));
+  end(entry(echo(100), 7, 3, 3), 41);
+  EXPECT_EQ(sum(kIn), (Sum{7, 700, 7, 7000, 2, 2}));
+  EXPECT_EQ(made_.back().src_port, std::nullopt);
+}
+
+TEST_F(ConnectionsTest, WhatWasThereAtTheStartCountsFromThen) {
+  Connection labelled = entry(tuple(40'000), 7, 100, 50);
+  Connection older = entry(tuple(40'001), 8, 10, 10);
+  older.has_labels = false;
+  older.labels = {};
+  Connection strange = entry(tuple(40'002), 9, 10, 10);
+  strange.labels = {kNobodys, kNobodys, 0};
+  dump({labelled, older, strange}, 0, Connections::Dump::Start);
+  EXPECT_TRUE(made_.empty());
+  labelled.packets_out += 2;
+  labelled.bytes_out += 200;
+  dump({labelled, older, strange}, 60);
+  EXPECT_EQ(sum(kIn), (Sum{2, 200, 0, 0, 0, 0}));
+  older.packets_in += 1;
+  older.bytes_in += 1000;
+  end(older, 70);
+  EXPECT_EQ(sum(reserved::kPreexistingIngress), (Sum{0, 0, 1, 1000, 0, 0}));
+  EXPECT_EQ(sum(reserved::kPreexistingEgress), Sum{}) << "the client is not enforced";
+}
+
+TEST_F(ConnectionsTest, ARestartGoesOnWhereTheRecordsEnded) {
+  const ConnectionTuple known = tuple(40'000);
+  const ConnectionTuple fresh = tuple(40'001);
+  const ConnectionTuple ended = tuple(40'002);
+  begin(known, 1);
+  begin(ended, 1);
+  dump({entry(known, 7, 5, 3), entry(ended, 9, 2, 2)}, 60);
+  begin(fresh, 61);
+  store::Told told;
+  told.connections = changes().connections;
+  ASSERT_EQ(told.connections.size(), 3u);
+
+  Connections second({describe, [](const IpAddr&) { return true; }});
+  second.restore(told.connections);
+  const std::vector now{entry(known, 7, 9, 4), entry(fresh, 8, 6, 6)};
+  second.on_dump(now, at(90), Connections::Dump::Start);
+  for (FlowRecord& record : second.take_records()) made_.push_back(std::move(record));
+  EXPECT_EQ(sum(kIn), (Sum{9 + 6 + 2, 1700, 4 + 6 + 2, 12'000, 3, 3}));
+  EXPECT_EQ(second.counts().ends_unseen, 1u);
+  store::ToldChanges after;
+  second.take_changes(after);
+  EXPECT_EQ(after.ended.size(), 1u) << "the one that ended meanwhile";
+  for (const store::ToldConnection& row : after.connections) EXPECT_GT(row.ingress.amounts.packets_out, 5u);
+  const Connection last = entry(known, 7, 10, 4);
+  second.on_ended({&last, 1}, at(99));
+  for (FlowRecord& record : second.take_records()) made_.push_back(std::move(record));
+  EXPECT_EQ(sum(kIn).packets_out, 18u);
+}
+
+TEST_F(ConnectionsTest, AfterARebootTheSameNameIsAnotherConnection) {
+  const ConnectionTuple view = tuple(40'000);
+  begin(view, 1);
+  dump({entry(view, 7, 50, 30)}, 60);
+  Connections second({describe, [](const IpAddr&) { return true; }});
+  second.restore(changes().connections);
+  const std::vector now{entry(view, 7, 2, 1)};
+  second.on_dump(now, at(90), Connections::Dump::Start);
+  EXPECT_FALSE(second.has_records());
+  const Connection last = entry(view, 7, 4, 1);
+  second.on_ended({&last, 1}, at(99));
+  const auto records = second.take_records();
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].packets_out, 2u) << "counted from our start, nothing below zero";
+}
+
+TEST_F(ConnectionsTest, ALabelWhoseMessageWasLostIsTaken) {
+  Connection unknown = entry(tuple(40'000), 7, 5, 5);
+  unknown.started = at(2);
+  dump({unknown}, 60);
+  EXPECT_TRUE(made_.empty()) << "its message may be on the way";
+  dump({unknown}, 120);
+  EXPECT_EQ(sum(kIn), (Sum{5, 500, 5, 5000, 1, 0})) << "its verdict is in the books as lost";
+  EXPECT_EQ(made_.at(0).start, at(2));
+}
+
+TEST_F(ConnectionsTest, WhatIsInNoDumpAnyMoreIsForgotten) {
+  begin(tuple(40'000), 1);
+  dump({entry(tuple(40'000), 7, 1)}, 60);
+  begin(tuple(40'001), 61);
+  EXPECT_EQ(changes().connections.size(), 2u);
+  dump({}, 120);
+  EXPECT_EQ(connections_.open(), 2u) << "a dump may miss one";
+  dump({}, 180);
+  EXPECT_EQ(connections_.open(), 0u);
+  EXPECT_EQ(connections_.counts().ends_unseen, 1u) << "the other was never confirmed";
+  EXPECT_EQ(changes().ended.size(), 2u);
+}
+
+TEST_F(ConnectionsTest, ShortConnectionsLeaveNothingInTheIndex) {
+  const ConnectionTuple view = tuple(40'000);
+  begin(view, 1);
+  end(entry(view, 7, 5, 5), 2);
+  EXPECT_TRUE(changes().empty());
+}
+
+TEST(Descriptions, AreKeptOncePerContent) {
+  Descriptions descriptions;
+  FlowRecord record;
+  record.rule = kIn;
+  record.src_port = 1;
+  const Description first = descriptions.share(record);
+  record.src_port = 2;
+  record.bytes_out = 5;
+  EXPECT_EQ(descriptions.share(record), first);
+  record.src.name = "other";
+  EXPECT_NE(descriptions.share(record), first);
+}
+
+}  // namespace
+}  // namespace tierlog::logger

@@ -1,0 +1,128 @@
+// What the records told of what the kernel still counts: with them or not at all, and after a migration.
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "store/query.h"
+#include "tests/store/sample.h"
+
+namespace tierlog::store {
+namespace {
+
+ToldConnection connection(std::int64_t handle, const char* source) {
+  ToldConnection made;
+  made.handle = handle;
+  made.source = *IpAddr::parse(source);
+  made.destination = *IpAddr::parse(made.source.family == Family::V4 ? "10.0.0.1" : "fd00::1");
+  made.protocol = protocol::kTcp;
+  made.source_port = 40'000;
+  made.destination_port = 5432;
+  made.icmp_id = 77;
+  made.conntrack_id = 0xfedcba98;
+  made.started = sample::at(1);
+  made.told_until = sample::at(2);
+  made.egress = {RuleId{0x101}, {1, 2, 3, 4}};
+  made.ingress = {RuleId{0x102}, {5, 6, 7, 5'000'000'000}};
+  return made;
+}
+
+ToldDenied denied_flow(const char* source, std::uint64_t packets) {
+  return {sample::kDenyRule, *IpAddr::parse(source), *IpAddr::parse("10.0.0.1"), protocol::kUdp, 53, packets,
+          packets * 60,      sample::at(3)};
+}
+
+void execute(const std::string& path, const std::string& sql) {
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(path.c_str(), &database), SQLITE_OK);
+  char* message = nullptr;
+  EXPECT_EQ(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, &message), SQLITE_OK) << message;
+  sqlite3_close(database);
+}
+
+TEST(Told, IsReadBackAsItStandsNow) {
+  const sample::Folder folder;
+  {
+    auto store = sample::open_store(folder.file("flows.db"));
+    ToldChanges changes;
+    changes.connections = {connection(1, "10.0.0.2"), connection(2, "fd00::2")};
+    changes.denied = {denied_flow("10.0.0.3", 5), denied_flow("10.0.0.4", 6)};
+    ASSERT_TRUE(store.insert(std::vector{sample::denied()}, changes));
+    ToldChanges later;
+    later.ended = {2};
+    later.connections = {connection(1, "10.0.0.2")};
+    later.connections[0].ingress.amounts.bytes_in = 6'000'000'000;
+    later.forgotten = {denied_flow("10.0.0.4", 0), denied_flow("10.0.0.9", 0)};
+    later.denied = {denied_flow("10.0.0.3", 9)};
+    ASSERT_TRUE(store.insert({}, later));
+  }
+  auto store = sample::open_store(folder.file("flows.db"));
+  const auto told = store.told();
+  ASSERT_TRUE(told) << told.error().message;
+  ToldConnection expected = connection(1, "10.0.0.2");
+  expected.ingress.amounts.bytes_in = 6'000'000'000;
+  ASSERT_EQ(told->connections.size(), 1u);
+  EXPECT_TRUE(told->connections[0] == expected);
+  ASSERT_EQ(told->denied.size(), 1u);
+  EXPECT_TRUE(told->denied[0] == denied_flow("10.0.0.3", 9));
+}
+
+TEST(Told, IsWrittenWithItsRecordsOrNotAtAll) {
+  const sample::Folder folder;
+  const std::string path = folder.file("flows.db");
+  { auto store = sample::open_store(path); }
+  execute(path, "CREATE TRIGGER refuse BEFORE INSERT ON denied_told BEGIN SELECT raise(ABORT, 'full'); END");
+  auto store = sample::open_store(path);
+  ToldChanges changes;
+  changes.denied = {denied_flow("10.0.0.3", 5)};
+  EXPECT_FALSE(store.insert(std::vector{sample::denied()}, changes));
+  EXPECT_TRUE(store.read_after(0, 10)->empty());
+  execute(path, "DROP TRIGGER refuse");
+  ASSERT_TRUE(store.insert(std::vector{sample::denied()}, changes));
+  EXPECT_EQ(store.read_after(0, 10)->size(), 1u);
+  EXPECT_EQ(store.told()->denied.size(), 1u);
+}
+
+TEST(Told, CountedIsTheSumOfAllLivesOfACounter) {
+  const sample::Folder folder;
+  auto store = sample::open_store(folder.file("flows.db"));
+  const RuleCount first[] = {{sample::kDenyRule, 10, 600}};
+  const RuleCount anew[] = {{sample::kDenyRule, 3, 180}};
+  ASSERT_TRUE(store.put_counts(first, {}, sample::at(1)));
+  ASSERT_TRUE(store.put_counts(anew, {}, sample::at(2)));
+  const auto counted = store.counted();
+  ASSERT_EQ(counted->size(), 1u);
+  EXPECT_EQ(counted->front().packets, 13u);
+  EXPECT_EQ(counted->front().bytes, 780u);
+}
+
+// A file as version 1 made it, with records, sums, counters and losses.
+TEST(Migration, AFileOfVersion1KeepsEverything) {
+  const sample::Folder folder;
+  const std::string path = folder.file("flows.db");
+  std::ostringstream sql;
+  sql << std::ifstream(std::string(TIERLOG_SOURCE_DIR) + "/tests/store/version_1.sql").rdbuf();
+  ASSERT_FALSE(sql.str().empty());
+  execute(path, sql.str());
+  auto store = sample::open_store(path);
+  EXPECT_EQ(store.read_after(0, 10)->size(), 2u);
+  EXPECT_EQ(store.recorded()->size(), 2u);
+  const auto told = store.told();
+  ASSERT_TRUE(told) << told.error().message;
+  EXPECT_TRUE(told->connections.empty() && told->denied.empty());
+  ToldChanges changes;
+  changes.denied = {denied_flow("10.0.0.3", 5)};
+  EXPECT_TRUE(store.insert(std::vector{sample::denied()}, changes));
+  auto reader = FlowReader::open(path);
+  ASSERT_TRUE(reader) << reader.error().message;
+  const auto losses = reader->losses();
+  ASSERT_TRUE(losses) << losses.error().message;
+  ASSERT_EQ(losses->size(), 1u);
+  EXPECT_EQ(losses->front().cause, "nflog-gap");
+  EXPECT_EQ(losses->front().packets, 4u);
+}
+
+}  // namespace
+}  // namespace tierlog::store
