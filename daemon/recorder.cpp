@@ -191,7 +191,8 @@ Result<void> Recorder::declare() {
   if (counted_.empty()) return {};
   TL_ASSIGN(const auto balanced, balances());
   const dataplane::EventLoss loss = events_.loss();
-  books_.declare(balanced, {loss.sequence_gaps + loss.overruns + loss.undecodable, overflow_});
+  books_.declare(balanced, {loss.sequence_gaps + loss.overruns + loss.undecodable, overflow_,
+                            logger_.counts().stateless});
   counted_.clear();  // each reading is compared once
   return {};
 }

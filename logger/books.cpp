@@ -7,7 +7,8 @@
 namespace tierlog::logger {
 namespace {
 
-constexpr std::string_view kNames[kLossCauses] = {"not-running", "nflog-loss", "deny-set-full", "unknown"};
+constexpr std::string_view kNames[kLossCauses] = {"not-running", "nflog-loss", "deny-set-full", "stateless",
+                                                  "unknown"};
 
 // A gap is seen at the next message, a remainder at the second reading: the two need not meet.
 constexpr std::uint32_t kEvidenceLasts = 4;
@@ -55,6 +56,7 @@ LossCause Books::cause_of(const RuleBalance& balance) const {
   };
   if (balance.allows && fresh(lost_messages_at_)) return LossCause::NflogLoss;
   if (fresh(overflow_at_)) return LossCause::DenySetFull;
+  if (balance.allows && fresh(stateless_at_)) return LossCause::Stateless;
   return LossCause::Unknown;
 }
 
@@ -73,6 +75,7 @@ void Books::declare(std::span<const RuleBalance> balances, const LossEvidence& e
   ++readings_;
   if (evidence.lost_messages > last_.lost_messages) lost_messages_at_ = readings_;
   if (evidence.overflow > last_.overflow) overflow_at_ = readings_;
+  if (evidence.stateless > last_.stateless) stateless_at_ = readings_;
   last_ = evidence;
   std::unordered_map<RuleId, std::uint64_t> now;
   for (const RuleBalance& balance : balances) {

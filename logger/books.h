@@ -21,9 +21,10 @@ enum class LossCause : std::uint8_t {
   NotRunning,   // counted while no daemon ran, and its trace in the kernel was gone when one came
   NflogLoss,    // the message of an allowed first packet did not reach us
   DenySetFull,  // a denied packet found no room in the set that tells its flow
+  Stateless,    // allowed packets of no connection (an answer nobody asked for): counted one by one
   Unknown,      // none of these: a defect, or an event that nobody can see
 };
-inline constexpr std::size_t kLossCauses = 4;
+inline constexpr std::size_t kLossCauses = 5;
 std::string_view name(LossCause cause);  // "not-running", …
 
 struct RuleBalance {
@@ -39,6 +40,7 @@ struct RuleBalance {
 struct LossEvidence {
   std::uint64_t lost_messages = 0;
   std::uint64_t overflow = 0;
+  std::uint64_t stateless = 0;  // messages of allowed packets without a connection
 };
 
 class Books {
@@ -65,7 +67,8 @@ class Books {
   std::unordered_map<RuleId, std::uint64_t> hidden_at_start_;
   LossEvidence last_;
   std::uint32_t readings_ = 0;
-  std::uint32_t lost_messages_at_ = 0, overflow_at_ = 0;  // the reading that last saw them; 0 = none
+  // The reading that last saw them; 0 = none.
+  std::uint32_t lost_messages_at_ = 0, overflow_at_ = 0, stateless_at_ = 0;
 };
 
 }  // namespace tierlog::logger

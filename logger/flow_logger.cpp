@@ -172,6 +172,7 @@ void FlowLogger::on_events(std::span<const VerdictEvent> events) {
         ++counts_.logged_packets;
         break;
       case EventKind::Stateless:
+        ++counts_.stateless;
         break;
       case EventKind::Overflow: {
         // No entry counts this flow: the sampled packet is recorded by itself.

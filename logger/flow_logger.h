@@ -35,6 +35,7 @@ struct LoggerCounts {
   std::uint64_t mismatches = 0;      // the evaluator names another rule than the kernel
   std::uint64_t unknown_rules = 0;   // packets of ids that no Program of this daemon had
   std::uint64_t logged_packets = 0;  // Log events seen
+  std::uint64_t stateless = 0;       // messages of allowed packets without a connection
 };
 
 using PacketsOfRules = std::unordered_map<RuleId, std::uint64_t>;

@@ -66,19 +66,22 @@ TEST_P(CauseTest, IsWhatWasSeenGoingWrong) {
   EXPECT_EQ(books_.declared(GetParam().expected), 1u);
 }
 INSTANTIATE_TEST_SUITE_P(Table, CauseTest,
-                         ::testing::Values(Cause{"allow_gap", true, {5, 0}, LossCause::NflogLoss},
-                                           Cause{"deny_gap", false, {5, 0}, LossCause::Unknown},
-                                           Cause{"deny_overflow", false, {0, 5}, LossCause::DenySetFull},
-                                           Cause{"egress_of_overflow", true, {0, 5}, LossCause::DenySetFull},
-                                           Cause{"allow_both", true, {1, 5}, LossCause::NflogLoss},
-                                           Cause{"nothing_seen", true, {0, 0}, LossCause::Unknown}),
+                         ::testing::Values(Cause{"allow_gap", true, {5, 0, 0}, LossCause::NflogLoss},
+                                           Cause{"deny_gap", false, {5, 0, 0}, LossCause::Unknown},
+                                           Cause{"deny_overflow", false, {0, 5, 0}, LossCause::DenySetFull},
+                                           Cause{
+                                               "egress_of_overflow", true, {0, 5, 0}, LossCause::DenySetFull},
+                                           Cause{"allow_both", true, {1, 5, 0}, LossCause::NflogLoss},
+                                           Cause{"unasked_answers", true, {0, 0, 5}, LossCause::Stateless},
+                                           Cause{"deny_stateless", false, {0, 0, 5}, LossCause::Unknown},
+                                           Cause{"nothing_seen", true, {0, 0, 0}, LossCause::Unknown}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST_F(BooksTest, OldEvidenceIsNone) {
-  read(balance(0, 0), {5, 0});
-  for (int i = 0; i < 4; ++i) read(balance(0, 0), {5, 0});
-  read(balance(10, 9, 0, true), {5, 0});
-  read(balance(10, 9, 0, true), {5, 0});
+  read(balance(0, 0), {5, 0, 0});
+  for (int i = 0; i < 4; ++i) read(balance(0, 0), {5, 0, 0});
+  read(balance(10, 9, 0, true), {5, 0, 0});
+  read(balance(10, 9, 0, true), {5, 0, 0});
   EXPECT_EQ(books_.declared(LossCause::Unknown), 1u);
 }
 
