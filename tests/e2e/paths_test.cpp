@@ -80,7 +80,9 @@ TEST_P(Paths, GiveVerdictRuleAndOneCountADirection) {
   EXPECT_TRUE(wrong.empty()) << listed(wrong);
 
   // Controls: each of these must be found.
-  const auto of_paths = [](const store::FlowRecord& record) { return record.policy == kPathsPolicy; };
+  const auto of_paths = [](const store::FlowRecord& record) {
+    return record.policy == kPathsPolicy && record.verdict_packets > 0;
+  };
   AllBooks planted = books;
   auto& records = planted.at("node-1").records;
   const auto planted_id = std::ranges::find_if(records, of_paths);
