@@ -3,20 +3,15 @@
 //
 // The control replaces the same rules the naive way, table for table in one transaction. That must leak,
 // or this test could not see a leak.
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
-#include <array>
-#include <atomic>
 #include <csignal>
 
-#include "base/handle.h"
 #include "dataplane/nftables/build.h"
 #include "dataplane/nftables/encode.h"
 #include "dataplane/nftables/remove.h"
-#include "lab/socket_address.h"
 #include "tests/dataplane/programs.h"
+#include "tests/e2e/datagrams.h"
 #include "tests/e2e/live_node.h"
 
 namespace tierlog::testing {
@@ -26,8 +21,6 @@ using namespace std::chrono_literals;
 
 constexpr int kReplacements = 200;
 constexpr std::uint64_t kPackets = 200'000;  // at least, denied and allowed each
-constexpr std::uint16_t kAllowed = 7001;
-constexpr std::uint16_t kDenied = 7002;
 constexpr std::uint16_t kJustAfter = 30'000;  // + number of the replacement
 constexpr std::uint16_t kJustBefore = 40'000;
 
@@ -56,87 +49,17 @@ int rest_index(int number) {
   return number % 2 == 0 ? 2 : 3;
 }
 
-struct Traffic {
-  std::atomic<std::uint64_t> allowed_sent{0}, denied_sent{0}, allowed_received{0}, denied_received{0};
-  std::atomic<bool> ready{false}, stop{false}, fast{false};
-};
-
-Fd receiver(Family family, std::uint16_t port) {
-  Fd socket(::socket(family == Family::V4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0));
-  const int bytes = 64 << 20, on = 1;
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
-  if (family == Family::V6) ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  const lab::SocketAddress any(IpAddr{family, {}}, port);
-  if (::bind(socket.get(), any.get(), any.size()) != 0) return {};
-  return socket;
-}
-
-void count(int socket, std::atomic<std::uint64_t>& into) {
-  constexpr std::size_t kBatch = 64;
-  static std::array<std::array<char, 16>, kBatch> buffers;
-  std::array<iovec, kBatch> parts{};
-  std::array<mmsghdr, kBatch> messages{};
-  for (std::size_t i = 0; i < kBatch; ++i) {
-    parts[i] = {buffers[i].data(), buffers[i].size()};
-    messages[i].msg_hdr.msg_iov = &parts[i];
-    messages[i].msg_hdr.msg_iovlen = 1;
-  }
-  while (true) {
-    const int got = ::recvmmsg(socket, messages.data(), kBatch, MSG_DONTWAIT, nullptr);
-    if (got <= 0) return;
-    into += static_cast<std::uint64_t>(got);
-  }
-}
-
-int receive(Traffic& traffic) {
-  std::vector<std::pair<Fd, std::atomic<std::uint64_t>*>> sockets;
-  for (const Family family : {Family::V4, Family::V6}) {
-    sockets.emplace_back(receiver(family, kAllowed), &traffic.allowed_received);
-    sockets.emplace_back(receiver(family, kDenied), &traffic.denied_received);
-  }
-  for (const auto& [socket, into] : sockets)
-    if (!socket) return 1;
-  traffic.ready = true;
-  while (true) {
-    for (const auto& [socket, into] : sockets) count(socket.get(), *into);
-    std::this_thread::sleep_for(1ms);
-  }
-}
-
-// One-way datagrams: to the kernel each of them asks anew, so each is judged by the rules.
-int send(Traffic& traffic, const std::vector<IpAddr>& to) {
-  std::vector<std::array<Fd, 2>> sockets;
-  for (const IpAddr& address : to) {
-    std::array<Fd, 2> pair;
-    for (const std::size_t denied : {std::size_t{0}, std::size_t{1}}) {
-      pair[denied] = Fd(::socket(address.family == Family::V4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0));
-      const lab::SocketAddress peer(address, denied == 0 ? kAllowed : kDenied);
-      if (::connect(pair[denied].get(), peer.get(), peer.size()) != 0) return 1;
-    }
-    sockets.push_back(std::move(pair));
-  }
-  while (!traffic.stop) {
-    for (int burst = 0; burst < 8; ++burst)
-      for (const auto& pair : sockets) {
-        if (::send(pair[0].get(), "a", 1, 0) == 1) ++traffic.allowed_sent;
-        if (::send(pair[1].get(), "d", 1, 0) == 1) ++traffic.denied_sent;
-      }
-    if (!traffic.fast) std::this_thread::sleep_for(400us);
-  }
-  return 0;
-}
-
 class Replacement : public LiveNode {
  protected:
   void SetUp() override {
     start(kTopology, policy(0), {{"deny_interval", "1s"}});
     if (!lab_) return;
-    auto reader = lab_->start_in("a/db", [this] { return receive(*traffic_); });
+    auto reader = lab_->start_in("a/db", [this] { return receive_datagrams(*traffic_); });
     ASSERT_TRUE(reader) << reader.error().message;
     ASSERT_TRUE(becomes([&] { return traffic_->ready.load(); }));
     std::vector<IpAddr> to;
     for (const Family family : {Family::V4, Family::V6}) to.push_back(*lab_->address("a/db", family));
-    auto writer = lab_->start_in("a/web", [this, to] { return send(*traffic_, to); });
+    auto writer = lab_->start_in("a/web", [this, to] { return send_datagrams(*traffic_, to); });
     ASSERT_TRUE(writer) << writer.error().message;
     pids_ = {*writer, *reader};
   }
@@ -155,15 +78,11 @@ class Replacement : public LiveNode {
   }
   void probe(std::uint16_t port) const {
     const IpAddr to = *lab_->address("a/db", Family::V4);
-    const auto sent = lab_->run_in("a/web", [&] {
-      const Fd socket(::socket(AF_INET, SOCK_DGRAM, 0));
-      const lab::SocketAddress peer(to, port);
-      return ::sendto(socket.get(), "p", 1, 0, peer.get(), peer.size()) == 1 ? 0 : 1;
-    });
+    const auto sent = lab_->run_in("a/web", [&] { return send_one(to, port); });
     ASSERT_EQ(sent.value_or(1), 0);
   }
 
-  Shared<Traffic> traffic_;
+  Shared<Datagrams> traffic_;
   std::vector<pid_t> pids_;
 };
 
