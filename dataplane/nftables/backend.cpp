@@ -64,7 +64,7 @@ Result<void> NftablesBackend::make_or_adopt() {
   adopted_ = layouts[kInet].has_value();
   for (const auto& layout : layouts)
     if (layout && *layout != kLayout) older_layout_ = layout->empty() ? "unknown" : *layout;
-  spare_midstream_ = !adopted_;
+  first_start_ = !adopted_;
   TL_TRY(take_tables());
   if (!older_layout_.empty()) return {};
   for (const std::size_t table : {kInet, kNetdev}) {
@@ -100,7 +100,7 @@ Result<void> NftablesBackend::take_tables() {
 }
 
 Switches NftablesBackend::switches() const {
-  return {.spare_midstream = spare_midstream_,
+  return {.spared = spared_,
           .judge_living = cut_ || !revoked_.empty(),
           .revoked = {revoked_.begin(), revoked_.end()}};
 }
@@ -173,6 +173,9 @@ Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> progr
   }
   TL_TRY(sync_devices());
   const SetVersions before = versions_;
+  if (first_start_)
+    for (const policy::ProgramEndpoint& endpoint : program->endpoints)
+      spared_.insert(program->cluster->endpoints[endpoint.endpoint].display());
   auto objects = objects_for(*program);
   if (choose_versions(*program, objects[kInet])) objects = objects_for(*program);
   auto done = carry_out(objects, *program);
@@ -186,6 +189,7 @@ Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> progr
     return done;
   }
   program_ = std::move(program);
+  first_start_ = false;
   return holding_ ? release_hold() : Result<void>{};
 }
 
@@ -283,10 +287,10 @@ Result<void> NftablesBackend::settle(bool cut) {
 }
 
 Result<void> NftablesBackend::end_sparing() {
-  if (!spare_midstream_) return {};
-  spare_midstream_ = false;
+  if (spared_.empty()) return {};
+  const auto spared = std::exchange(spared_, {});
   auto done = reapply();
-  if (!done) spare_midstream_ = true;
+  if (!done) spared_ = spared;
   return done;
 }
 

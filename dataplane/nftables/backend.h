@@ -56,7 +56,7 @@ class NftablesBackend final : public Backend {
   const std::string& older_layout() const { return older_layout_; }
   // Objects that the latest apply made, rewrote or found to be superfluous.
   std::size_t changed() const { return changed_; }
-  bool spares_midstream() const { return spare_midstream_; }
+  bool spares_midstream() const { return !spared_.empty(); }
   // Packets that waited (were dropped, to be sent again) while tables of an older layout were replaced.
   std::uint64_t held_packets() const { return held_packets_; }
 
@@ -103,7 +103,8 @@ class NftablesBackend final : public Backend {
   std::map<std::string, std::set<RuleId>> allowed_by_;  // endpoint chain -> ids that its class may allow by
   std::set<RuleId> revoked_;
   bool cut_ = false;
-  bool spare_midstream_ = false;
+  bool first_start_ = false;       // until the first apply of a kernel that had none of our tables
+  std::set<std::string> spared_;  // endpoints that were there then
   // Counters of rules that are gone: their last value once they were read after that.
   std::map<std::string, std::optional<CounterValue>> dead_counters_;
   // What was taken away: a rule that comes back goes on counting there, or a reader that sees the counter

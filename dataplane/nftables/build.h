@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,8 @@ struct TableOptions {
 
 // What the back end turns on and off while the table lives.
 struct Switches {
-  // Connections from before our first start are let be: what is mid-stream passes, counted.
-  bool spare_midstream = false;
+  // Endpoints ("ns/pod") that are older than our first start: what is mid-stream with them passes, counted.
+  std::set<std::string> spared;
   // Some living connections are in doubt or cut: they are asked before `established` is.
   bool judge_living = false;
   std::vector<RuleId> revoked;  // ids whose connections are judged anew

@@ -26,8 +26,9 @@ using policy::ProgramRule;
 
 class ProgramBuilder {
  public:
-  ProgramBuilder(const Program& program, const SetVersions& versions, const TableOptions& options)
-      : program_(program), options_(options), matches_(program, versions) {}
+  ProgramBuilder(const Program& program, const SetVersions& versions, const TableOptions& options,
+                 const Switches& switches)
+      : program_(program), options_(options), switches_(switches), matches_(program, versions) {}
 
   void add_to(TableObjects& objects) {
     objects_ = &objects;
@@ -177,7 +178,9 @@ class ProgramBuilder {
     const RuleId no_verdict = egress ? reserved::kNoVerdictEgress : reserved::kNoVerdictIngress;
     Chain chain{.name = chain_name};
     chain.rules.push_back(
-        {(not_opening_tcp() + go_to(egress ? "midstream_e" : "midstream_i")).expressions, "mid-stream"});
+        {(not_opening_tcp() + go_to(midstream_chain_name(direction, switches_.spared.count(shown) != 0)))
+             .expressions,
+         "mid-stream"});
     chain.rules.push_back({jump(class_chain).expressions, shown});
     if (!options_.audits())
       chain.rules.push_back(
@@ -196,6 +199,7 @@ class ProgramBuilder {
 
   const Program& program_;
   const TableOptions& options_;
+  const Switches& switches_;
   MatchBuilder matches_;
   TableObjects* objects_ = nullptr;
   std::vector<std::string> first_chain_;  // of each class
@@ -223,7 +227,7 @@ std::string with_id(const char* start, RuleId id) {
 TableObjects build_program(const Program& program, const SetVersions& versions, const TableOptions& options,
                            const Switches& switches) {
   TableObjects objects = build_skeleton(options, switches);
-  ProgramBuilder(program, versions, options).add_to(objects);
+  ProgramBuilder(program, versions, options, switches).add_to(objects);
   return objects;
 }
 

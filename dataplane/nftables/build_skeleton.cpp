@@ -160,10 +160,14 @@ Chain output_new(const TableOptions& options) {
   return chain;
 }
 
-Chain midstream(const char* name, bool spare, RuleId invalid, RuleId mid_stream, RuleId preexisting) {
-  Chain chain{.name = name};
+Chain midstream(Direction direction, bool spares, bool audits) {
+  const bool egress = direction == Direction::Egress;
+  const RuleId invalid = egress ? reserved::kInvalidEgress : reserved::kInvalidIngress;
+  const RuleId preexisting = egress ? reserved::kPreexistingEgress : reserved::kPreexistingIngress;
+  const RuleId mid_stream = egress ? reserved::kMidStreamEgress : reserved::kMidStreamIngress;
+  Chain chain{.name = midstream_chain_name(direction, spares)};
   chain.rules.push_back(rule(ct_state_in(kCtInvalid) + go_to(rule_chain_name(invalid))));
-  chain.rules.push_back(rule(go_to(rule_chain_name(spare ? preexisting : mid_stream))));
+  chain.rules.push_back(rule(go_to(rule_chain_name(spares || audits ? preexisting : mid_stream))));
   return chain;
 }
 
@@ -181,6 +185,10 @@ Chain stateless(const TableOptions& options) {
 }
 
 }  // namespace
+
+std::string midstream_chain_name(Direction direction, bool spares) {
+  return std::string(spares ? "spared" : "midstream") + (direction == Direction::Egress ? "_e" : "_i");
+}
 
 TableObjects build_skeleton(const TableOptions& options, const Switches& switches) {
   TableObjects skeleton;
@@ -204,12 +212,8 @@ TableObjects build_skeleton(const TableOptions& options, const Switches& switche
        {rule(ct_word_to_verdict(kEgressWord, "rlog")), rule(ct_word_to_verdict(kIngressWord, "rlog"))},
        std::nullopt});
   chains.push_back(stateless(options));
-  chains.push_back(midstream("midstream_e", switches.spare_midstream || options.audits(),
-                             reserved::kInvalidEgress, reserved::kMidStreamEgress,
-                             reserved::kPreexistingEgress));
-  chains.push_back(midstream("midstream_i", switches.spare_midstream || options.audits(),
-                             reserved::kInvalidIngress, reserved::kMidStreamIngress,
-                             reserved::kPreexistingIngress));
+  for (const Direction direction : {Direction::Egress, Direction::Ingress})
+    for (const bool spares : {false, true}) chains.push_back(midstream(direction, spares, options.audits()));
   chains.push_back(itself());
   chains.push_back(forward_new());
   chains.push_back(input_new());

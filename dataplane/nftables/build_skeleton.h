@@ -8,6 +8,7 @@
 
 namespace tierlog::dataplane::nftables {
 
+std::string midstream_chain_name(Direction direction, bool spares);
 TableObjects build_skeleton(const TableOptions& options, const Switches& switches);
 
 }  // namespace tierlog::dataplane::nftables

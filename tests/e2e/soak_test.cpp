@@ -96,7 +96,7 @@ class Soak : public LiveNode {
   void SetUp() override {
     // The sanitizer keeps freed memory for a while; that is no growth of the daemon's.
     ::setenv("ASAN_OPTIONS", "quarantine_size_mb=1:malloc_context_size=2", 0);
-    start(kTopology, policy(0), {{"deny_interval", "1s"}, {"flow_interval", "5s"}});
+    start(kTopology, policy(0), {{"deny_interval", "1s"}});
     if (!lab_) return;
     begin("a/db", [this] { return receive_datagrams(load_->datagrams); });
     ASSERT_TRUE(becomes([&] { return load_->datagrams.ready.load(); }));
@@ -143,7 +143,9 @@ class Soak : public LiveNode {
     send_from("a/web", static_cast<std::uint16_t>(kJustAfter + number));
   }
   void change_pods(int number) {
-    if (number > 1) ASSERT_TRUE(lab_->remove_pod("a", "x" + std::to_string(number - 1)));
+    if (number > 1) {
+      ASSERT_TRUE(lab_->remove_pod("a", "x" + std::to_string(number - 1)));
+    }
     policy::Endpoint pod;
     pod.endpoint_namespace = "a";
     pod.name = "x" + std::to_string(number);
