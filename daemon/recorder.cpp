@@ -176,7 +176,8 @@ Result<std::vector<logger::RuleBalance>> Recorder::balances() {
     const store::RuleRow* rule = logger_.rule(count.id);
     if (rule == nullptr || (rule->action != "Allow" && rule->action != "Deny")) continue;
     found.push_back(
-        {count.id, rule->action == "Allow", count.packets, of(recorded, count.id), of(waiting, count.id), 0});
+        {count.id, rule->action == "Allow", count.packets, of(recorded, count.id), of(waiting, count.id), 0,
+         of(frames_, count.id)});
   }
   return found;
 }
@@ -202,8 +203,10 @@ Result<void> Recorder::publish_counts() {
   TL_ASSIGN(overflow_, backend_.read_overflow());
   std::vector<store::RuleCount> counts;
   counts.reserve(counters.size());
-  for (const dataplane::RuleCounter& counter : counters)
+  for (const dataplane::RuleCounter& counter : counters) {
     counts.push_back({counter.id, counter.packets, counter.bytes});
+    if (counter.frames > 0) frames_[counter.id] = counter.frames;
+  }
   return store_.put_counts(counts, losses(), clock_.wall());
 }
 

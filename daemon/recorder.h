@@ -89,6 +89,7 @@ class Recorder {
   std::vector<store::RuleCount> counted_;       // when denied flows were last read, just before
   std::vector<dataplane::DeniedCount> denied_;  // then
   Nanoseconds counted_at_{};
+  logger::PacketsOfRules frames_;  // as read last, see RuleCounter
   std::uint64_t overflow_ = 0;
 };
 

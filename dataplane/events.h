@@ -63,7 +63,7 @@ class EventSource {
 
 // One aggregated denied flow as the kernel counts it, cumulative while its entry lives.
 struct DeniedCount {
-  RuleId rule{};
+  RuleId rule{};  // None: packets without a connection that both directions allowed
   IpAddr source;
   IpAddr destination;
   std::uint8_t protocol = 0;

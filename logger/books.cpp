@@ -8,7 +8,7 @@ namespace tierlog::logger {
 namespace {
 
 constexpr std::string_view kNames[kLossCauses] = {"not-running", "nflog-loss", "deny-set-full", "stateless",
-                                                  "unknown"};
+                                                  "not-ip",      "unknown"};
 
 // A gap is seen at the next message, a remainder at the second reading: the two need not meet.
 constexpr std::uint32_t kEvidenceLasts = 4;
@@ -42,7 +42,21 @@ std::uint64_t Books::remainder(const RuleBalance& balance) const {
   return balance.kernel > told ? balance.kernel - told : 0;
 }
 
+// The kernel counts them apart, so nothing has to stand twice. A counter with less than was declared is one
+// of another table.
+void Books::take_frames(std::span<const RuleBalance> balances) {
+  for (const RuleBalance& balance : balances) {
+    if (balance.frames == 0) continue;
+    std::uint64_t& declared = declared_[balance.rule][static_cast<std::size_t>(LossCause::NotIp)];
+    const auto [known, first] = frames_.try_emplace(balance.rule, declared <= balance.frames ? declared : 0);
+    if (balance.frames < known->second) known->second = 0;
+    declared += balance.frames - known->second;
+    known->second = balance.frames;
+  }
+}
+
 void Books::declare_not_running(std::span<const RuleBalance> balances) {
+  take_frames(balances);
   for (const RuleBalance& balance : balances) {
     if (balance.recent > 0) hidden_at_start_[balance.rule] = balance.recent;
     if (const std::uint64_t missing = remainder(balance); missing > 0)
@@ -77,6 +91,7 @@ void Books::declare(std::span<const RuleBalance> balances, const LossEvidence& e
   if (evidence.overflow > last_.overflow) overflow_at_ = readings_;
   if (evidence.stateless > last_.stateless) stateless_at_ = readings_;
   last_ = evidence;
+  take_frames(balances);
   std::unordered_map<RuleId, std::uint64_t> now;
   for (const RuleBalance& balance : balances) {
     const std::uint64_t missing = remainder(balance);

@@ -22,9 +22,10 @@ enum class LossCause : std::uint8_t {
   NflogLoss,    // the message of an allowed first packet did not reach us
   DenySetFull,  // a denied packet found no room in the set that tells its flow
   Stateless,    // allowed packets of no connection (an answer nobody asked for): counted one by one
+  NotIp,        // frames that no flow record can describe
   Unknown,      // none of these: a defect, or an event that nobody can see
 };
-inline constexpr std::size_t kLossCauses = 5;
+inline constexpr std::size_t kLossCauses = 6;
 std::string_view name(LossCause cause);  // "not-running", …
 
 struct RuleBalance {
@@ -34,6 +35,7 @@ struct RuleBalance {
   std::uint64_t recorded = 0;  // in committed records, read last
   std::uint64_t waiting = 0;   // what the next reading of denied flows will make records of
   std::uint64_t recent = 0;    // part of the two that may be younger than `kernel`
+  std::uint64_t frames = 0;    // of `kernel`: no IP
 };
 
 // What was seen going wrong, cumulative of this process.
@@ -57,6 +59,7 @@ class Books {
   std::vector<store::LossCount> losses() const;  // one a rule and cause
 
  private:
+  void take_frames(std::span<const RuleBalance> balances);
   LossCause cause_of(const RuleBalance& balance) const;
   void add(const RuleBalance& balance, std::uint64_t missing);
   std::uint64_t remainder(const RuleBalance& balance) const;
@@ -65,6 +68,7 @@ class Books {
   std::unordered_map<RuleId, Causes> declared_;
   std::unordered_map<RuleId, std::uint64_t> before_;  // remainders of the reading before
   std::unordered_map<RuleId, std::uint64_t> hidden_at_start_;
+  std::unordered_map<RuleId, std::uint64_t> frames_;  // as read last
   LossEvidence last_;
   std::uint32_t readings_ = 0;
   // The reading that last saw them; 0 = none.

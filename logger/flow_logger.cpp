@@ -165,14 +165,15 @@ void FlowLogger::on_events(std::span<const VerdictEvent> events) {
       case EventKind::Allowed:
         on_allowed(event);
         break;
+      case EventKind::Stateless:
+        ++counts_.stateless;
+        on_counted_flow(event);
+        break;
       case EventKind::Denied:
-        on_denied(event);
+        on_counted_flow(event);
         break;
       case EventKind::Logged:
         ++counts_.logged_packets;
-        break;
-      case EventKind::Stateless:
-        ++counts_.stateless;
         break;
       case EventKind::Overflow: {
         // No entry counts this flow: the sampled packet is recorded by itself.
@@ -224,7 +225,7 @@ std::optional<FlowRecord> FlowLogger::describe_connection(RuleId id, const datap
   return record;
 }
 
-void FlowLogger::on_denied(const VerdictEvent& event) {
+void FlowLogger::on_counted_flow(const VerdictEvent& event) {
   const FlowKey key = key_of(event);
   const auto known = denied_.find(key);
   if (known == denied_.end()) {
@@ -261,7 +262,34 @@ void FlowLogger::on_denied(const VerdictEvent& event) {
   changed(key, flow);
 }
 
+// The kernel tells no rule of a packet without a connection: those that decide now are its rules.
+FlowLogger::DeniedFlow FlowLogger::describe_stateless(const VerdictEvent& event) {
+  DeniedFlow flow;
+  flow.first = event;
+  flow.world = world_;
+  flow.last = flow.last_packet = event.time;
+  policy::Evaluation evaluation;
+  if (!programs_.empty()) evaluation = policy::evaluate(*programs_.front(), packet_of(event));
+  if ((!evaluation.egress && !evaluation.ingress) || evaluation.action == policy::Action::Deny)
+    ++counts_.mismatches;
+  const auto side = [&](const policy::DirectionVerdict& verdict) {
+    VerdictEvent view = event;
+    view.rule = verdict.rule;
+    static const store::RuleRow kUnknown{};
+    const store::RuleRow* rule = rules_.find(verdict.rule);
+    FlowRecord record = base_record(view, rule == nullptr ? kUnknown : *rule);
+    record.action = store::Verdict::Allow;
+    record.ct_state = "untracked";
+    explain(record, *programs_.front(), evaluation, verdict.direction);
+    return record;
+  };
+  if (evaluation.ingress) flow.record = side(*evaluation.ingress);
+  if (evaluation.egress) (evaluation.ingress ? flow.egress_allow.emplace() : flow.record) = side(*evaluation.egress);
+  return flow;
+}
+
 FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
+  if (event.rule == RuleId::None) return describe_stateless(event);
   DeniedFlow flow;
   flow.first = event;
   flow.world = world_;
@@ -281,7 +309,7 @@ FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
     return flow;
   }
   explain(flow.record, *program, evaluation, rule->direction);
-  if (rule->direction != Direction::Ingress || !evaluation.egress || !has_connection(event)) return flow;
+  if (rule->direction != Direction::Ingress || !evaluation.egress) return flow;
   const store::RuleRow* egress = rules_.find(evaluation.egress->rule);
   if (egress == nullptr) return flow;
   VerdictEvent view = event;
@@ -355,7 +383,7 @@ void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTi
       flow.recorded_bytes = row->second->bytes;
     }
     // Counters are the judges: what a rule's books have no room for was told by somebody.
-    std::uint64_t& left = room[count.rule];
+    std::uint64_t& left = room[flow.record.rule];
     const std::uint64_t news = std::min(count.packets - flow.recorded_packets, left);
     left -= news;
     if (flow.recorded_packets + news < count.packets) {
@@ -423,11 +451,11 @@ PacketsOfRules FlowLogger::waiting_by_rule(std::span<const DeniedCount> counts) 
     std::uint64_t recorded = known == denied_.end() ? 0 : known->second.recorded_packets;
     if (count.packets < recorded) recorded = 0;  // a new entry
     if (count.packets == recorded) continue;
-    waiting[count.rule] += count.packets - recorded;
+    const bool described = known != denied_.end() && known->second.described;
+    const DeniedFlow flow = described ? known->second : describe(event);
+    waiting[count.rule == RuleId::None ? flow.record.rule : count.rule] += count.packets - recorded;
     // A local pair's packet was counted at its egress rule too, and gets a record for each.
-    const bool described = known != denied_.end() && known->second.record.rule == count.rule;
-    const auto egress = described ? known->second.egress_allow : describe(event).egress_allow;
-    if (egress) waiting[egress->rule] += count.packets - recorded;
+    if (flow.egress_allow) waiting[flow.egress_allow->rule] += count.packets - recorded;
   }
   counts_ = counted;
   return waiting;

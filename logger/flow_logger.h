@@ -90,6 +90,7 @@ class FlowLogger {
   struct FlowKeyHash {
     std::size_t operator()(const FlowKey& key) const noexcept;
   };
+  // What the kernel counts flow by flow: denied ones, and allowed ones without a connection.
   struct DeniedFlow {
     store::FlowRecord record;                       // the fields that all its records share
     std::optional<store::FlowRecord> egress_allow;  // local pair denied at ingress: the source's view
@@ -106,8 +107,9 @@ class FlowLogger {
   static FlowKey key_of(const dataplane::VerdictEvent& event);
 
   void on_allowed(const dataplane::VerdictEvent& event);
-  void on_denied(const dataplane::VerdictEvent& event);
+  void on_counted_flow(const dataplane::VerdictEvent& event);
   DeniedFlow describe(const dataplane::VerdictEvent& event);
+  DeniedFlow describe_stateless(const dataplane::VerdictEvent& event);
   void describe_anew(DeniedFlow& flow, WallTime at);
   void emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start, WallTime end);
   void changed(const FlowKey& key, DeniedFlow& flow);

@@ -440,7 +440,7 @@ Result<std::vector<RuleCounter>> NftablesBackend::read_counters() {
 Result<std::vector<DeniedCount>> NftablesBackend::read_denied() {
   std::vector<DeniedCount> counts;
   for (const std::size_t table : {kInet, kNetdev})
-    for (const char* set : {"deny4", "deny6"})
+    for (const char* set : {"deny4", "deny6", "stateless4", "stateless6"})
       if (state_[table].sets.count(set) != 0)
         TL_TRY(read_denied_set(socket_, set, kFamilies[table], denied_lifetime(), counts));
   return counts;
