@@ -28,7 +28,7 @@ std::string policy(const std::string& action) {
 
 int answer_unasked(const IpAddr& to) {
   const bool v4 = to.family == Family::V4;
-  const Fd socket(::socket(v4 ? AF_INET : AF_INET6, SOCK_RAW, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6));
+  const Fd socket(::socket(v4 ? AF_INET : AF_INET6, SOCK_RAW, v4 ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6}));
   std::array<std::uint8_t, 8> reply{};  // the kernel fills the checksum of ICMPv6
   reply[0] = v4 ? 0 : 129;
   if (v4) reply[2] = reply[3] = 0xff;

@@ -334,12 +334,12 @@ TEST_F(FlowLoggerTest, ALivingDeniedFlowIsDescribedAnewAfterAChange) {
   EXPECT_EQ(records[1].policy, "default//new");
 }
 
-TEST_F(FlowLoggerTest, AnUnaskedIcmpReplyHasNoEgressView) {
+TEST_F(FlowLoggerTest, AnUnaskedIcmpReplyIsCountedByBothRulesLikeAnyOther) {
   VerdictEvent e = event(EventKind::Denied, end_of_platform(), "10.0.0.3", "10.0.0.1", 0, 1);
   e.protocol = protocol::kIcmp;
   e.tcp_flags = 0;
   e.icmp_type = 0;
-  EXPECT_EQ(give(e).size(), 1u);
+  EXPECT_EQ(give(e).size(), 2u);
   e.icmp_type = 8;
   EXPECT_EQ(give(e).size(), 2u);
 }
