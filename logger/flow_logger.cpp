@@ -270,8 +270,8 @@ FlowLogger::DeniedFlow FlowLogger::describe_stateless(const VerdictEvent& event)
   flow.last = flow.last_packet = event.time;
   policy::Evaluation evaluation;
   if (!programs_.empty()) evaluation = policy::evaluate(*programs_.front(), packet_of(event));
-  if ((!evaluation.egress && !evaluation.ingress) || evaluation.action == policy::Action::Deny)
-    ++counts_.mismatches;
+  flow.silent = !evaluation.egress && !evaluation.ingress;
+  if (flow.silent || evaluation.action == policy::Action::Deny) ++counts_.mismatches;
   const auto side = [&](const policy::DirectionVerdict& verdict) {
     VerdictEvent view = event;
     view.rule = verdict.rule;
@@ -341,6 +341,7 @@ void FlowLogger::emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t byt
   flow.recorded_packets += packets;
   flow.recorded_bytes += bytes;
   flow.last = end;
+  if (flow.silent) return;
   const auto fill = [&](FlowRecord record) {
     record.start = start;
     record.end = end;

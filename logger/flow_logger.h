@@ -101,6 +101,7 @@ class FlowLogger {
     std::uint64_t world = 0;
     bool described = false;  // the first packet's message came
     bool seen = false;       // in the latest reading
+    bool silent = false;     // nobody here judged it
     bool stored = false;     // the flow index has a row of it
     bool dirty = false;      // and it is not up to date
   };

@@ -171,9 +171,19 @@ Chain midstream(Direction direction, bool spares, bool audits) {
   return chain;
 }
 
-// What no connection remembers is told once per flow and interval; its entry counts every packet.
-Chain stateless(const TableOptions& options) {
+// Only of pods: the node's own discovery and listener reports have no connection either.
+Chain stateless() {
   Chain chain{.name = "stateless"};
+  for (const Family family : {Family::V4, Family::V6})
+    for (const Side side : {Side::Source, Side::Destination})
+      chain.rules.push_back(rule(family_is(family) + address_in(family, side, pick(family, "pods4", "pods6"), false) +
+                                 go_to("stateless_log")));
+  return chain;
+}
+
+// What no connection remembers is told once per flow and interval; its entry counts every packet.
+Chain stateless_log(const TableOptions& options) {
+  Chain chain{.name = "stateless_log"};
   const auto interval = static_cast<std::uint64_t>(options.log_interval.count());
   for (const Family family : {Family::V4, Family::V6})
     for (const FlowKind kind : {FlowKind::Ports, FlowKind::Icmp, FlowKind::Other})
@@ -211,7 +221,8 @@ TableObjects build_skeleton(const TableOptions& options, const Switches& switche
       {"flog",
        {rule(ct_word_to_verdict(kEgressWord, "rlog")), rule(ct_word_to_verdict(kIngressWord, "rlog"))},
        std::nullopt});
-  chains.push_back(stateless(options));
+  chains.push_back(stateless());
+  chains.push_back(stateless_log(options));
   for (const Direction direction : {Direction::Egress, Direction::Ingress})
     for (const bool spares : {false, true}) chains.push_back(midstream(direction, spares, options.audits()));
   chains.push_back(itself());
