@@ -16,7 +16,8 @@ namespace {
 using yaml::Fields;
 
 // Abilities that a case may require and this program has.
-constexpr std::array<std::string_view, 4> kAbilities{"calico-services-match", "kube-admin-tier-shared",
+constexpr std::array<std::string_view, 6> kAbilities{"anp-sameLabels",       "calico-services-match",
+                                                     "kube-admin-tier-shared", "nodes-peer",
                                                      "non-k8s-label-values", "ports-without-protocol"};
 constexpr std::uint16_t kEphemeralPort = 50000;
 constexpr std::uint8_t kEchoRequest = 8, kEchoRequestV6 = 128;

@@ -43,6 +43,12 @@ std::string canonical_rule(const Policy& policy, const PolicyRule& rule) {
   return joined({std::string(name(rule.action)), policy.subject.canonical(), types, joined(matches)});
 }
 
+Match impossible(const MatchSpec& spec, SetTable& sets) {
+  Match match = compile_match(spec, sets);
+  match.never = true;
+  return match;
+}
+
 // One compilation. The steps fill program_ in the order of compile().
 class Compiler {
  public:
@@ -143,7 +149,11 @@ std::vector<std::uint32_t> Compiler::add_rules(const Policy& policy, Direction d
     compiled.action = rule.action;
     compiled.index = rule.index;
     compiled.policy = static_cast<std::uint32_t>(program_.policies.size());
-    for (const MatchSpec& match : rule.any_of) compiled.any_of.push_back(compile_match(match, sets_));
+    for (const MatchSpec& match : rule.any_of) {
+      const auto expanded = expand_relation(match, direction, population_);
+      for (const MatchSpec& part : expanded) compiled.any_of.push_back(compile_match(part, sets_));
+      if (expanded.empty()) compiled.any_of.push_back(impossible(match, sets_));
+    }
     compiled.log_decision = logs(decisions, rule.action);
     compiled.log_label = rule.log_label;
     compiled.text = rule.text;

@@ -1,6 +1,7 @@
 #include "policy/compile_match.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,6 +73,7 @@ PeerMatch compile_peer(const PeerSpec& spec, std::optional<std::uint8_t> protoco
                        SetTable& sets) {
   PeerMatch peer;
   if (spec.selector) peer.in_sets.push_back(sets.of_selector(*spec.selector, spec.selector_text));
+  if (spec.nodes) peer.in_sets.push_back(sets.of_nodes(*spec.nodes, spec.selector_text));
   if (!spec.nets.empty()) peer.in_sets.push_back(sets.of_nets(spec.nets));
   if (spec.service && !is_destination) peer.in_sets.push_back(sets.of_service(*spec.service));
   if (spec.service && is_destination) peer.service_ports = sets.ports_of_service(*spec.service);
@@ -91,7 +93,47 @@ bool is_impossible(const PeerMatch& peer, std::optional<std::uint8_t> protocol, 
   return peer.ports.empty() && sets.is_empty_port_set(*peer.port_set);
 }
 
+std::string of_namespace(const std::string& label_name) {
+  return label::kNamespacePrefix + label_name;
+}
+
+// The distinct values of these labels among namespaces that have all of them.
+std::set<std::vector<std::string>> values_of(const std::vector<std::string>& labels,
+                                             const Population& population) {
+  std::set<std::vector<std::string>> values;
+  for (const Population::Group& group : population.groups()) {
+    if (group.endpoints.empty()) continue;
+    std::vector<std::string> row;
+    for (const std::string& name : labels)
+      if (const auto found = group.labels.find(of_namespace(name)); found != group.labels.end())
+        row.push_back(found->second);
+    if (row.size() == labels.size()) values.insert(std::move(row));
+  }
+  return values;
+}
+
 }  // namespace
+
+std::vector<MatchSpec> expand_relation(const MatchSpec& spec, Direction direction,
+                                       const Population& population) {
+  const bool ingress = direction == Direction::Ingress;
+  const auto& relation = (ingress ? spec.source : spec.destination).relation;
+  if (!relation) return {spec};
+  std::vector<MatchSpec> matches;
+  for (const auto& row : values_of(relation->labels, population)) {
+    std::vector<Selector> equal;
+    for (std::size_t i = 0; i < row.size(); ++i)
+      equal.push_back(Selector::equals(of_namespace(relation->labels[i]), row[i]));
+    const Selector same = Selector::all_of(equal);
+    MatchSpec match = spec;
+    PeerSpec& peer = ingress ? match.source : match.destination;
+    PeerSpec& subject = ingress ? match.destination : match.source;
+    subject.selector = same;
+    peer.selector = Selector::all_of({*peer.selector, relation->differs ? Selector::negate(same) : same});
+    matches.push_back(std::move(match));
+  }
+  return matches;
+}
 
 Match compile_match(const MatchSpec& spec, SetTable& sets) {
   Match match;

@@ -77,25 +77,84 @@ void check_exactly_one(Fields& fields, const std::vector<std::string>& keys) {
     fields.findings().error(fields.node().place, fields.what() + " is empty; expected " + yaml::one_of(keys));
 }
 
+// The nodes whose labels are selected.
+std::optional<PeerSpec> read_nodes(Fields& fields) {
+  const Node* node = fields.get("nodes");
+  if (node == nullptr) return std::nullopt;
+  auto selector = read_label_selector(*node, "nodes", fields.findings());
+  if (!selector) return std::nullopt;
+  PeerSpec peer;
+  peer.nodes = std::move(selector->selector);
+  peer.selector_text = selector->text.empty() ? "any node" : "nodes with " + selector->text;
+  return peer;
+}
+
+// sameLabels and notSameLabels of the first versions of the API.
+std::optional<PeerSpec> read_relation(Fields& fields) {
+  const Node* spaces = fields.node().find("namespaces");
+  if (spaces == nullptr) return std::nullopt;
+  const bool same = spaces->find("sameLabels") != nullptr, differs = spaces->find("notSameLabels") != nullptr;
+  if (!same && !differs) return std::nullopt;
+  Fields relation(*spaces, "namespaces", fields.findings());
+  check_exactly_one(relation, {"sameLabels", "notSameLabels", "namespaceSelector"});
+  const char* key = same ? "sameLabels" : "notSameLabels";
+  const std::vector<std::string> labels = relation.strings(key);
+  if (labels.empty())
+    fields.findings().error(relation.place_of(key),
+                            std::string(key) + " is empty and selects nothing; expected at least one label");
+  std::vector<Selector> parts;
+  for (const std::string& name : labels)
+    parts.push_back(Selector::has(label::kNamespacePrefix + name));
+  PeerSpec peer;
+  peer.selector = in_pods(std::move(parts));
+  peer.selector_text = std::string("any pod in namespaces with ") + (same ? "the same " : "another ") +
+                       yaml::one_of(labels);
+  peer.relation = NamespaceRelation{labels, differs};
+  return peer;
+}
+
+// Only whether they are names: nothing looks them up.
+void check_domain_names(Fields& fields) {
+  for (const std::string& name : fields.strings("domainNames")) {
+    const std::string bare = name.starts_with("*.") ? name.substr(2) : name;
+    const bool legal = std::all_of(bare.begin(), bare.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+    });
+    if (!legal || bare.empty() || bare.find('.') == std::string::npos)
+      fields.findings().error(fields.place_of("domainNames"),
+                              "\"" + name + "\" is no domain name; expected one like example.com or *.example.com");
+  }
+}
+
+std::vector<Cidr> read_networks(Fields& fields) {
+  std::vector<Cidr> nets;
+  const auto items = fields.list("networks");
+  if (items.empty())
+    fields.findings().error(fields.place_of("networks"), "networks is empty; expected at least one prefix");
+  for (const Node* item : items)
+    if (const auto cidr = read_cidr(*item, fields.findings(), true)) nets.push_back(*cidr);
+  return nets;
+}
+
 std::optional<PeerSpec> read_peer(const Node& node, Direction direction, RuleReader& reader) {
   Fields fields(node, "a peer", reader.findings);
   std::vector<std::string> keys = {"namespaces", "pods"};
   if (direction == Direction::Egress) keys.insert(keys.end(), {"networks", "nodes", "domainNames"});
   check_exactly_one(fields, keys);
-  for (const char* key : {"nodes", "domainNames"})
-    if (fields.has(key) && direction == Direction::Egress)
-      reader.cannot(fields.place_of(key), std::string(key) + " as a peer");
-  if (const Node* spaces = fields.node().find("namespaces"))
-    for (const auto& entry : spaces->entries)
-      if (entry.first.text == "sameLabels" || entry.first.text == "notSameLabels") {
-        reader.cannot(entry.first.place, entry.first.text);
-        return std::nullopt;
-      }
-  PeerSpec peer;
+  if (direction == Direction::Egress && fields.has("domainNames")) {
+    check_domain_names(fields);
+    reader.cannot(fields.place_of("domainNames"), "domainNames as a peer");
+    return std::nullopt;
+  }
   if (direction == Direction::Egress && fields.has("networks")) {
-    peer.nets = read_nets(fields, "networks", limit::kNets);
+    PeerSpec peer;
+    peer.nets = read_networks(fields);
+    if (peer.nets.empty()) return std::nullopt;
     return peer;
   }
+  if (direction == Direction::Egress && fields.has("nodes")) return read_nodes(fields);
+  if (auto related = read_relation(fields)) return related;
+  PeerSpec peer;
   auto selected = read_pods(fields);
   if (!selected) return std::nullopt;
   peer.selector = std::move(selected->selector);

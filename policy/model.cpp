@@ -57,6 +57,10 @@ void put_peer(std::string& text, const std::string& side, const PeerSpec& peer) 
   if (peer.selector) put(text, side + ".selector", peer.selector->canonical());
   if (peer.not_selector) put(text, side + ".not_selector", peer.not_selector->canonical());
   if (peer.service) put(text, side + ".service", peer.service->service_namespace + "/" + peer.service->name);
+  if (peer.nodes) put(text, side + ".nodes", peer.nodes->canonical());
+  if (peer.relation)
+    put(text, side + (peer.relation->differs ? ".not_same_labels" : ".same_labels"),
+        joined(peer.relation->labels));
 }
 
 std::string sort_name(const Policy& policy) {

@@ -64,6 +64,15 @@ struct ServiceSpec {
   bool operator==(const ServiceSpec&) const = default;
 };
 
+// Namespaces compared with the one of the pod that the policy is about: all of these labels are there on
+// both sides, with the same values, or (`differs`) with at least one other.
+struct NamespaceRelation {
+  std::vector<std::string> labels;
+  bool differs = false;
+
+  bool operator==(const NamespaceRelation&) const = default;
+};
+
 // One side of a rule. All fields are ANDed, the items of one list are ORed; an empty list or missing
 // optional does not restrict.
 struct PeerSpec {
@@ -77,7 +86,12 @@ struct PeerSpec {
   // Negates the packet match: unknown addresses match too.
   std::optional<Selector> not_selector;
   std::optional<ServiceSpec> service;
+  // Over the labels of nodes: matches the nodes' own addresses.
+  std::optional<Selector> nodes;
+  // Limits `selector` further, each subject of the policy to other namespaces.
+  std::optional<NamespaceRelation> relation;
   // What the user wrote, for people ("role == 'api'"); empty when there is no selector.
+  // That of `nodes` stands in selector_text.
   std::string selector_text;
   std::string not_selector_text;
 

@@ -28,6 +28,7 @@ std::string ports_text(const std::vector<PortSpec>& ports) {
 // The address part of one side: "role == 'api' and 10.0.0.0/8 except 10.1.0.0/16".
 std::string address_text(const PeerSpec& peer) {
   std::vector<std::string> parts;
+  if (peer.nodes && peer.selector_text.empty()) parts.emplace_back("any node");
   if (!peer.selector_text.empty()) parts.push_back(peer.selector_text);
   if (!peer.not_selector_text.empty()) parts.push_back("not (" + peer.not_selector_text + ")");
   const std::string not_nets = nets_text(peer.not_nets);

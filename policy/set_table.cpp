@@ -10,6 +10,7 @@ namespace {
 // No canonical selector starts like this: labels have no colon.
 constexpr std::string_view kNetsPrefix = "nets:";
 constexpr std::string_view kServicePrefix = "service:";
+constexpr std::string_view kNodesPrefix = "nodes:";
 
 template <typename T, typename Make>
 std::uint32_t interned(std::unordered_map<std::string, std::uint32_t>& by_key, std::vector<T>& sets,
@@ -63,6 +64,17 @@ std::uint32_t SetTable::of_selector(const Selector& selector, const std::string&
   const std::string& key = selector.canonical();
   return interned(by_key_, program_.sets, key, [&] {
     return AddressSet{key, text.empty() ? key : text, members_of(selector)};
+  });
+}
+
+std::uint32_t SetTable::of_nodes(const Selector& selector, const std::string& text) {
+  const std::string key = std::string(kNodesPrefix) + selector.canonical();
+  return interned(by_key_, program_.sets, key, [&] {
+    std::vector<Cidr> members;
+    for (const NodeObject& node : population_.cluster().nodes)
+      if (selector.matches(node.labels))
+        for (const IpAddr& address : node.addresses) members.push_back(Cidr::host(address));
+    return AddressSet{key, text.empty() ? "a node" : text, minimal(std::move(members))};
   });
 }
 

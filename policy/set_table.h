@@ -25,6 +25,8 @@ class SetTable {
 
   // Addresses of the endpoints and network sets that match.
   std::uint32_t of_selector(const Selector& selector, const std::string& text);
+  // Addresses of the nodes whose labels match.
+  std::uint32_t of_nodes(const Selector& selector, const std::string& text);
   std::uint32_t of_nets(const std::vector<Cidr>& nets);
   std::uint32_t of_service(const ServiceSpec& service);
   std::uint32_t ports_of_service(const ServiceSpec& service);
