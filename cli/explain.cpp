@@ -13,12 +13,11 @@
 #include "cli/explain_text.h"
 #include "cli/format.h"
 #include "cli/output.h"
+#include "cli/policy_input.h"
 #include "cli/target.h"
 #include "endpoints/control.h"
-#include "endpoints/topology.h"
 #include "policy/compile.h"
 #include "policy/explain_json.h"
-#include "policy/load.h"
 
 namespace tierlog::cli {
 namespace {
@@ -129,20 +128,11 @@ policy::Packet packet_of(const Question& question, const IpAddr& from, const IpA
 }
 
 Result<policy::Explanation> explain_files(const ExplainOptions& options, const Question& question) {
-  if (options.topology.empty())
-    return fail(ErrorCode::InvalidArgument,
-                "--topology FILE is missing: with -f it says which pods there are");
-  policy::Loaded loaded = policy::load_paths(options.files);
-  endpoints::LoadedTopology topology = endpoints::load_topology(options.topology);
-  Diagnostics findings = loaded.findings;
-  findings.add(topology.findings);
-  findings.sort();
-  if (findings.has_errors()) return fail(ErrorCode::InvalidArgument, findings.to_string());
-  for (const Diagnostic& warning : findings.all()) say(warning.to_string());
-  const auto cluster = std::make_shared<const policy::Cluster>(std::move(topology.topology.cluster));
+  TL_ASSIGN(PolicyInput input, load_input(options.files, options.topology));
+  const auto cluster = std::make_shared<const policy::Cluster>(std::move(input.cluster));
   TL_ASSIGN(const auto ends, resolve_both(*cluster, options, question));
   policy::MemoryRuleIds ids;
-  TL_ASSIGN(const policy::Program program, policy::compile(loaded.set, cluster, ids));
+  TL_ASSIGN(const policy::Program program, policy::compile(input.policies, cluster, ids));
   return policy::explain(program, packet_of(question, ends.first, ends.second));
 }
 
