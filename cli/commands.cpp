@@ -38,9 +38,10 @@ Command version_command() {
 }
 
 std::vector<Command> all_commands() {
-  std::vector<Command> commands = {
-      denied_command(),    flows_command(),  explain_command(), policies_command(), rules_command(),
-      endpoints_command(), status_command(), lint_command(), selector_command(), compile_command(), test_command()};
+  std::vector<Command> commands = {denied_command(),   flows_command(), explain_command(),
+                                   policies_command(), rules_command(), endpoints_command(),
+                                   status_command(),   lint_command(),  selector_command(),
+                                   compile_command(),  test_command()};
   std::vector<Command> lab = lab_commands();
   std::move(lab.begin(), lab.end(), std::back_inserter(commands));
   commands.push_back(version_command());

@@ -127,8 +127,8 @@ Result<void> choose_node(policy::Cluster& cluster, const std::string& node) {
   }
   if (known.contains(node)) return {};
   const std::string near = nearest(node, {known.begin(), known.end()});
-  return fail(ErrorCode::NotFound,
-              "no node \"" + node + "\" in the topology" + (near.empty() ? "" : "; did you mean " + near + "?"));
+  return fail(ErrorCode::NotFound, "no node \"" + node + "\" in the topology" +
+                                       (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
 void sort_by_name(nft::TableObjects& objects) {
@@ -167,10 +167,9 @@ std::string headline(const Compiled& compiled) {
       rules += chain.rules.size();
     }
   return (compiled.node.empty() ? "all nodes" : "node " + compiled.node) + ": " +
-         counted(program.endpoints.size(), "endpoint") + " in " +
-         with_commas(program.classes.size()) + " classes, " + counted(program.rules.size(), "rule") + ", " +
-         counted(program.ends.size(), "end") + " of tiers; in the kernel " + counted(chains, "chain") +
-         " with " + counted(rules, "rule");
+         counted(program.endpoints.size(), "endpoint") + " in " + with_commas(program.classes.size()) +
+         " classes, " + counted(program.rules.size(), "rule") + ", " + counted(program.ends.size(), "end") +
+         " of tiers; in the kernel " + counted(chains, "chain") + " with " + counted(rules, "rule");
 }
 
 std::string listing_of_rules(const Program& program) {
@@ -250,10 +249,11 @@ Json json_of_endpoints(const Program& program) {
     const policy::Endpoint& endpoint = program.cluster->endpoints[enforced.endpoint];
     Json addresses = Json::array();
     for (const IpAddr& address : endpoint.addresses) addresses.push_back(address.to_string());
-    endpoints.push_back({{"endpoint", endpoint.display()},
-                         {"addresses", std::move(addresses)},
-                         {"egress_chain", nft::endpoint_chain_name(Direction::Egress, endpoint.display())},
-                         {"ingress_chain", nft::endpoint_chain_name(Direction::Ingress, endpoint.display())}});
+    endpoints.push_back(
+        {{"endpoint", endpoint.display()},
+         {"addresses", std::move(addresses)},
+         {"egress_chain", nft::endpoint_chain_name(Direction::Egress, endpoint.display())},
+         {"ingress_chain", nft::endpoint_chain_name(Direction::Ingress, endpoint.display())}});
   }
   return endpoints;
 }
@@ -317,8 +317,7 @@ void print(const Compiled& compiled, Format format) {
 Result<int> run(const CompileArguments& arguments) {
   TL_ASSIGN(const Format format, parse_format(arguments.output, kTextOrJson));
   if (arguments.via != "nftables")
-    return fail(ErrorCode::InvalidArgument,
-                "--via \"" + arguments.via + "\" is unknown; expected nftables");
+    return fail(ErrorCode::InvalidArgument, "--via \"" + arguments.via + "\" is unknown; expected nftables");
   TL_ASSIGN(const Compiled compiled, compile_files(arguments));
   print(compiled, format);
   say("rule ids are numbered here from the beginning; a daemon keeps its own in state.db");
@@ -333,7 +332,8 @@ Command compile_command() {
   command.name = "compile";
   command.summary = "what would be loaded into the kernel: each rule with id, policy and tier";
   command.description =
-      "Compiles policy files for the pods of a topology and prints the result from the program's own objects: "
+      "Compiles policy files for the pods of a topology and prints the result from the program's own "
+      "objects: "
       "first "
       "each rule and each end of a tier with its id, then the tables, chains and sets that enforce them. nft "
       "cannot print these rules (it has no syntax for connection labels as they are used). Nothing is loaded "

@@ -1,4 +1,7 @@
 // `tierlog test`: policy test cases, judged.
+#include <unistd.h>
+
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +10,7 @@
 #include "cli/exit_code.h"
 #include "cli/format.h"
 #include "cli/output.h"
+#include "lab/case_nftables.h"
 #include "lab/cases.h"
 
 namespace tierlog::cli {
@@ -38,7 +42,7 @@ void print_case(const lab::CaseResult& result, bool colour) {
   if (!result.skipped && result.passed) line += "  " + counted(result.checks.size(), "check");
   out(line + "\n");
   for (const lab::CheckResult& check : result.checks)
-    if (!check.passed && !result.skipped) out(printable(check_line(check)) + "\n");
+    if (!check.passed && !result.skipped && !check.skipped) out(printable(check_line(check)) + "\n");
 }
 
 void print_results(const lab::CaseResults& results) {
@@ -52,9 +56,24 @@ Result<void> check_options(const TestOptions& options) {
   if (options.output != "table" && options.output != "json" && options.output != "junit")
     return fail(ErrorCode::InvalidArgument,
                 "-o \"" + options.output + "\" is no output form here; expected " + kForms);
-  if (options.via != "model")
-    return fail(ErrorCode::InvalidArgument, "--via \"" + options.via + "\" is unknown; expected model");
+  if (options.via != "model" && options.via != "nftables")
+    return fail(ErrorCode::InvalidArgument,
+                "--via \"" + options.via + "\" is unknown; expected model or nftables");
   return {};
+}
+
+Result<lab::CaseResults> run_via(const std::string& via, const std::vector<lab::PolicyCase>& cases) {
+  lab::CaseResults results{via, {}};
+  if (via == "model") {
+    for (const lab::PolicyCase& test_case : cases) results.cases.push_back(lab::run_model(test_case));
+    return results;
+  }
+  const bool shows = ::isatty(STDERR_FILENO) == 1;
+  TL_ASSIGN(results.cases, lab::run_nftables(cases, [&](std::size_t done) {
+              if (shows) std::fprintf(stderr, "\r%zu of %zu cases", done, cases.size());
+            }));
+  if (shows) std::fprintf(stderr, "\r\033[K");
+  return results;
 }
 
 Result<int> run_cases(const TestOptions& options) {
@@ -66,8 +85,7 @@ Result<int> run_cases(const TestOptions& options) {
     return fail(ErrorCode::InvalidArgument,
                 "no test case in " + counted(loaded.files, "file") +
                     "; a case is a *.yaml, *.yml or *.json file with topology, policies and checks");
-  lab::CaseResults results{options.via, {}};
-  for (const lab::PolicyCase& test_case : loaded.cases) results.cases.push_back(lab::run_model(test_case));
+  TL_ASSIGN(const lab::CaseResults results, run_via(options.via, loaded.cases));
   if (options.output == "json") {
     out(lab::to_json(results).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   } else if (options.output == "junit") {

@@ -42,13 +42,15 @@ Json to_json(const TraceLine& line) {
 Json to_json(const CheckResult& result) {
   Json trace = Json::array();
   for (const TraceLine& line : result.observed.trace) trace.push_back(to_json(line));
-  return {{"index", result.index},
+  Json json{{"index", result.index},
           {"expect", result.check.expect == policy::Action::Allow ? "allow" : "deny"},
           {"verdict", name(result.observed.verdict)},
           {"passed", result.passed},
           {"problems", result.problems},
           {"decides", to_json(result.observed.decides)},
           {"trace", std::move(trace)}};
+  if (result.skipped) json["skipped"] = *result.skipped;
+  return json;
 }
 
 Json to_json(const CaseResult& result) {

@@ -111,6 +111,8 @@ struct CheckResult {
   Observed observed;
   bool passed = false;
   std::vector<std::string> problems;  // "expected allow, got deny"; empty when passed
+  // Why a run with packets could not send this one; it counts neither way.
+  std::optional<std::string> skipped{};
 };
 
 struct CaseResult {

@@ -34,6 +34,7 @@ struct FrameSpec {
   std::uint16_t source_port = 40'000, port = 0;
   std::uint8_t tcp_flags = 0x02;
   std::uint8_t icmp_type = 0, icmp_code = 0;
+  std::uint16_t icmp_id = 0x1234;
   std::uint16_t fragment_offset = 0;  // in units of 8 bytes
   bool more_fragments = false;
   std::uint32_t fragment_id = 1;

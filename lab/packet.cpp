@@ -59,6 +59,40 @@ std::uint32_t pseudo_header(const IpAddr& from, const IpAddr& to, std::uint8_t n
   return sum_of(header);
 }
 
+// As SCTP wants it: reflected, the Castagnoli polynomial.
+std::uint32_t crc32c(const Bytes& bytes) {
+  std::uint32_t crc = 0xffffffff;
+  for (const std::uint8_t byte : bytes) {
+    crc ^= byte;
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82f63b78U : 0U);
+  }
+  return ~crc;
+}
+
+// An INIT, with the mark in a parameter that a receiver passes over.
+Bytes sctp_init(const FrameSpec& frame) {
+  const std::size_t padding = (4 - frame.mark.size() % 4) % 4;
+  Bytes out;
+  put16(out, frame.source_port);
+  put16(out, frame.port);
+  put32(out, 0);  // no verification tag yet
+  put32(out, 0);  // checksum
+  put16(out, 0x0100);
+  put16(out, static_cast<unsigned>(20 + 4 + frame.mark.size()));
+  put32(out, 0x12345678);  // initiate tag
+  put32(out, 65536);       // receiver window
+  put16(out, 1);
+  put16(out, 1);
+  put32(out, 1);
+  put16(out, 0x8001);
+  put16(out, static_cast<unsigned>(4 + frame.mark.size()));
+  put_all(out, frame.mark);
+  out.resize(out.size() + padding);
+  const std::uint32_t crc = crc32c(out);
+  for (std::size_t i = 0; i < 4; ++i) out[8 + i] = static_cast<std::uint8_t>(crc >> (8 * i) & 0xff);
+  return out;
+}
+
 Bytes transport(const FrameSpec& frame) {
   Bytes out;
   std::size_t checksum_at = 0;
@@ -84,7 +118,16 @@ Bytes transport(const FrameSpec& frame) {
     put8(out, frame.icmp_code);
     checksum_at = 2;
     put16(out, 0);
-    put32(out, 0x12340001);
+    put16(out, frame.icmp_id);
+    put16(out, 1);
+  } else if (number == protocol::kUdpLite) {
+    put16(out, frame.source_port);
+    put16(out, frame.port);
+    put16(out, 0);  // the checksum covers all of it
+    checksum_at = 6;
+    put16(out, 0);
+  } else if (number == protocol::kSctp) {
+    return sctp_init(frame);
   }
   put_all(out, frame.mark);
   const bool with_addresses = number != protocol::kIcmp;

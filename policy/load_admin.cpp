@@ -103,12 +103,11 @@ std::optional<PeerSpec> read_relation(Fields& fields) {
     fields.findings().error(relation.place_of(key),
                             std::string(key) + " is empty and selects nothing; expected at least one label");
   std::vector<Selector> parts;
-  for (const std::string& name : labels)
-    parts.push_back(Selector::has(label::kNamespacePrefix + name));
+  for (const std::string& name : labels) parts.push_back(Selector::has(label::kNamespacePrefix + name));
   PeerSpec peer;
   peer.selector = in_pods(std::move(parts));
-  peer.selector_text = std::string("any pod in namespaces with ") + (same ? "the same " : "another ") +
-                       yaml::one_of(labels);
+  peer.selector_text =
+      std::string("any pod in namespaces with ") + (same ? "the same " : "another ") + yaml::one_of(labels);
   peer.relation = NamespaceRelation{labels, differs};
   return peer;
 }
@@ -121,8 +120,9 @@ void check_domain_names(Fields& fields) {
       return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
     });
     if (!legal || bare.empty() || bare.find('.') == std::string::npos)
-      fields.findings().error(fields.place_of("domainNames"),
-                              "\"" + name + "\" is no domain name; expected one like example.com or *.example.com");
+      fields.findings().error(
+          fields.place_of("domainNames"),
+          "\"" + name + "\" is no domain name; expected one like example.com or *.example.com");
   }
 }
 

@@ -26,7 +26,7 @@ ROOMS = {
     "cni": ["base", "endpoints"],
     "daemon": ["base", "policy", "store", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints"],
     # Policy test cases read verdicts of real packets back from the flow index; the lab itself does not.
-    "lab/cases": ["base", "policy", "endpoints", "store", "lab"],
+    "lab/cases": ["base", "policy", "endpoints", "store", "logger", "dataplane/nftables", "dataplane", "lab"],
     "lab": ["base", "policy", "endpoints"],
     "cli": ["base", "policy", "store", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints", "lab/cases",
             "lab"],
