@@ -161,12 +161,12 @@ TEST(PolicyCases, AnIdIsGivenOnce) {
 
 TEST(PolicyCases, AListOfCasesIsRead) {
   const LoadedCases loaded = load_cases_text(
-      R"([{"id":"a","requires":["time-travel"]},{"id":"b","requires":["anp-sameLabels","kube-admin-tier-shared"]}])",
+      R"([{"id":"a","requires":["time-travel"]},{"id":"b","requires":["teleports","kube-admin-tier-shared"]}])",
       "cases.json");
   EXPECT_EQ(loaded.findings.to_string(), "");
   ASSERT_EQ(loaded.cases.size(), 2u);
   EXPECT_EQ(loaded.cases[0].skipped, "requires time-travel");
-  EXPECT_EQ(loaded.cases[1].skipped, "requires anp-sameLabels");
+  EXPECT_EQ(loaded.cases[1].skipped, "requires teleports");
   EXPECT_FALSE(run_model(loaded.cases[0]).passed);
 }
 

@@ -202,6 +202,43 @@ spec:
             "protocol[2]=17;destination.nets[19]=10.0.0.0/8,fd00::/8;");
 }
 
+struct AdminPeer {
+  const char* name;
+  const char* rule;
+  const char* canonical;
+  const char* text;
+};
+
+class AdminPeers : public testing::TestWithParam<AdminPeer> {};
+
+TEST_P(AdminPeers, InNormalForm) {
+  const Policy policy = only_policy(
+      "{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: {name: p}, spec: "
+      "{priority: 1, subject: {namespaces: {}}, " +
+      std::string(GetParam().rule) + "}}");
+  const PolicyRule& rule = policy.ingress.empty() ? policy.egress.at(0) : policy.ingress.at(0);
+  EXPECT_EQ(rule.any_of.at(0).canonical(), GetParam().canonical);
+  EXPECT_EQ(rule.text, GetParam().text);
+}
+
+const AdminPeer kAdminPeers[] = {
+    {"NodesByLabel", "egress: [{action: Allow, to: [{nodes: {matchLabels: {os: linux}}}]}]",
+     "destination.nodes[13]=os == \"linux\";", "Allow to nodes with os == 'linux'"},
+    {"AllNodes", "egress: [{action: Deny, to: [{nodes: {}}]}]", "destination.nodes[5]=all();",
+     "Deny to any node"},
+    {"SameLabels", "ingress: [{action: Pass, from: [{namespaces: {sameLabels: [b, a]}}]}]",
+     "source.selector[71]=(projectcalico.org/orchestrator == \"k8s\" && has(pcns.b) && has(pcns.a));"
+     "source.same_labels[3]=a,b;",
+     "Pass from any pod in namespaces with the same b or a"},
+    {"NotSameLabels", "ingress: [{action: Deny, from: [{namespaces: {notSameLabels: [a]}}]}]",
+     "source.selector[56]=(projectcalico.org/orchestrator == \"k8s\" && "
+     "has(pcns.a));source.not_same_labels[1]=a;",
+     "Deny from any pod in namespaces with another a"},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, AdminPeers, testing::ValuesIn(kAdminPeers),
+                         [](const auto& param) { return param.param.name; });
+
 TEST(Admin, WhatCannotBeEnforcedFailsClosed) {
   const Loaded loaded = load_text(R"(
 apiVersion: policy.networking.k8s.io/v1alpha1
@@ -211,14 +248,14 @@ spec:
   priority: 7
   subject: {namespaces: {}}
   egress:
-  - {action: Allow, to: [{nodes: {matchLabels: {a: b}}}]}
-  - {action: Pass, to: [{nodes: {}}]}
+  - {action: Allow, to: [{networks: [10.0.0.0/8]}, {domainNames: [example.com]}]}
+  - {action: Pass, to: [{domainNames: ["*.example.org"]}]}
 )",
                                   "p.yaml");
-  EXPECT_EQ(
-      loaded.findings.to_string(),
-      "p.yaml:9:27: warning: nodes as a peer cannot be enforced; this rule allows nothing\n"
-      "p.yaml:10:26: warning: nodes as a peer cannot be enforced; this rule denies everything instead\n");
+  EXPECT_EQ(loaded.findings.to_string(),
+            "p.yaml:9:53: warning: domainNames as a peer cannot be enforced; this rule allows nothing\n"
+            "p.yaml:10:26: warning: domainNames as a peer cannot be enforced; this rule denies everything "
+            "instead\n");
   ASSERT_EQ(loaded.set.policies.at(0).egress.size(), 1u);
   const PolicyRule& rule = loaded.set.policies[0].egress[0];
   EXPECT_EQ(rule.index, 1);
