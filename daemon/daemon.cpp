@@ -247,6 +247,7 @@ Result<void> Daemon::keep_in_force(Nanoseconds now) {
   TL_ASSIGN(const auto repair, backend_->verify());
   if (repair.objects == 0 && !repair.rebuilt) return {};
   ++table_repairs_;
+  if (repair.rebuilt) recorder_->on_rebuilt();
   spdlog::error("the tables were changed by somebody else: {} objects repaired, rebuilt={}", repair.objects,
                 repair.rebuilt);
   return {};

@@ -42,6 +42,8 @@ class Recorder {
 
   // Verdicts are what would have been.
   void set_audit(bool audits) { logger_.set_audit(audits); }
+  // The tables were taken away and made anew: nothing that was counted flow by flow is there.
+  void on_rebuilt() { logger_.forget_counted_flows(); }
   // A Program came into force: names first, so that its records find them.
   Result<void> install(const std::shared_ptr<const policy::Program>& program,
                        const std::vector<policy::NetworkSet>& policy_sets);

@@ -407,6 +407,7 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
     // Its message is on the way: it names the source port and flags, so give it until the next reading.
     if (is_new && reading == Reading::Regular) {
       flow.last = at;
+      flow.last_packet = at - count.idle;
       flow.seen = true;
       continue;
     }
@@ -429,14 +430,15 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
     emit(flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
     changed(entry->first, flow);
   }
-  forget_unseen();
+  forget_expired(at);
 }
 
-// The kernel forgot it: the next packet starts a new flow and is recorded at once.
-void FlowLogger::forget_unseen() {
-  std::erase_if(denied_, [this](const auto& entry) {
+// The kernel forgot it: the next packet starts a new flow and is recorded at once. A dump alone does not
+// say so: while the kernel's hash table grows, it may leave out what is there.
+void FlowLogger::forget_expired(WallTime at) {
+  std::erase_if(denied_, [&](const auto& entry) {
     const auto& [key, flow] = entry;
-    if (flow.seen) return false;
+    if (flow.seen || at - flow.last_packet < denied_lifetime_) return false;
     if (flow.stored)
       forgotten_.push_back({key.rule, key.source, key.destination, key.protocol, key.port_or_icmp, 0, 0, {}});
     return true;

@@ -69,6 +69,9 @@ class FlowLogger {
   Connections& connections() { return connections_; }
   const Connections& connections() const { return connections_; }
 
+  // The kernel's entries are gone with their table.
+  void forget_counted_flows() { denied_.clear(); }
+
   // Verdicts that these counts have and no record yet, by rule: the next reading makes them records.
   PacketsOfRules waiting_by_rule(std::span<const dataplane::DeniedCount> counts);
   std::uint64_t waiting(std::span<const dataplane::DeniedCount> counts);
@@ -114,7 +117,7 @@ class FlowLogger {
   void describe_anew(DeniedFlow& flow, WallTime at);
   void emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start, WallTime end);
   void changed(const FlowKey& key, DeniedFlow& flow);
-  void forget_unseen();
+  void forget_expired(WallTime at);
   void push(store::FlowRecord record);
   std::optional<store::FlowRecord> describe_connection(RuleId rule, const dataplane::ConnectionTuple& view,
                                                        WallTime at);

@@ -122,9 +122,14 @@ class Living : public LiveNode, public ::testing::WithParamInterface<Case> {
     return becomes([&] { return talk_->at_client > client && talk_->at_server > server; }, within);
   }
   bool anybody_hears() const {
-    const std::uint64_t client = talk_->at_client, server = talk_->at_server;
-    std::this_thread::sleep_for(300ms);
-    return talk_->at_client > client || talk_->at_server > server;
+    const auto hears = [&] {
+      const std::uint64_t client = talk_->at_client, server = talk_->at_server;
+      std::this_thread::sleep_for(300ms);
+      return talk_->at_client > client || talk_->at_server > server;
+    };
+    // What had arrived before the change is still to be read.
+    becomes([&] { return !hears(); });
+    return hears();
   }
   void expect_cut_is_told() const {
     std::uint64_t cut_packets = 0, denied_packets = 0;

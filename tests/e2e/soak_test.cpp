@@ -244,6 +244,7 @@ TEST_F(Soak, BalancesToThePacket) {
 
   // Controls: each of these checks can fail.
   auto records = index.records();
+  EXPECT_TRUE(std::none_of(records.begin(), records.end(), [](const auto& r) { return r.rule == RuleId::None; }));
   const auto lost = std::find_if(records.begin(), records.end(), [](const auto& r) { return r.verdict_packets > 0; });
   ASSERT_NE(lost, records.end());
   records.erase(lost);

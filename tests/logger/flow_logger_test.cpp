@@ -225,11 +225,21 @@ TEST_F(FlowLoggerTest, AnEntryThatExpiredAndCameBackStartsAnew) {
   const RuleId rule = rule_of(2);
   give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
   read({count(rule, 5)}, 10);
-  EXPECT_TRUE(read({}, 20).empty());
-  const auto again = give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 30));
+  EXPECT_TRUE(read({}, 80).empty());
+  const auto again = give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 90));
   ASSERT_EQ(again.size(), 2u) << "recorded at once, both views";
   EXPECT_EQ(again[0].verdict_packets, 1u);
-  const auto rest = read({count(rule, 3)}, 40);
+  const auto rest = read({count(rule, 3)}, 100);
+  ASSERT_EQ(rest.size(), 2u);
+  EXPECT_EQ(rest[0].verdict_packets, 2u);
+}
+
+TEST_F(FlowLoggerTest, AnEntryThatADumpLeftOutIsNotForgotten) {
+  const RuleId rule = rule_of(2);
+  give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
+  read({count(rule, 5)}, 10);
+  EXPECT_TRUE(read({}, 20).empty()) << "the kernel's table grew under the dump";
+  const auto rest = read({count(rule, 7)}, 30);
   ASSERT_EQ(rest.size(), 2u);
   EXPECT_EQ(rest[0].verdict_packets, 2u);
 }
