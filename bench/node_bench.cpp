@@ -131,11 +131,12 @@ class Daemon {
 
  private:
   pid_t start(const std::string& program) const {
-    std::ofstream(folder_ / "topology.yaml") << topology();
-    std::ofstream(folder_ / "policies.yaml") << policies();
+    fs::create_directories(folder_ / "files");
+    std::ofstream(folder_ / "files/topology.yaml") << topology();
+    std::ofstream(folder_ / "files/policies.yaml") << policies();
     std::ofstream(folder_ / "tierlogd.yaml")
-        << "node: bench\npolicies: [" << (folder_ / "policies.yaml").string()
-        << "]\ntopology: " << (folder_ / "topology.yaml").string() << "\nsocket: " << socket()
+        << "node: bench\npolicies: [" << (folder_ / "files/policies.yaml").string()
+        << "]\ntopology: " << (folder_ / "files/topology.yaml").string() << "\nsocket: " << socket()
         << "\nstore: {path: " << (folder_ / "flows.db").string() << "}\nlog: {level: warning}\n";
     return start_child([&] {
       const int log = ::open((folder_ / "log").c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0600);

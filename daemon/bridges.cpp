@@ -1,7 +1,5 @@
 #include "daemon/bridges.h"
 
-#include <algorithm>
-
 namespace tierlog::daemon {
 
 Result<std::unique_ptr<Bridges>> Bridges::open() {
@@ -9,20 +7,25 @@ Result<std::unique_ptr<Bridges>> Bridges::open() {
   return std::unique_ptr<Bridges>(new Bridges(std::move(links)));
 }
 
-Result<std::string> Bridges::bridge_of(const std::string& interface) {
+// One look for all: each costs as much as the node has interfaces.
+Result<std::map<std::string, std::string>> Bridges::bridges_of(const std::set<std::string>& interfaces) {
+  std::map<std::string, std::string> found;
+  if (interfaces.empty()) return found;
   TL_ASSIGN(const auto links, links_->list());
-  const auto port = std::find_if(links.begin(), links.end(),
-                                 [&](const dataplane::Link& link) { return link.name == interface; });
-  if (port == links.end() || port->master == 0) return std::string();
-  const auto bridge = std::find_if(links.begin(), links.end(), [&](const dataplane::Link& link) {
-    return link.index == port->master && link.is_bridge;
-  });
-  if (bridge == links.end()) return std::string();
-  const auto known = kept_.find(bridge->name);
-  if (known != kept_.end() && known->second == bridge->index) return bridge->name;
-  TL_TRY(links_->filter_bridge(*bridge));
-  kept_[bridge->name] = bridge->index;
-  return bridge->name;
+  std::map<int, const dataplane::Link*> bridges;
+  for (const dataplane::Link& link : links)
+    if (link.is_bridge) bridges.emplace(link.index, &link);
+  for (const dataplane::Link& port : links) {
+    const auto bridge = bridges.find(port.master);
+    if (bridge == bridges.end() || interfaces.count(port.name) == 0) continue;
+    const dataplane::Link& link = *bridge->second;
+    found.emplace(port.name, link.name);
+    const auto known = kept_.find(link.name);
+    if (known != kept_.end() && known->second == link.index) continue;
+    TL_TRY(links_->filter_bridge(link));
+    kept_[link.name] = link.index;
+  }
+  return found;
 }
 
 Result<std::vector<std::string>> Bridges::keep() {

@@ -1,6 +1,6 @@
 // daemon/bridges.h - keeps the bridges that pods are ports of in front of the packet filter.
 //
-//   dataplane/links.h <--> [Bridges] --bridge_of--> world.h
+//   dataplane/links.h <--> [Bridges] --bridges_of--> world.h
 //
 // Frames between two ports of a bridge meet no rule at all unless the bridge shows them. That switch can be
 // thrown by others at any time (a reload of sysctl settings), so it is watched and set again.
@@ -25,8 +25,9 @@ class Bridges {
   // Takes what the kernel tells; true when the bridges should be looked at.
   bool on_readable() { return links_->drain(); }
 
-  // The bridge that `interface` is a port of now; "" when it is routed. From then on it is kept.
-  Result<std::string> bridge_of(const std::string& interface);
+  // The bridge that each of `interfaces` is a port of now; routed ones are not in it. From then on these
+  // bridges are kept.
+  Result<std::map<std::string, std::string>> bridges_of(const std::set<std::string>& interfaces);
   // Sets the switch on every bridge that has pods. Returns the names of those that had lost it since the
   // last time: frames between their pods were not judged in between.
   Result<std::vector<std::string>> keep();

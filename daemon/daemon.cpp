@@ -105,13 +105,13 @@ Result<void> Daemon::open() {
     if (auto done = living_->on_applied(program, clock_.boottime()); !done)
       spdlog::error("living connections: {}", done.error().message);
   };
-  const auto bridge_of = [this](const std::string& interface) {
-    auto bridge = bridges_->bridge_of(interface);
-    if (bridge) return *bridge;
-    spdlog::error("{}", bridge.error().message);
-    return std::string();
+  const auto bridges_of = [this](const std::set<std::string>& interfaces) {
+    auto bridges = bridges_->bridges_of(interfaces);
+    if (bridges) return std::move(*bridges);
+    spdlog::error("{}", bridges.error().message);
+    return std::map<std::string, std::string>();
   };
-  world_ = std::make_unique<World>(config_, *state_, *backend_, applied, bridge_of);
+  world_ = std::make_unique<World>(config_, *state_, *backend_, applied, bridges_of);
   if (!backend_->older_layout().empty())
     spdlog::warn("tables of \"{}\" are replaced; what opens a connection meanwhile has to wait",
                  backend_->older_layout());

@@ -40,10 +40,13 @@ std::vector<IpAddr> own_addresses() {
   return addresses;
 }
 
-policy::Endpoint& endpoint_of(policy::Cluster& cluster, const store::RegisteredEndpoint& registration) {
-  for (policy::Endpoint& endpoint : cluster.endpoints)
-    if (endpoint.endpoint_namespace == registration.endpoint_namespace && endpoint.name == registration.name)
-      return endpoint;
+using EndpointIndex = std::map<std::pair<std::string, std::string>, std::size_t>;
+
+policy::Endpoint& endpoint_of(policy::Cluster& cluster, EndpointIndex& known,
+                              const store::RegisteredEndpoint& registration) {
+  const auto [found, is_new] =
+      known.try_emplace({registration.endpoint_namespace, registration.name}, cluster.endpoints.size());
+  if (!is_new) return cluster.endpoints[found->second];
   policy::Endpoint fresh;
   fresh.endpoint_namespace = registration.endpoint_namespace;
   fresh.name = registration.name;
@@ -74,8 +77,11 @@ policy::Cluster assemble_cluster(const endpoints::Topology& topology,
     for (const auto& [key, value] : object.labels) known.labels[key] = value;
     if (object.log_decisions != policy::LogDecisions::None) known.log_decisions = object.log_decisions;
   }
+  EndpointIndex known;
+  for (std::size_t i = 0; i < cluster.endpoints.size(); ++i)
+    known.try_emplace({cluster.endpoints[i].endpoint_namespace, cluster.endpoints[i].name}, i);
   for (const store::RegisteredEndpoint& registration : registered) {
-    policy::Endpoint& endpoint = endpoint_of(cluster, registration);
+    policy::Endpoint& endpoint = endpoint_of(cluster, known, registration);
     endpoint.local = true;
     endpoint.node = node;
     endpoint.interface = registration.host_interface;
@@ -96,12 +102,12 @@ policy::Cluster assemble_cluster(const endpoints::Topology& topology,
 }
 
 World::World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied,
-             BridgeOf bridge_of)
+             BridgesOf bridges_of)
     : config_(config),
       state_(state),
       backend_(backend),
       applied_(std::move(applied)),
-      bridge_of_(std::move(bridge_of)) {}
+      bridges_of_(std::move(bridges_of)) {}
 
 Result<void> World::start() {
   TL_ASSIGN(registered_, state_.endpoints());
@@ -152,9 +158,15 @@ Result<void> World::use(Inputs inputs) {
 std::shared_ptr<const policy::Cluster> World::assemble() const {
   auto cluster = std::make_shared<policy::Cluster>(
       assemble_cluster(inputs_.topology, registered_, inputs_.policies, config_.node, own_addresses()));
-  for (policy::Endpoint& endpoint : cluster->endpoints)
-    if (bridge_of_ && endpoint.local && !endpoint.interface.empty())
-      endpoint.bridge = bridge_of_(endpoint.interface);
+  if (!bridges_of_) return cluster;
+  std::set<std::string> interfaces;
+  for (const policy::Endpoint& endpoint : cluster->endpoints)
+    if (endpoint.local && !endpoint.interface.empty()) interfaces.insert(endpoint.interface);
+  const auto bridges = bridges_of_(interfaces);
+  for (policy::Endpoint& endpoint : cluster->endpoints) {
+    const auto bridge = bridges.find(endpoint.interface);
+    if (endpoint.local && bridge != bridges.end()) endpoint.bridge = bridge->second;
+  }
   return cluster;
 }
 
@@ -168,7 +180,8 @@ Result<void> World::apply() {
       for (const policy::NodeObject& node : compiled.cluster->nodes)
         if (node.name == config_.node)
           compiled.host_addresses.insert(node.addresses.begin(), node.addresses.end());
-    std::erase_if(closed_interfaces_, [](const std::string& name) { return ::if_nametoindex(name.c_str()) == 0; });
+    std::erase_if(closed_interfaces_,
+                  [](const std::string& name) { return ::if_nametoindex(name.c_str()) == 0; });
     compiled.closed_interfaces = closed_interfaces_;
     const auto program = std::make_shared<const policy::Program>(std::move(compiled));
     TL_TRY(backend_.apply(program));

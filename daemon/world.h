@@ -8,7 +8,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,10 +31,11 @@ class World {
   // Called after a Program came into force, with the network sets of its policy files.
   using Applied = std::function<void(const std::shared_ptr<const policy::Program>&,
                                      const std::vector<policy::NetworkSet>&)>;
-  // The bridge that an interface is a port of; "" when it is routed.
-  using BridgeOf = std::function<std::string(const std::string& interface)>;
+  // The bridge that each interface is a port of; routed ones are not in it.
+  using BridgesOf =
+      std::function<std::map<std::string, std::string>(const std::set<std::string>& interfaces)>;
   World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied,
-        BridgeOf bridge_of = {});
+        BridgesOf bridges_of = {});
 
   // Reads files and registrations and applies. When the files are not in force after that, it is an error
   // and the last good set is; when there never was one, endpoints' traffic is denied under the reserved id
@@ -71,7 +74,7 @@ class World {
   store::StateDb& state_;
   dataplane::Backend& backend_;
   Applied applied_;
-  BridgeOf bridge_of_;
+  BridgesOf bridges_of_;
   // Of pods that are gone, as long as they are there: nothing may come out of them.
   std::vector<std::string> closed_interfaces_;
   Inputs inputs_;
