@@ -178,7 +178,7 @@ Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> progr
       spared_.insert(program->cluster->endpoints[endpoint.endpoint].display());
   auto objects = objects_for(*program);
   if (choose_versions(*program, objects[kInet])) objects = objects_for(*program);
-  auto done = carry_out(objects, *program);
+  auto done = carry_out(std::move(objects), *program);
   if (!done && (done.error().errno_value == ENOENT || done.error().errno_value == ENODEV)) {
     // A pod's interface may go while its guard is made.
     TL_TRY(sync_devices());
@@ -193,50 +193,58 @@ Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> progr
   return holding_ ? release_hold() : Result<void>{};
 }
 
-Result<void> NftablesBackend::carry_out(const std::array<TableObjects, 2>& objects,
-                                        const policy::Program& program) {
-  Change change{plan(state_[kInet], objects[kInet]), plan(state_[kNetdev], objects[kNetdev])};
+Result<void> NftablesBackend::carry_out(std::array<TableObjects, 2> objects, const policy::Program& program) {
+  const auto planned = [&] {
+    return Change{plan(state_[kInet], objects[kInet]), plan(state_[kNetdev], objects[kNetdev])};
+  };
+  Change change = planned();
   changed_ = 0;
   for (const TableChange& table : change)
     changed_ += table.new_chains.size() + table.new_base_chains.size() + table.new_sets.size() +
                 table.rewritten.size() + table.set_changes.size() + table.gone_chains.size() +
                 table.gone_sets.size() + table.gone_base_chains.size();
 
-  Batch prepare;
-  for (const std::size_t table : {kInet, kNetdev}) put_prepare(prepare, state_[table], change[table], retired_);
-  if (auto prepared = socket_.commit(prepare); !prepared)
-    return fail(explain(prepared.error().in("nftables: prepare"), program));
-  for (const std::size_t table : {kInet, kNetdev}) did_prepare(state_[table], change[table]);
-
-  const Change prepared_change = change;
   const auto revoked_before = revoked_;
   const auto allowed_by_before = allowed_by_;
-  std::array<TableObjects, 2> rebuilt;
-  const std::array<TableObjects, 2>* final_objects = &objects;
   revoke(change, program);
   if (revoked_ != revoked_before) {
     // What is in doubt is known only now; it is part of the same flip.
-    rebuilt = objects_for(program);
-    final_objects = &rebuilt;
-    change = {plan(state_[kInet], rebuilt[kInet]), plan(state_[kNetdev], rebuilt[kNetdev])};
+    objects = objects_for(program);
+    change = planned();
   }
+  const auto as_before = [&] {
+    revoked_ = revoked_before;
+    allowed_by_ = allowed_by_before;
+  };
+  if (auto prepared = prepare(change); !prepared) {
+    as_before();
+    return fail(explain(prepared.error().in("nftables: prepare"), program));
+  }
+
   Batch flip;
   for (const std::size_t table : {kInet, kNetdev}) put_flip(flip, state_[table], change[table]);
   if (auto flipped = socket_.commit(flip); !flipped) {
     // What was prepared is not reachable: take it out again, the old rules stay.
-    revoked_ = revoked_before;
-    allowed_by_ = allowed_by_before;
+    as_before();
     Batch undo;
-    for (const std::size_t table : {kInet, kNetdev}) put_undo(undo, state_[table], prepared_change[table]);
+    for (const std::size_t table : {kInet, kNetdev}) put_undo(undo, state_[table], change[table]);
     if (socket_.commit(undo))
-      for (const std::size_t table : {kInet, kNetdev}) did_undo(state_[table], prepared_change[table]);
+      for (const std::size_t table : {kInet, kNetdev}) did_undo(state_[table], change[table]);
     return fail(explain(flipped.error().in("nftables: flip"), program));
   }
   for (const std::size_t table : {kInet, kNetdev}) did_flip(state_[table], change[table]);
   needed_counters_ = {objects[kInet].counters.begin(), objects[kInet].counters.end()};
   if (changed_ == 0) return {};
-  swept_against_ = *final_objects;
+  swept_against_ = {standing_of(objects[kInet]), standing_of(objects[kNetdev])};
   sweep_at_ = std::chrono::steady_clock::now() + kGrace;
+  return {};
+}
+
+Result<void> NftablesBackend::prepare(const Change& change) {
+  Batch batch;
+  for (const std::size_t table : {kInet, kNetdev}) put_prepare(batch, state_[table], change[table], retired_);
+  TL_TRY(socket_.commit(batch));
+  for (const std::size_t table : {kInet, kNetdev}) did_prepare(state_[table], change[table]);
   return {};
 }
 
@@ -257,8 +265,8 @@ void NftablesBackend::revoke(const Change& change, const policy::Program& progra
         revoked_.insert(before->second.begin(), before->second.end());
       } else {
         // After a restart nobody knows what the class was: all that this table ever allowed by.
-        for (const auto& [element, target] : state_[kInet].sets["rlog"])
-          revoked_.insert(RuleId{id_of(element.key)});
+        if (const auto told = state_[kInet].sets.find("rlog"); told != state_[kInet].sets.end())
+          for (const auto& [element, target] : told->second) revoked_.insert(RuleId{id_of(element.key)});
       }
     }
   allowed_by_ = std::move(now);
@@ -322,7 +330,8 @@ Result<void> NftablesBackend::sweep() {
   if (!against) return {};
   TL_TRY(sync_devices());
   Batch batch;
-  const Change change{plan(state_[kInet], (*against)[kInet]), plan(state_[kNetdev], (*against)[kNetdev])};
+  const Change change{plan_sweep(state_[kInet], (*against)[kInet]),
+                      plan_sweep(state_[kNetdev], (*against)[kNetdev])};
   for (const std::size_t table : {kInet, kNetdev}) put_sweep(batch, state_[table], change[table]);
   batch.set_table(NFPROTO_INET);
   sweep_counters(batch);

@@ -25,8 +25,8 @@ namespace tierlog::dataplane::nftables {
 
 // Kernels differ; each may be switched off to see that the program does without.
 struct Features {
-  bool owner = true;         // a table that only its maker may change, and that outlives it (6.9)
-  bool egress_hook = true;   // netdev egress (5.16)
+  bool owner = true;        // a table that only its maker may change, and that outlives it (6.9)
+  bool egress_hook = true;  // netdev egress (5.16)
 };
 
 class NftablesBackend final : public Backend {
@@ -73,7 +73,8 @@ class NftablesBackend final : public Backend {
   Switches switches() const;
   // Sets whose members may not change one by one get their next version. True when there was one.
   bool choose_versions(const policy::Program& program, const TableObjects& objects);
-  Result<void> carry_out(const std::array<TableObjects, 2>& objects, const policy::Program& program);
+  Result<void> carry_out(std::array<TableObjects, 2> objects, const policy::Program& program);
+  Result<void> prepare(const Change& change);
   Result<void> reapply();  // the same Program under changed switches
   void revoke(const Change& change, const policy::Program& program);
   Result<void> sync_devices();
@@ -97,13 +98,13 @@ class NftablesBackend final : public Backend {
   std::shared_ptr<const policy::Program> program_;
   std::set<std::string> needed_counters_;
   // What the next sweep takes away, and when it may.
-  std::optional<std::array<TableObjects, 2>> swept_against_;
+  std::optional<std::array<Standing, 2>> swept_against_;
   std::chrono::steady_clock::time_point sweep_at_{};
 
   std::map<std::string, std::set<RuleId>> allowed_by_;  // endpoint chain -> ids that its class may allow by
   std::set<RuleId> revoked_;
   bool cut_ = false;
-  bool first_start_ = false;       // until the first apply of a kernel that had none of our tables
+  bool first_start_ = false;      // until the first apply of a kernel that had none of our tables
   std::set<std::string> spared_;  // endpoints that were there then
   // Counters of rules that are gone: their last value once they were read after that.
   std::map<std::string, std::optional<CounterValue>> dead_counters_;

@@ -2,7 +2,9 @@
 
 #include <arpa/inet.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <array>
 #include <cerrno>
@@ -76,13 +78,19 @@ Result<void> NetfilterSocket::commit(Batch& batch) {
   const auto end_sequence = first + static_cast<std::uint32_t>(batch.offsets_.size());
   const std::vector<char> begin = batch_edge(NFNL_MSG_BATCH_BEGIN, sequence_);
   const std::vector<char> end = batch_edge(NFNL_MSG_BATCH_END, end_sequence);
-  std::vector<char> all;
-  all.reserve(begin.size() + batch.bytes_.size() + end.size());
-  all.insert(all.end(), begin.begin(), begin.end());
-  all.insert(all.end(), batch.bytes_.begin(), batch.bytes_.end());
-  all.insert(all.end(), end.begin(), end.end());
+  const auto part = [](const std::vector<char>& bytes) {
+    return iovec{const_cast<char*>(bytes.data()), bytes.size()};
+  };
+  std::array<iovec, 3> parts{part(begin), part(batch.bytes_), part(end)};
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  msghdr message{};
+  message.msg_name = &kernel;
+  message.msg_namelen = sizeof kernel;
+  message.msg_iov = parts.data();
+  message.msg_iovlen = parts.size();
   sequence_ = end_sequence + 1;
-  if (mnl_socket_sendto(socket_.get(), all.data(), all.size()) < 0)
+  if (::sendmsg(mnl_socket_get_fd(socket_.get()), &message, 0) < 0)
     return fail(
         Error::from_errno(errno, "send", "a batch of " + std::to_string(batch.messages()) + " messages"));
   return read_answers(batch, first);
@@ -90,19 +98,20 @@ Result<void> NetfilterSocket::commit(Batch& batch) {
 
 // The kernel answers before send returns, so whatever there is to read is there now.
 Result<void> NetfilterSocket::read_answers(const Batch& batch, std::uint32_t first_sequence) {
-  std::vector<char> buffer(kMessageBytes);
+  answers_.resize(kMessageBytes);
   const std::size_t count = batch.offsets_.size();
   std::optional<std::pair<std::size_t, int>> first_error;
   bool acknowledged = false;
   while (true) {
-    const ssize_t got = ::recv(mnl_socket_get_fd(socket_.get()), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    const ssize_t got =
+        ::recv(mnl_socket_get_fd(socket_.get()), answers_.data(), answers_.size(), MSG_DONTWAIT);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
       if (errno == EAGAIN) break;
       return fail(Error::from_errno(errno, "read the answer to", "a batch"));
     }
     int length = static_cast<int>(got);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, length);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(answers_.data()); mnl_nlmsg_ok(header, length);
          header = mnl_nlmsg_next(header, &length)) {
       if (header->nlmsg_type != NLMSG_ERROR) continue;
       const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
@@ -134,19 +143,19 @@ Result<void> NetfilterSocket::dump(std::uint16_t type, std::uint8_t family,
   constexpr int kTries = 10;  // a change during a dump interrupts it
   for (int attempt = 0; attempt < kTries; ++attempt) {
     std::vector<char> request(4096);
+    answers_.resize(kMessageBytes);
     nlmsghdr* header = put_header(request.data(), nft_type(type), NLM_F_DUMP, ++sequence_, family, 0);
     fill(header);
     if (mnl_socket_sendto(socket_.get(), header, header->nlmsg_len) < 0)
       return fail(Error::from_errno(errno, "ask for a dump"));
     std::vector<std::vector<char>> messages;
-    std::vector<char> buffer(kMessageBytes);
     bool done = false;
     bool interrupted = false;
     while (!done) {
-      const ssize_t got = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+      const ssize_t got = mnl_socket_recvfrom(socket_.get(), answers_.data(), answers_.size());
       if (got < 0) return fail(Error::from_errno(errno, "read a dump"));
       int length = static_cast<int>(got);
-      for (auto* answer = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(answer, length);
+      for (auto* answer = reinterpret_cast<nlmsghdr*>(answers_.data()); mnl_nlmsg_ok(answer, length);
            answer = mnl_nlmsg_next(answer, &length)) {
         if (answer->nlmsg_seq != sequence_) continue;
         if ((answer->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;

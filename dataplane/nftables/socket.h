@@ -61,6 +61,7 @@ class NetfilterSocket {
   Result<void> read_answers(const Batch& batch, std::uint32_t first_sequence);
 
   Socket socket_;
+  std::vector<char> answers_;  // read into; made once, because fresh pages cost more than a small commit
   std::uint32_t sequence_ = 1;
 };
 

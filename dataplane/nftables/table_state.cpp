@@ -53,7 +53,8 @@ SetChange change_of(const std::string& name, const Elements& now, const Elements
 Elements elements_of(const Set& set) {
   Elements elements;
   for (const Element& element : set.elements)
-    elements.emplace(ElementKey{element.key, element.interval_end}, element.verdict ? element.verdict->chain : "");
+    elements.emplace(ElementKey{element.key, element.interval_end},
+                     element.verdict ? element.verdict->chain : "");
   return elements;
 }
 
@@ -115,6 +116,28 @@ TableChange plan(const TableState& state, const TableObjects& wanted) {
   return change;
 }
 
+Standing standing_of(const TableObjects& wanted) {
+  Standing standing;
+  for (const Chain& chain : wanted.chains) standing.chains.insert(chain.name);
+  for (const Set& set : wanted.sets) {
+    standing.sets.insert(set.name);
+    if (set.name == kFirstPacketLog) standing.first_packets = elements_of(set);
+  }
+  return standing;
+}
+
+TableChange plan_sweep(const TableState& state, const Standing& standing) {
+  TableChange change;
+  for (const auto& [name, content] : state.chains)
+    if (standing.chains.count(name) == 0 && !is_base_chain(name)) change.gone_chains.push_back(name);
+  for (const auto& [name, elements] : state.sets)
+    if (standing.sets.count(name) == 0)
+      change.gone_sets.push_back(name);
+    else if (name == kFirstPacketLog)
+      change.silenced = change_of(name, elements, standing.first_packets).gone;
+  return change;
+}
+
 void put_prepare(Batch& batch, const TableState& state, const TableChange& change,
                  const std::map<std::string, CounterValue>& values) {
   batch.set_table(state.family);
@@ -167,7 +190,8 @@ void put_sweep(Batch& batch, const TableState& state, const TableChange& change)
 
 void did_prepare(TableState& state, const TableChange& change) {
   state.counters.insert(change.new_counters.begin(), change.new_counters.end());
-  for (const Set* set : change.new_sets) state.sets[set->name] = set->metered ? Elements{} : elements_of(*set);
+  for (const Set* set : change.new_sets)
+    state.sets[set->name] = set->metered ? Elements{} : elements_of(*set);
   for (const Chain* chain : change.new_chains) state.chains[chain->name] = content_of(*chain);
 }
 

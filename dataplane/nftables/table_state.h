@@ -59,12 +59,21 @@ struct TableChange {
   std::vector<Element> silenced;
 
   bool flips() const {
-    return !new_base_chains.empty() || !rewritten.empty() || !set_changes.empty() || !gone_base_chains.empty();
+    return !new_base_chains.empty() || !rewritten.empty() || !set_changes.empty() ||
+           !gone_base_chains.empty();
   }
   bool sweeps() const { return !gone_chains.empty() || !gone_sets.empty() || !silenced.empty(); }
 };
 
 TableChange plan(const TableState& state, const TableObjects& wanted);
+
+// What a later sweep leaves standing: names only, the objects themselves are large.
+struct Standing {
+  std::set<std::string> chains, sets;
+  Elements first_packets;
+};
+Standing standing_of(const TableObjects& wanted);
+TableChange plan_sweep(const TableState& state, const Standing& standing);
 
 // The three steps as messages of one table, and what each did to the mirror once it is committed.
 // `values`: where counters that come back go on.
