@@ -278,6 +278,7 @@ class Way {
       std::exit(3);
     }
     static_cast<void>(backend_->end_sparing());
+    static_cast<void>(backend_->settle(false));  // nothing lives yet that would have to be judged anew
     start_reader();
   }
 
