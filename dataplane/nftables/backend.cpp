@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "dataplane/nftables/build_skeleton.h"
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/encode.h"
 #include "dataplane/nftables/read_back.h"
@@ -75,7 +76,18 @@ Result<void> NftablesBackend::make_or_adopt() {
       std::uint32_t& version = versions_[read->base];
       version = std::max(version, read->version);
     }
+  if (adopted_) adopt_living();
   return {};
+}
+
+// A daemon that died between a change and the judgement of living connections leaves both in the kernel:
+// which are in doubt, and that some are cut. To drop either would open them.
+void NftablesBackend::adopt_living() {
+  for (const auto& [element, target] : state_[kInet].sets["revoked"]) revoked_.insert(RuleId{id_of(element.key)});
+  for (const Chain& chain : build_skeleton(options_, {}).chains) {
+    const auto known = state_[kInet].chains.find(chain.name);
+    if (chain.hook && known != state_[kInet].chains.end() && known->second != content_of(chain)) cut_ = true;
+  }
 }
 
 Result<void> NftablesBackend::take_tables() {

@@ -65,6 +65,7 @@ class NftablesBackend final : public Backend {
   NftablesBackend(NetfilterSocket socket, const TableOptions& options, const Features& features)
       : socket_(std::move(socket)), options_(options), features_(features) {}
   Result<void> make_or_adopt();
+  void adopt_living();
   Result<void> take_tables();
   Result<void> replace_layout(const policy::Program& program);
   Result<void> release_hold();

@@ -232,6 +232,43 @@ TEST_F(NftablesKernel, ARestartedProcessAdoptsTheTablesAndChangesNothing) {
   EXPECT_TRUE(chains().empty());
 }
 
+// The rules that judge living connections stand in the base chains.
+std::size_t rules_of_forward() {
+  auto socket = NetfilterSocket::open();
+  const auto seals = read_seals(*socket);
+  return seals->at("forward").size();
+}
+
+TEST_F(NftablesKernel, ConnectionsInDoubtAndCutOnesStaySoWhenTheDaemonDies) {
+  std::size_t quiet = 0;
+  {
+    const auto backend = open();
+    ASSERT_TRUE(backend->apply(program(kEverything)));
+    quiet = rules_of_forward();
+    ASSERT_TRUE(backend->apply(program("")));
+    ASSERT_TRUE(backend->connections_in_doubt());
+    EXPECT_GT(rules_of_forward(), quiet);
+  }
+  {
+    const auto second = open();
+    EXPECT_TRUE(second->connections_in_doubt());
+    auto socket = NetfilterSocket::open();
+    const std::size_t before = read_elements(*socket, "revoked")->size();
+    EXPECT_GT(before, 0u);
+    ASSERT_TRUE(second->apply(program("")));
+    EXPECT_GT(rules_of_forward(), quiet);
+    EXPECT_GE(read_elements(*socket, "revoked")->size(), before);
+    ASSERT_TRUE(second->settle(true));
+    EXPECT_FALSE(second->connections_in_doubt());
+  }
+  const auto third = open();
+  EXPECT_FALSE(third->connections_in_doubt());
+  ASSERT_TRUE(third->apply(program("")));
+  EXPECT_GT(rules_of_forward(), quiet) << "some are cut, for all that is known";
+  ASSERT_TRUE(third->settle(false));
+  EXPECT_EQ(rules_of_forward(), quiet);
+}
+
 TEST_F(NftablesKernel, ASecondOwnerIsRefused) {
   const auto first = open();
   ASSERT_TRUE(first);
