@@ -14,9 +14,12 @@ if(TIERLOG_SANITIZE)
   target_compile_options(tierlog_flags INTERFACE -fsanitize=${TIERLOG_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(tierlog_flags INTERFACE -fsanitize=${TIERLOG_SANITIZE})
 endif()
+# The same source gives the same objects wherever the tree lies, so that clones share one compiler cache.
+target_compile_options(tierlog_flags INTERFACE "-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.")
 find_program(TIERLOG_CCACHE ccache)
 if(TIERLOG_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${TIERLOG_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env "CCACHE_BASEDIR=${CMAKE_SOURCE_DIR}" CCACHE_NOHASHDIR=1
+    ${TIERLOG_CCACHE})
 endif()
 find_program(TIERLOG_MOLD mold)
 if(TIERLOG_MOLD)
