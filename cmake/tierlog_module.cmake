@@ -4,7 +4,6 @@ find_package(Threads REQUIRED)
 
 add_library(tierlog_flags INTERFACE)
 target_compile_features(tierlog_flags INTERFACE cxx_std_20)
-target_link_libraries(tierlog_flags INTERFACE Threads::Threads)  # everywhere: one -pthread, one precompiled header
 target_compile_options(tierlog_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-omit-frame-pointer
   # g++ 12 takes an inlined std::string::insert for overlapping copies (GCC bug 105651).

@@ -245,6 +245,7 @@ void FlowLogger::on_counted_flow(const VerdictEvent& event) {
     changed(key, flow);
     return;
   }
+  flow.last_packet = std::max(flow.last_packet, event.time);
   if (flow.described) return;  // one per interval; the counts tell how many
   // Counted before its message came: now the details are known.
   const auto packets = flow.recorded_packets;
@@ -419,11 +420,12 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
     }
     flow.seen = true;
     const WallTime last_packet = at - count.idle;
-    const bool another = last_packet > flow.last_packet + kClockSlack;
-    // Fewer than before, or as many although there was another packet: the entry is a new one.
-    if (count.packets < flow.recorded_packets || (count.packets == flow.recorded_packets && another))
+    // Fewer than before, or as many although the old entry must have expired in between: it is a new one. Half
+    // a lifetime, because `at` may be late by as long as this thread had to wait for its turn.
+    const bool expired = last_packet - flow.last_packet > denied_lifetime_ / 2;
+    if (count.packets < flow.recorded_packets || (count.packets == flow.recorded_packets && expired))
       flow.recorded_packets = flow.recorded_bytes = 0;
-    if (another) flow.last_packet = last_packet;
+    flow.last_packet = std::max(flow.last_packet, last_packet);
     if (count.packets == flow.recorded_packets) continue;
     if (flow.world != world_) describe_anew(flow, at);
     const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;
