@@ -265,6 +265,16 @@ TEST_F(FlowLoggerTest, AnEntryThatWasMadeAgainUnseenIsTold) {
   EXPECT_EQ(silent[0].verdict_packets, 1u);
 }
 
+// A busy machine: three seconds lie between what the kernel said and the time that it is said to be of.
+TEST_F(FlowLoggerTest, AReadingThatIsLateTellsNothingTwice) {
+  const RuleId rule = rule_of(2);
+  give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
+  EXPECT_EQ(read({count(rule, 5)}, 10).size(), 2u);
+  DeniedCount unchanged = count(rule, 5);
+  unchanged.idle = std::chrono::seconds(10);
+  EXPECT_TRUE(read({unchanged}, 23).empty());
+}
+
 TEST_F(FlowLoggerTest, ACountWithoutItsMessageWaitsOneReading) {
   const RuleId rule = rule_of(2);
   EXPECT_TRUE(read({count(rule, 4)}, 10).empty());
