@@ -1,6 +1,7 @@
 // `tierlog test`: policy test cases, judged.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -34,15 +35,47 @@ std::string check_line(const lab::CheckResult& result) {
   return text;
 }
 
+// "ingress[1]", "end-of-tier", as rules are called everywhere.
+std::string rule_name(Direction direction, const std::optional<int>& index) {
+  if (!index) return "no rule matched";
+  if (*index < 0) return "end-of-tier";
+  return std::string(name(direction)) + "[" + std::to_string(*index) + "]";
+}
+
+std::string decider_line(const lab::Decider& decider) {
+  std::string text = std::string(12, ' ') + "decided by ";
+  if (!decider.policy) return text + "no policy, " + std::string(name(decider.direction));
+  text += *decider.policy + " " + rule_name(decider.direction, decider.rule);
+  if (decider.rule == -1) text += " of " + std::string(name(decider.direction));
+  return text + ", rule id " + to_hex(decider.rule_id);
+}
+
+std::string trace_line(const lab::TraceLine& line) {
+  const std::string who = line.policy.empty() ? line.tier : line.policy;
+  return std::string(12, ' ') + padded(std::string(name(line.direction)), 9) +
+         (who.empty() ? "no policy is left to ask" : who + " " + rule_name(line.direction, line.rule_index)) +
+         ": " + std::string(policy::name(line.result)) + (line.staged ? " (staged)" : "");
+}
+
+void print_failure(const lab::CheckResult& check) {
+  out(printable(check_line(check)) + "\n");
+  const lab::Observed& seen = check.observed;
+  if (seen.decides) out(printable(decider_line(*seen.decides)) + "\n");
+  for (const lab::TraceLine& line : seen.trace) out(printable(trace_line(line)) + "\n");
+}
+
 void print_case(const lab::CaseResult& result, bool colour) {
   const Style style = result.skipped ? Style::Staged : result.passed ? Style::Allow : Style::Deny;
   const char* word = result.skipped ? "SKIP" : result.passed ? "ok" : "FAIL";
   std::string line = styled(padded(word, 6), style, colour) + printable(result.id);
   if (result.skipped) line += "  " + printable(*result.skipped);
-  if (!result.skipped && result.passed) line += "  " + counted(result.checks.size(), "check");
+  const auto left_out = static_cast<std::size_t>(std::count_if(
+      result.checks.begin(), result.checks.end(), [](const auto& c) { return c.skipped.has_value(); }));
+  if (!result.skipped && result.passed) line += "  " + counted(result.checks.size() - left_out, "check");
+  if (!result.skipped && left_out > 0) line += ", " + with_commas(left_out) + " not sent";
   out(line + "\n");
   for (const lab::CheckResult& check : result.checks)
-    if (!check.passed && !result.skipped && !check.skipped) out(printable(check_line(check)) + "\n");
+    if (!check.passed && !result.skipped && !check.skipped) print_failure(check);
 }
 
 void print_results(const lab::CaseResults& results) {
@@ -69,9 +102,11 @@ Result<lab::CaseResults> run_via(const std::string& via, const std::vector<lab::
     return results;
   }
   const bool shows = ::isatty(STDERR_FILENO) == 1;
-  TL_ASSIGN(results.cases, lab::run_nftables(cases, [&](std::size_t done) {
-              if (shows) std::fprintf(stderr, "\r%zu of %zu cases", done, cases.size());
-            }));
+  lab::PacketRun run;
+  run.progress = [&](std::size_t done) {
+    if (shows) std::fprintf(stderr, "\r%zu of %zu cases", done, cases.size());
+  };
+  TL_ASSIGN(results.cases, lab::run_nftables(cases, run));
   if (shows) std::fprintf(stderr, "\r\033[K");
   return results;
 }
@@ -107,17 +142,23 @@ Command test_command() {
       "A case is a YAML or JSON file with a small world (topology), whole policy objects and checks: from, "
       "to, "
       "protocol, port, the expected verdict and optionally the direction, tier, policy and rule that has to "
-      "decide. "
-      "--via model asks the reference evaluator, the same that `tierlog explain` shows.";
+      "decide. --via model asks the reference evaluator, the same that `tierlog explain` shows. --via "
+      "nftables sends "
+      "each check as a real packet between network namespaces that it makes and takes away again, reads from "
+      "a flow "
+      "index who decided, and also fails where the evaluator says anything else; it needs root.";
   command.positionals = {{"CASE", "case files and folders of them", &options->cases, true}};
-  command.options = {{"--via", "HOW", "model (default)", &options->via},
+  command.options = {{"--via", "HOW", "model (default) or nftables", &options->via},
                      output_option(options->output, kForms)};
   command.examples = {
-      {"tierlog test cases/", "All cases of a folder"},
+      {"tierlog test examples/cases", "All cases of a folder"},
+      {"sudo tierlog test --via nftables examples/cases", "The same with real packets"},
       {"tierlog test cases/tenant-01.yaml -o json | jq '.cases[].checks[] | select(.passed | not)'",
        "What failed, with traces"},
       {"tierlog test cases/ -o junit > report.xml", "For a pipeline"}};
-  command.exit_codes = "0  every case passed (or was skipped)\n1  a check failed\n2  bad cases or bad usage";
+  command.exit_codes =
+      "0  every case passed (or was skipped)\n1  a check failed\n2  bad cases or bad usage\n3  the kernel "
+      "refused (not root)";
   command.run = [options] {
     const auto code = run_cases(*options);
     return code ? *code : complain(code.error());

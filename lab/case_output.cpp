@@ -1,5 +1,7 @@
 // Results of policy test cases as JSON and as JUnit XML.
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -43,12 +45,12 @@ Json to_json(const CheckResult& result) {
   Json trace = Json::array();
   for (const TraceLine& line : result.observed.trace) trace.push_back(to_json(line));
   Json json{{"index", result.index},
-          {"expect", result.check.expect == policy::Action::Allow ? "allow" : "deny"},
-          {"verdict", name(result.observed.verdict)},
-          {"passed", result.passed},
-          {"problems", result.problems},
-          {"decides", to_json(result.observed.decides)},
-          {"trace", std::move(trace)}};
+            {"expect", result.check.expect == policy::Action::Allow ? "allow" : "deny"},
+            {"verdict", name(result.observed.verdict)},
+            {"passed", result.passed},
+            {"problems", result.problems},
+            {"decides", to_json(result.observed.decides)},
+            {"trace", std::move(trace)}};
   if (result.skipped) json["skipped"] = *result.skipped;
   return json;
 }
@@ -87,6 +89,12 @@ std::string xml(std::string_view text) {
   return result;
 }
 
+std::string seconds(std::chrono::nanoseconds took) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f", std::chrono::duration<double>(took).count());
+  return text;
+}
+
 std::string failure(const CaseResult& result) {
   std::string text;
   for (const CheckResult& check : result.checks)
@@ -96,11 +104,19 @@ std::string failure(const CaseResult& result) {
   return text;
 }
 
-std::string testcase(const CaseResult& result) {
-  std::string text = "  <testcase name=\"" + xml(result.id) + "\" file=\"" + xml(result.file) + "\"";
+std::string first_problem(const CaseResult& result) {
+  for (const CheckResult& check : result.checks)
+    if (!check.problems.empty()) return check.problems.front();
+  return "failed";
+}
+
+std::string testcase(const CaseResult& result, const std::string& via) {
+  std::string text = "  <testcase classname=\"tierlog." + xml(via) + "\" name=\"" + xml(result.id) +
+                     "\" file=\"" + xml(result.file) + "\" time=\"" + seconds(result.took) + "\"";
   if (result.skipped) return text + "><skipped message=\"" + xml(*result.skipped) + "\"/></testcase>\n";
   if (result.passed) return text + "/>\n";
-  return text + "><failure>" + xml(failure(result)) + "</failure></testcase>\n";
+  return text + "><failure message=\"" + xml(first_problem(result)) + "\">" + xml(failure(result)) +
+         "</failure></testcase>\n";
 }
 
 }  // namespace
@@ -132,9 +148,9 @@ nlohmann::ordered_json to_json(const CaseResults& results) {
 std::string to_junit(const CaseResults& results) {
   std::string text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"tierlog test via " +
                      xml(results.via) + "\" tests=\"" + std::to_string(results.cases.size()) +
-                     "\" failures=\"" + std::to_string(results.failed()) + "\" skipped=\"" +
+                     "\" failures=\"" + std::to_string(results.failed()) + "\" errors=\"0\" skipped=\"" +
                      std::to_string(results.skipped()) + "\">\n";
-  for (const CaseResult& result : results.cases) text += testcase(result);
+  for (const CaseResult& result : results.cases) text += testcase(result, results.via);
   return text + "</testsuite>\n";
 }
 

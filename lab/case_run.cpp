@@ -1,5 +1,6 @@
 // One case through the evaluator, and the comparison that every kind of run shares.
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <utility>
 
@@ -156,7 +157,8 @@ CheckResult judge(std::size_t index, const Check& check, Observed observed) {
 }
 
 CaseResult run_model(const PolicyCase& test_case) {
-  CaseResult result{test_case.id, test_case.file, test_case.skipped, false, {}};
+  const auto begin = std::chrono::steady_clock::now();
+  CaseResult result{test_case.id, test_case.file, test_case.skipped, false, {}, {}};
   if (test_case.skipped) return result;
   policy::MemoryRuleIds ids;
   // Ids in memory do not fail.
@@ -166,6 +168,7 @@ CaseResult run_model(const PolicyCase& test_case) {
     result.checks.push_back(judge(i, test_case.checks[i], observe(program, test_case.checks[i])));
   result.passed = std::all_of(result.checks.begin(), result.checks.end(),
                               [](const CheckResult& check) { return check.passed; });
+  result.took = std::chrono::steady_clock::now() - begin;
   return result;
 }
 

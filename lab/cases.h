@@ -5,6 +5,7 @@
 // and optionally who decides. The format is the user's: docs/test-cases.md.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
@@ -120,6 +121,7 @@ struct CaseResult {
   std::optional<std::string> skipped;
   bool passed = false;  // of a skipped case: false
   std::vector<CheckResult> checks;
+  std::chrono::nanoseconds took{};
 };
 
 struct CaseResults {

@@ -103,7 +103,32 @@ bool port_in(const World& world, const std::vector<PortSpec>& ports, const PeerS
   return false;
 }
 
-bool peer_matches(const World& world, const PeerSpec& peer, const IpAddr& address, std::uint16_t port) {
+bool behind(const World& world, const ServiceSpec& wanted, const IpAddr& address, std::uint16_t port,
+            bool is_destination) {
+  for (const ServiceObject& service : world.cluster.services) {
+    if (service.name != wanted.name || service.service_namespace != wanted.service_namespace) continue;
+    for (const EndpointPort& one : service.ports)
+      if (is_destination && one.address == address && one.protocol == world.packet.protocol &&
+          one.port == port)
+        return true;
+    for (const IpAddr& one : service.addresses)
+      if (!is_destination && one == address) return true;
+  }
+  return false;
+}
+
+bool is_node(const World& world, const Selector& selector, const IpAddr& address) {
+  for (const NodeObject& node : world.cluster.nodes)
+    if (selector.matches(node.labels) &&
+        std::find(node.addresses.begin(), node.addresses.end(), address) != node.addresses.end())
+      return true;
+  return false;
+}
+
+bool peer_matches(const World& world, const PeerSpec& peer, const IpAddr& address, std::uint16_t port,
+                  bool is_destination) {
+  if (peer.service && !behind(world, *peer.service, address, port, is_destination)) return false;
+  if (peer.nodes && !is_node(world, *peer.nodes, address)) return false;
   if (!peer.nets.empty() && !in_nets(peer.nets, address)) return false;
   if (!peer.not_nets.empty() &&
       (!speaks_of(peer.not_nets, address.family) || in_nets(peer.not_nets, address)))
@@ -127,8 +152,8 @@ bool match_holds(const World& world, const MatchSpec& match) {
   if (match.family && *match.family != packet.source.family) return false;
   if (match.icmp && !is_icmp(*match.icmp, packet)) return false;
   if (match.not_icmp && is_icmp(*match.not_icmp, packet)) return false;
-  return peer_matches(world, match.source, packet.source, packet.source_port) &&
-         peer_matches(world, match.destination, packet.destination, packet.destination_port);
+  return peer_matches(world, match.source, packet.source, packet.source_port, false) &&
+         peer_matches(world, match.destination, packet.destination, packet.destination_port, true);
 }
 
 bool rule_matches(const World& world, const PolicyRule& rule) {
