@@ -36,6 +36,10 @@ constexpr std::array kReserved{
     ReservedRule{reserved::kEthertypeEgress, Reason::Ethertype, kOut, false},
     ReservedRule{reserved::kOtherEgress, Reason::Other, kOut, false},
     ReservedRule{reserved::kOtherIngress, Reason::Other, kIn, false},
+    ReservedRule{reserved::kFailsafeIngress, Reason::Failsafe, kIn, true},
+    ReservedRule{reserved::kFailsafeEgress, Reason::Failsafe, kOut, true},
+    ReservedRule{reserved::kHostDefaultIngress, Reason::Host, kIn, false},
+    ReservedRule{reserved::kHostDefaultEgress, Reason::Host, kOut, false},
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Reason::Other) + 1> kReasonNames{

@@ -79,6 +79,12 @@ inline constexpr RuleId kEthertypeEgress{24};
 inline constexpr RuleId kOtherEgress{25};
 // Frames that a bridge delivers to a pod for an address it does not have.
 inline constexpr RuleId kOtherIngress{26};
+// Ports of the node that no policy of a host endpoint closes.
+inline constexpr RuleId kFailsafeIngress{27};
+inline constexpr RuleId kFailsafeEgress{28};
+// A host endpoint without a profile: what no policy decides.
+inline constexpr RuleId kHostDefaultIngress{29};
+inline constexpr RuleId kHostDefaultEgress{30};
 }  // namespace reserved
 
 // All reserved ids in use, ascending.

@@ -159,7 +159,14 @@ std::string format_duration(Nanoseconds d) {
 
 std::optional<WallTime> parse_when(std::string_view text, WallTime now) {
   if (const auto ago = parse_duration(text)) return now - *ago;
-  return parse_rfc3339(text);
+  if (const auto whole = parse_rfc3339(text)) return whole;
+  // A day, a minute, or a time as it is printed for people: UTC.
+  std::string filled(text);
+  if (filled.size() > 10 && filled[10] == ' ') filled[10] = 'T';
+  if (filled.ends_with('Z')) filled.pop_back();
+  if (filled.size() == std::string_view("2026-11-21").size()) filled += "T00:00";
+  if (filled.size() == std::string_view("2026-11-21T20:14").size()) filled += ":00";
+  return parse_rfc3339(filled + "Z");
 }
 
 }  // namespace tierlog

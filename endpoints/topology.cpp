@@ -39,6 +39,7 @@ class Reader {
   void read_service_account(const Node& node);
   void read_node(const Node& node);
   void read_network_sets(Fields& topology);
+  void read_host_endpoints(Fields& topology);
   void read_lab(Fields& topology);
   void read_family(const Node& node);
   void fill_lab_defaults();
@@ -191,6 +192,18 @@ void Reader::read_network_sets(Fields& topology) {
   cluster().network_sets = std::move(loaded.set.network_sets);
 }
 
+void Reader::read_host_endpoints(Fields& topology) {
+  const std::vector<const Node*> objects = topology.list("hostEndpoints");
+  policy::Loaded loaded = policy::load_trees(objects);
+  findings_.add(loaded.findings);
+  for (const Node* object : objects) {
+    const Node* kind = object->find("kind");
+    if (kind != nullptr && kind->text != "HostEndpoint")
+      findings_.error(kind->place, "kind \"" + kind->text + "\" among hostEndpoints; expected HostEndpoint");
+  }
+  if (loaded.set.objects) cluster().host_endpoints = loaded.set.objects->host_endpoints;
+}
+
 void Reader::read_lab(Fields& topology) {
   const Node* node = topology.map("lab");
   if (node == nullptr) return;
@@ -253,6 +266,7 @@ void Reader::read(const Node& node) {
   for (const Node* item : fields.list("serviceAccounts")) read_service_account(*item);
   for (const Node* item : fields.list("nodes")) read_node(*item);
   read_network_sets(fields);
+  read_host_endpoints(fields);
   read_lab(fields);
   fill_lab_defaults();
   result_.topology.services = read_services(fields, cluster());

@@ -35,7 +35,7 @@ constexpr std::size_t kShotsPerRound = 2000;
 constexpr std::size_t kEventsPerDrain = 20'000;
 constexpr std::size_t kRecordsPerRead = 100'000;
 // Log messages come after 10 ms; who is not told of by then may be counted only.
-constexpr std::chrono::milliseconds kMessages{60}, kPatience{10'000};
+constexpr std::chrono::milliseconds kMessages{60};
 
 // Never gives an id twice.
 class FreshRuleIds final : public policy::RuleIdRegistry {
@@ -388,7 +388,7 @@ Result<void> Bench::learn(std::vector<Flight*>& round) {
     return std::all_of(round.begin(), round.end(), [](const Flight* flight) { return flight->told(); });
   };
   std::vector<dataplane::VerdictEvent> events;
-  while (!all_told() && Clock::now() - begin < kPatience) {
+  while (!all_told() && Clock::now() - begin < run_.patience) {
     pollfd ready{plane_.ready, POLLIN, 0};
     static_cast<void>(::poll(&ready, 1, 20));
     for (bool more = true; more;) {

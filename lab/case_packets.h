@@ -7,6 +7,7 @@
 // evaluator names the same rule is checked beside it, for every packet.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -31,6 +32,8 @@ struct PacketRun {
   std::function<void(std::size_t)> progress;  // gets the number of cases that are done
   // Changes what the kernel is given, and only that: with it a run must fail. For tests of the test.
   std::function<void(policy::Program&)> plant;
+  // How long the flow index may take to tell of every packet that was denied or allowed.
+  std::chrono::milliseconds patience{10'000};
 };
 
 // Results in the order of the cases.

@@ -245,6 +245,7 @@ void CaseReader::read_world(Fields& fields, PolicyCase& test_case) {
   policy::Loaded loaded = policy::load_trees(objects);
   fields.findings().add(loaded.findings);
   test_case.policies = std::move(loaded.set);
+  policy::add_objects(test_case.topology.cluster, test_case.policies);
   test_case.skipped = unread_kind(objects, loaded.findings);
   for (const yaml::Node* object : objects) test_case.policy_objects.push_back(*object);
 }

@@ -101,6 +101,12 @@ Labels effective_labels(const Cluster& cluster, const NetworkSet& set) {
   return of_set(set, &of_namespace_too);
 }
 
+Labels effective_labels(const HostEndpoint& endpoint) {
+  Labels labels = endpoint.labels;
+  labels[label::kName] = endpoint.name;
+  return labels;
+}
+
 std::string workload_of(std::string_view pod_name) {
   const auto before_last = [](std::string_view text) {
     const auto dash = text.rfind('-');
@@ -123,22 +129,23 @@ LabelSource::LabelSource(const Cluster& cluster, const std::vector<NamespaceObje
   for (const ServiceAccountObject& account : cluster.service_accounts)
     accounts_.emplace(std::pair(account.account_namespace, account.name),
                       account_labels(account.name, account.labels));
-  for (const Endpoint& endpoint : cluster.endpoints) {
-    if (!namespaces_.contains(endpoint.endpoint_namespace)) add({endpoint.endpoint_namespace, {}, {}});
-    const std::pair account(endpoint.endpoint_namespace, account_of(endpoint));
-    if (!accounts_.contains(account)) accounts_.emplace(account, account_labels(account.second, {}));
-  }
 }
 
 void LabelSource::add(const NamespaceObject& object) {
   Namespace& known = namespaces_[object.name];
   for (auto& [key, value] : of_namespace(object.name, object.labels)) known.prefixed[key] = value;
   known.log_decisions = joined(known.log_decisions, object.log_decisions);
+  known.audited = known.audited || object.audited;
 }
 
 Labels LabelSource::of(const Endpoint& endpoint) const {
   const std::pair account(endpoint.endpoint_namespace, account_of(endpoint));
-  return of_endpoint(endpoint, namespaces_.at(endpoint.endpoint_namespace).prefixed, accounts_.at(account));
+  const auto found = namespaces_.find(endpoint.endpoint_namespace);
+  const auto declared = accounts_.find(account);
+  return of_endpoint(
+      endpoint,
+      found == namespaces_.end() ? of_namespace(endpoint.endpoint_namespace, {}) : found->second.prefixed,
+      declared == accounts_.end() ? account_labels(account.second, {}) : declared->second);
 }
 
 Labels LabelSource::of(const NetworkSet& set) const {
@@ -152,6 +159,11 @@ Labels LabelSource::of(const NetworkSet& set) const {
 LogDecisions LabelSource::log_decisions(const std::string& namespace_name) const {
   const auto found = namespaces_.find(namespace_name);
   return found == namespaces_.end() ? LogDecisions::None : found->second.log_decisions;
+}
+
+bool LabelSource::audited(const std::string& namespace_name) const {
+  const auto found = namespaces_.find(namespace_name);
+  return found != namespaces_.end() && found->second.audited;
 }
 
 LogDecisions joined(LogDecisions a, LogDecisions b) {

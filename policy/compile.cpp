@@ -38,8 +38,9 @@ std::string canonical_rule(const Policy& policy, const PolicyRule& rule) {
   std::vector<std::string> matches;
   for (const MatchSpec& match : rule.any_of) matches.push_back(match.canonical());
   std::sort(matches.begin(), matches.end());
-  const std::string types =
-      std::string(policy.applies_ingress ? "i" : "") + (policy.applies_egress ? "e" : "");
+  const std::string types = std::string(policy.applies_ingress ? "i" : "") +
+                            (policy.applies_egress ? "e" : "") + (policy.apply_on_forward ? "f" : "") +
+                            (policy.pre_dnat ? "d" : "") + (policy.do_not_track ? "u" : "");
   return joined({std::string(name(rule.action)), policy.subject.canonical(), types, joined(matches)});
 }
 
@@ -49,15 +50,32 @@ Match impossible(const MatchSpec& spec, SetTable& sets) {
   return match;
 }
 
+// An address of a node stands for the interface that says it is its own, else for "*" of that node.
+void add_host_addresses(Program& program) {
+  const Cluster& cluster = *program.cluster;
+  const auto own = [&](std::uint32_t index, const std::vector<IpAddr>& addresses) {
+    for (const IpAddr& address : addresses) program.host_by_address.emplace(address, index);
+  };
+  for (const bool of_node : {false, true})
+    for (std::uint32_t i = 0; i < program.hosts.size(); ++i) {
+      const HostEndpoint& host = cluster.host_endpoints[program.hosts[i].endpoint];
+      if (!of_node) own(i, host.addresses);
+      if (!of_node || (!host.addresses.empty() && host.interface != "*")) continue;
+      for (const NodeObject& node : cluster.nodes)
+        if (node.name == host.node) own(i, node.addresses);
+    }
+}
+
 // One compilation. The steps fill program_ in the order of compile().
 class Compiler {
  public:
   Compiler(const PolicySet& policies, std::shared_ptr<const Cluster> cluster, const CompileOptions& options)
       : policies_(policies),
         options_(options),
-        population_(*cluster, policies),
+        population_(cluster, policies, options.memory == nullptr ? nullptr : &options.memory->population),
         sets_(population_, program_) {
     program_.revision = options.revision;
+    program_.failsafes = options.failsafes;
     program_.cluster = std::move(cluster);
   }
 
@@ -72,19 +90,24 @@ class Compiler {
 
  private:
   using EndKey = std::tuple<std::uint32_t, Direction, std::vector<std::uint32_t>>;
-  using ClassKey = std::pair<Direction, std::vector<std::uint32_t>>;
+  using ClassKey = std::tuple<Direction, std::vector<std::uint32_t>, Stage, RuleId>;
 
   void add_tiers();
   void add_policies();
   void add_policy(const Policy& policy, LogDecisions decisions);
   std::vector<std::uint32_t> add_rules(const Policy& policy, Direction direction, LogDecisions decisions);
   void add_classes();
-  std::uint32_t class_of(Direction direction, const std::vector<std::uint32_t>& asked);
-  EndpointClass make_class(Direction direction, const std::vector<std::uint32_t>& asked);
+  void add_hosts(const std::vector<Asked>& asked);
+  void add_host(const HostEndpoint& host, std::uint32_t index, const Asked& asked);
+  // `fallback`: what decides after the last tier; None: as of a pod.
+  std::uint32_t class_of(Direction direction, const std::vector<std::uint32_t>& asked,
+                         Stage stage = Stage::Local, RuleId fallback = RuleId::None);
+  EndpointClass make_class(Direction direction, const std::vector<std::uint32_t>& asked, Stage stage);
   std::uint32_t end_of(std::uint32_t tier, Direction direction, const std::vector<std::uint32_t>& asked);
   void add_addresses();
   bool is_enforced(const Endpoint& endpoint) const;
   std::vector<RuleKey> keys() const;
+  Result<std::vector<RuleIdentity>> identify(RuleIdRegistry& ids);
   Result<void> assign(RuleIdRegistry& ids);
 
   const PolicySet& policies_;
@@ -136,7 +159,8 @@ void Compiler::add_policy(const Policy& policy, LogDecisions decisions) {
   if (policy.applies_ingress) compiled.ingress = add_rules(policy, Direction::Ingress, decisions);
   if (policy.applies_egress) compiled.egress = add_rules(policy, Direction::Egress, decisions);
   for (const std::uint32_t group : population_.selected(policy.subject))
-    compiled.endpoints_selected += static_cast<std::uint32_t>(population_.groups()[group].endpoints.size());
+    compiled.endpoints_selected += static_cast<std::uint32_t>(population_.groups()[group].endpoints.size() +
+                                                              population_.groups()[group].hosts.size());
   program_.policies.push_back(std::move(compiled));
 }
 
@@ -156,6 +180,7 @@ std::vector<std::uint32_t> Compiler::add_rules(const Policy& policy, Direction d
     }
     compiled.log_decision = logs(decisions, rule.action);
     compiled.log_label = rule.log_label;
+    compiled.log_rate = rule.log_rate;
     compiled.text = rule.text;
     compiled.source = rule.source;
     indices.push_back(static_cast<std::uint32_t>(program_.rules.size()));
@@ -171,6 +196,7 @@ bool Compiler::is_enforced(const Endpoint& endpoint) const {
 
 void Compiler::add_classes() {
   const auto& endpoints = program_.cluster->endpoints;
+  const LabelSource source(*program_.cluster, policies_.namespaces);
   const std::vector<Asked> asked = resolve(population_, ordered_);
   std::vector<std::uint32_t> group_of(endpoints.size(), kNone);
   for (std::uint32_t group = 0; group < asked.size(); ++group)
@@ -184,20 +210,65 @@ void Compiler::add_classes() {
       entry->second.egress_class = class_of(Direction::Egress, asked[group_of[i]].egress);
     }
     entry->second.endpoint = i;
+    entry->second.audited = source.audited(endpoints[i].endpoint_namespace);
     program_.endpoints.push_back(entry->second);
   }
+  add_hosts(asked);
 }
 
-std::uint32_t Compiler::class_of(Direction direction, const std::vector<std::uint32_t>& asked) {
+void Compiler::add_hosts(const std::vector<Asked>& asked) {
+  const auto& hosts = program_.cluster->host_endpoints;
+  std::vector<std::uint32_t> group_of(hosts.size(), kNone);
+  for (std::uint32_t group = 0; group < asked.size(); ++group)
+    for (const std::uint32_t i : population_.groups()[group].hosts) group_of[i] = group;
+  for (const bool wild : {false, true})
+    for (std::uint32_t i = 0; i < hosts.size(); ++i)
+      if ((hosts[i].interface == "*") == wild &&
+          (options_.scope == CompileOptions::Scope::All || hosts[i].local))
+        add_host(hosts[i], i, asked[group_of[i]]);
+}
+
+void Compiler::add_host(const HostEndpoint& host, std::uint32_t index, const Asked& asked) {
+  const auto local = [&](Direction direction, const std::vector<std::uint32_t>& policies) {
+    const bool ingress = direction == Direction::Ingress;
+    const RuleId open = ingress ? reserved::kProfileIngress : reserved::kProfileEgress;
+    const RuleId closed = ingress ? reserved::kHostDefaultIngress : reserved::kHostDefaultEgress;
+    return class_of(direction, policies, Stage::Local, host.open ? open : closed);
+  };
+  const auto staged_only = [&](std::uint32_t i) { return program_.policies[i].staged; };
+  const auto where_asked = [&](Direction direction, const std::vector<std::uint32_t>& policies, Stage stage) {
+    if (std::all_of(policies.begin(), policies.end(), staged_only)) return kNone;
+    return class_of(direction, policies, stage,
+                    direction == Direction::Ingress ? reserved::kProfileIngress : reserved::kProfileEgress);
+  };
+  ProgramHost compiled;
+  compiled.endpoint = index;
+  compiled.ingress_class = local(Direction::Ingress, asked.ingress);
+  compiled.egress_class = local(Direction::Egress, asked.egress);
+  compiled.forward_ingress = where_asked(Direction::Ingress, asked.forward_ingress, Stage::Forward);
+  compiled.forward_egress = where_asked(Direction::Egress, asked.forward_egress, Stage::Forward);
+  compiled.pre_dnat = where_asked(Direction::Ingress, asked.pre_dnat, Stage::PreDnat);
+  compiled.untracked_ingress = where_asked(Direction::Ingress, asked.untracked_ingress, Stage::Untracked);
+  compiled.untracked_egress = where_asked(Direction::Egress, asked.untracked_egress, Stage::Untracked);
+  program_.hosts.push_back(compiled);
+}
+
+std::uint32_t Compiler::class_of(Direction direction, const std::vector<std::uint32_t>& asked, Stage stage,
+                                 RuleId fallback) {
   const auto next = static_cast<std::uint32_t>(program_.classes.size());
-  const auto [entry, is_new] = class_index_.emplace(ClassKey(direction, asked), next);
-  if (is_new) program_.classes.push_back(make_class(direction, asked));
-  return entry->second;
+  const auto [entry, is_new] = class_index_.emplace(ClassKey(direction, asked, stage, fallback), next);
+  if (!is_new) return entry->second;
+  EndpointClass& made = program_.classes.emplace_back(make_class(direction, asked, stage));
+  if (fallback == RuleId::None) return next;
+  made.fallback = fallback;
+  made.fallback_action = find_reserved(fallback)->allows ? Action::Allow : Action::Deny;
+  return next;
 }
 
-EndpointClass Compiler::make_class(Direction direction, const std::vector<std::uint32_t>& asked) {
+EndpointClass Compiler::make_class(Direction direction, const std::vector<std::uint32_t>& asked, Stage stage) {
   EndpointClass result;
   result.direction = direction;
+  result.stage = stage;
   for (const std::uint32_t index : asked) {
     const std::uint32_t tier = program_.policies[index].tier;
     if (result.tiers.empty() || result.tiers.back().tier != tier) result.tiers.push_back({tier, {}, kNone});
@@ -205,6 +276,7 @@ EndpointClass Compiler::make_class(Direction direction, const std::vector<std::u
   }
   bool selected = false;
   for (ClassTier& tier : result.tiers) {
+    if (!result.has_ends()) break;
     tier.end = end_of(tier.tier, direction, tier.policies);
     selected = selected || tier.end != kNone;
   }
@@ -236,6 +308,7 @@ void Compiler::add_addresses() {
       program_.enforced_by_address.emplace(address, i);
       program_.endpoint_by_address.emplace(address, program_.endpoints[i].endpoint);
     }
+  add_host_addresses(program_);
   for (std::uint32_t i = 0; i < endpoints.size(); ++i)
     // A host-network pod has the node's address, which is not its own.
     if (!endpoints[i].host_network)
@@ -262,8 +335,36 @@ std::vector<RuleKey> Compiler::keys() const {
   return result;
 }
 
+// Asks the registry for what is not known yet. What nobody asks for any more is forgotten.
+Result<std::vector<RuleIdentity>> Compiler::identify(RuleIdRegistry& ids) {
+  std::vector<RuleKey> all = keys();
+  if (options_.memory == nullptr) return ids.identify(all);
+  auto& known = options_.memory->identities;
+  std::vector<RuleIdentity> identities(all.size());
+  std::vector<std::string> texts;
+  std::vector<std::size_t> missing;
+  std::vector<RuleKey> asked;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    texts.push_back(all[i].text());
+    if (const auto found = known.find(texts.back()); found != known.end()) {
+      identities[i] = found->second;
+    } else {
+      missing.push_back(i);
+      asked.push_back(std::move(all[i]));
+    }
+  }
+  if (!missing.empty()) {
+    TL_ASSIGN(const auto made, ids.identify(asked));
+    for (std::size_t i = 0; i < missing.size(); ++i) identities[missing[i]] = made[i];
+  }
+  if (missing.empty() && known.size() == all.size()) return identities;
+  known.clear();
+  for (std::size_t i = 0; i < texts.size(); ++i) known.emplace(std::move(texts[i]), identities[i]);
+  return identities;
+}
+
 Result<void> Compiler::assign(RuleIdRegistry& ids) {
-  auto identities = ids.identify(keys());
+  auto identities = identify(ids);
   if (!identities) return fail(identities.error().in("rule ids"));
   const auto rules = static_cast<std::uint32_t>(program_.rules.size());
   for (std::uint32_t i = 0; i < rules; ++i) {

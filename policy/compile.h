@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/ids.h"
@@ -16,6 +17,7 @@
 #include "policy/cluster.h"
 #include "policy/model.h"
 #include "policy/program.h"
+#include "policy/resolve.h"
 
 namespace tierlog::policy {
 
@@ -58,10 +60,19 @@ class MemoryRuleIds final : public RuleIdRegistry {
   std::uint32_t next_ = kFirstPolicyRuleId;
 };
 
+// What one compilation leaves for the next: its cost is then what changed, in endpoints and labels. One for
+// each node's Programs; nothing depends on it but time.
+struct CompileMemory {
+  PopulationMemory population;
+  std::unordered_map<std::string, RuleIdentity> identities;  // of the registry, by RuleKey::text()
+};
+
 struct CompileOptions {
   // Which endpoints are enforced: those with `local` set, or all of the cluster (lint, explain, tests).
   enum class Scope : std::uint8_t { Local, All } scope = Scope::All;
   std::uint64_t revision = 1;
+  CompileMemory* memory = nullptr;
+  Failsafes failsafes = default_failsafes();
 };
 
 // Errors: those of the registry. The Program shares `cluster`.

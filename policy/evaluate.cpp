@@ -1,8 +1,10 @@
 #include "policy/evaluate.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
+#include "policy/host_way.h"
 #include "policy/match_packet.h"
 
 namespace tierlog::policy {
@@ -52,9 +54,12 @@ class Walk {
   Walk(const Program& program, const Packet& packet, Detail detail, DirectionVerdict& verdict)
       : program_(program), packet_(packet), full_(detail == Detail::Full), verdict_(verdict) {}
 
-  void run(const EndpointClass& endpoint_class) {
+  // False when nobody decided.
+  bool run(const EndpointClass& endpoint_class) {
+    has_ends_ = endpoint_class.has_ends();
     for (const ClassTier& tier : endpoint_class.tiers)
-      if (walk_tier(tier) == Next::Decided) return;
+      if (walk_tier(tier) == Next::Decided) return true;
+    if (!has_ends_) return false;
     add({kNone,
          kNone,
          std::nullopt,
@@ -65,6 +70,7 @@ class Walk {
          {}});
     if (full_) verdict_.trace.back().why = fallback_text(endpoint_class.fallback);
     decide(endpoint_class.fallback, endpoint_class.fallback_action, false);
+    return true;
   }
 
  private:
@@ -84,6 +90,7 @@ class Walk {
   }
   static std::string fallback_text(RuleId id) {
     const ReservedRule* rule = find_reserved(id);
+    if (rule != nullptr && rule->reason == Reason::Host) return "no policy decided and no profile allows";
     return rule != nullptr && rule->reason == Reason::NoPolicy
                ? "no policy selects the endpoint"
                : "every tier passed, the namespace's profile allows";
@@ -92,6 +99,7 @@ class Walk {
   const Program& program_;
   const Packet& packet_;
   const bool full_;
+  bool has_ends_ = true;
   DirectionVerdict& verdict_;
   bool staged_decided_ = false;  // a staged policy of the current tier would have decided
 };
@@ -103,7 +111,7 @@ Walk::Next Walk::walk_tier(const ClassTier& tier) {
     if (next != Next::Policy) return next;
   }
   if (tier.end == kNone) {
-    staged_end(tier);
+    if (has_ends_) staged_end(tier);
     return Next::Tier;
   }
   const EndOfTier& end = program_.ends[tier.end];
@@ -215,9 +223,28 @@ std::string_view name(StepResult result) {
 }
 
 const DirectionVerdict* Evaluation::deciding() const {
-  if (egress && egress->action == Action::Deny) return &*egress;
-  if (ingress) return &*ingress;
-  return egress ? &*egress : nullptr;
+  const std::array in_order{&host_ingress, &egress, &ingress, &host_egress};
+  for (const auto* verdict : in_order)
+    if (*verdict && (*verdict)->action == Action::Deny) return &**verdict;
+  for (const auto* verdict : {&ingress, &egress, &host_ingress, &host_egress})
+    if (*verdict) return &**verdict;
+  return nullptr;
+}
+
+const DirectionVerdict* Evaluation::by(RuleId rule) const {
+  for (const auto* verdict : {&ingress, &egress, &host_ingress, &host_egress})
+    if (*verdict && (*verdict)->rule == rule) return &**verdict;
+  return nullptr;
+}
+
+std::optional<DirectionVerdict> walk_class(const Program& program, std::uint32_t endpoint_class,
+                                           const Packet& packet, Detail detail) {
+  if (endpoint_class == kNone) return std::nullopt;
+  DirectionVerdict verdict;
+  verdict.direction = program.classes[endpoint_class].direction;
+  verdict.asked = endpoint_class;
+  if (!Walk(program, packet, detail, verdict).run(program.classes[endpoint_class])) return std::nullopt;
+  return verdict;
 }
 
 DirectionVerdict evaluate_direction(const Program& program, const ProgramEndpoint& endpoint,
@@ -225,22 +252,30 @@ DirectionVerdict evaluate_direction(const Program& program, const ProgramEndpoin
   if (is_to_itself(program, packet)) return self_verdict(direction, detail);
   if (direction == Direction::Ingress && program.host_addresses.count(packet.source) != 0)
     return host_verdict(detail);
-  DirectionVerdict verdict;
-  verdict.direction = direction;
-  Walk(program, packet, detail, verdict).run(program.classes[endpoint.class_of(direction)]);
-  return verdict;
+  return *walk_class(program, endpoint.class_of(direction), packet, detail);
 }
 
 Evaluation evaluate(const Program& program, const Packet& packet, Detail detail, Directions directions) {
   Evaluation result;
-  if (const ProgramEndpoint* source = program.enforced(packet.source))
-    result.egress = evaluate_direction(program, *source, Direction::Egress, packet, detail);
-  const bool denied = result.egress && result.egress->action == Action::Deny;
+  const HostWay way = host_way(program, packet);
+  bool denied = false;
+  const auto take = [&](std::optional<DirectionVerdict>& into, std::optional<DirectionVerdict> verdict) {
+    denied = denied || (verdict && verdict->action == Action::Deny);
+    into = std::move(verdict);
+  };
+  const auto go_on = [&] { return !denied || directions == Directions::Both; };
   const ProgramEndpoint* destination = program.enforced(packet.destination);
-  if (destination != nullptr && (!denied || directions == Directions::Both))
-    result.ingress = evaluate_direction(program, *destination, Direction::Ingress, packet, detail);
-  const bool ingress_denied = result.ingress && result.ingress->action == Action::Deny;
-  result.action = denied || ingress_denied ? Action::Deny : Action::Allow;
+  if (way.in != kNone)
+    take(way.to_node ? result.ingress : result.host_ingress, host_says(program, way, Direction::Ingress, packet, detail));
+  if (const ProgramEndpoint* source = program.enforced(packet.source); source != nullptr && go_on())
+    take(result.egress, evaluate_direction(program, *source, Direction::Egress, packet, detail));
+  // A denial that is only recorded ends nothing for those who are really judged.
+  const bool only_recorded = program.audits(packet.source) && destination != nullptr && !destination->audited;
+  if (destination != nullptr && (go_on() || only_recorded))
+    take(result.ingress, evaluate_direction(program, *destination, Direction::Ingress, packet, detail));
+  if (way.out != kNone && go_on())
+    take(way.from_node ? result.egress : result.host_egress, host_says(program, way, Direction::Egress, packet, detail));
+  result.action = denied ? Action::Deny : Action::Allow;
   return result;
 }
 

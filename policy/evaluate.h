@@ -23,6 +23,9 @@ struct Packet {
   std::uint16_t destination_port = 0;
   std::uint8_t icmp_type = 0;  // of icmp and icmpv6 only
   std::uint8_t icmp_code = 0;
+  // Of this node, where the packet came in and goes out; empty: unknown, or none of the two.
+  std::string in_interface{};
+  std::string out_interface{};
 };
 
 enum class StepResult : std::uint8_t { NoMatch, Logged, Passed, Allowed, Denied };
@@ -50,16 +53,24 @@ struct DirectionVerdict {
   RuleId rule{};                    // who decided
   std::vector<TraceStep> trace;
   std::vector<RuleId> logged_by;    // Log rules on the way, then the deciding rule if its decision counts as logged
+  std::uint32_t asked = kNone;      // the class; kNone where no policy was asked
+  std::uint32_t host = kNone;       // into hosts: the host endpoint that says it
 };
 
 struct Evaluation {
   // The source's egress, present when the source is an enforced endpoint; the destination's ingress
-  // likewise, and only when egress (if any) allowed.
+  // likewise, and only when egress (if any) allowed, or is audited and the destination is not.
   std::optional<DirectionVerdict> egress;
   std::optional<DirectionVerdict> ingress;
+  // What a host endpoint says of a packet that the node forwards, before and after the pods at its ends.
+  // Of what the node itself gets and sends, egress and ingress are its host endpoint's.
+  std::optional<DirectionVerdict> host_ingress;
+  std::optional<DirectionVerdict> host_egress;
   Action action = Action::Allow;
 
   const DirectionVerdict* deciding() const;  // the denial, else ingress, else egress, else nullptr
+  // The verdict that names this rule as the one that decided; nullptr when none does.
+  const DirectionVerdict* by(RuleId rule) const;
 };
 
 enum class Detail : std::uint8_t { Summary, Full };
@@ -69,6 +80,9 @@ enum class Directions : std::uint8_t { AsTheKernel, Both };
 
 Evaluation evaluate(const Program& program, const Packet& packet, Detail detail = Detail::Summary,
                     Directions directions = Directions::AsTheKernel);
+// One class; nothing when nobody decides (stages without ends of tiers).
+std::optional<DirectionVerdict> walk_class(const Program& program, std::uint32_t endpoint_class,
+                                           const Packet& packet, Detail detail = Detail::Summary);
 DirectionVerdict evaluate_direction(const Program& program, const ProgramEndpoint& endpoint,
                                     Direction direction, const Packet& packet, Detail detail = Detail::Summary);
 

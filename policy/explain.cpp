@@ -58,7 +58,7 @@ ExplainedStep explained_step(const Program& program, const TraceStep& step) {
   explained.why = step.why;
   if (step.policy != kNone) add_policy(program, step, explained);
   if (step.rule_index == -1) explained.action = name(program.tiers[step.tier].default_action);
-  if (step.tier == kNone) explained.action = name(Action::Allow);
+  if (step.tier == kNone) explained.action = name(step.result == StepResult::Denied ? Action::Deny : Action::Allow);
   return explained;
 }
 
@@ -74,17 +74,34 @@ void add_tiers(const Program& program, const EndpointClass& endpoint_class, std:
 }
 
 ExplainedDirection explained(const Program& program, const DirectionVerdict& verdict, const IpAddr& address) {
-  const ProgramEndpoint& endpoint = *program.enforced(address);
   ExplainedDirection result;
   result.direction = verdict.direction;
-  result.endpoint = program.cluster->endpoints[endpoint.endpoint].display();
+  result.endpoint =
+      verdict.host != kNone
+          ? program.cluster->host_endpoints[program.hosts[verdict.host].endpoint].display()
+          : program.cluster->endpoints[program.enforced(address)->endpoint].display();
   result.action = verdict.action;
   result.reason = reason_of(program, verdict.rule);
-  if (result.reason != Reason::Self && result.reason != Reason::Host)
-    add_tiers(program, program.classes[endpoint.class_of(verdict.direction)], verdict.trace.back().tier,
-              result);
+  if (verdict.asked != kNone)
+    add_tiers(program, program.classes[verdict.asked], verdict.trace.back().tier, result);
   for (const TraceStep& step : verdict.trace) result.steps.push_back(explained_step(program, step));
   return result;
+}
+
+// A node, or a host endpoint, by its name.
+std::optional<IpAddr> address_of_node(const Cluster& cluster, std::string_view who, Family wanted) {
+  std::vector<IpAddr> addresses;
+  std::string node_name(who);
+  for (const HostEndpoint& host : cluster.host_endpoints) {
+    if (host.name != who && host.display() != who) continue;
+    addresses = host.addresses;
+    node_name = host.node;
+  }
+  for (const NodeObject& node : cluster.nodes)
+    if (addresses.empty() && node.name == node_name) addresses = node.addresses;
+  for (const IpAddr& address : addresses)
+    if (address.family == wanted) return address;
+  return addresses.empty() ? std::nullopt : std::optional(addresses.front());
 }
 
 }  // namespace
@@ -96,13 +113,19 @@ Explanation explain(const Program& program, const Packet& packet) {
   result.source_name = name_of(program, packet.source);
   result.destination_name = name_of(program, packet.destination);
   result.action = evaluation.action;
-  if (evaluation.egress) result.egress = explained(program, *evaluation.egress, packet.source);
-  if (evaluation.ingress) result.ingress = explained(program, *evaluation.ingress, packet.destination);
+  const auto show = [&](const std::optional<DirectionVerdict>& verdict, const IpAddr& address) {
+    return verdict ? std::optional(explained(program, *verdict, address)) : std::nullopt;
+  };
+  result.egress = show(evaluation.egress, packet.source);
+  result.ingress = show(evaluation.ingress, packet.destination);
+  result.host_ingress = show(evaluation.host_ingress, packet.destination);
+  result.host_egress = show(evaluation.host_egress, packet.source);
   return result;
 }
 
 std::optional<IpAddr> resolve_who(const Cluster& cluster, std::string_view who, Family wanted) {
   if (const auto address = IpAddr::parse(who)) return address;
+  if (const auto address = address_of_node(cluster, who, wanted)) return address;
   const auto slash = who.find('/');
   if (slash == std::string_view::npos) return std::nullopt;
   const Endpoint* endpoint = cluster.find(who.substr(0, slash), who.substr(slash + 1));

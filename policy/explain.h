@@ -43,6 +43,8 @@ struct Explanation {
   Action action{};
   // Absent when that end is no enforced endpoint (or egress already denied).
   std::optional<ExplainedDirection> egress, ingress;
+  // What a host endpoint says of a forwarded packet, before and behind the two.
+  std::optional<ExplainedDirection> host_ingress, host_egress;
 };
 
 Explanation explain(const Program& program, const Packet& packet);

@@ -63,10 +63,13 @@ Json to_json(const std::optional<ExplainedDirection>& direction) {
 
 // The deciding step with its direction; null where no policy was asked.
 Json decider(const Explanation& explanation) {
-  const bool egress_decides =
-      explanation.egress && (explanation.egress->action == Action::Deny || !explanation.ingress);
-  const auto& direction = egress_decides ? explanation.egress : explanation.ingress;
-  if (!direction || direction->steps.empty()) return nullptr;
+  const std::optional<ExplainedDirection>* found = nullptr;
+  for (const auto* candidate : {&explanation.host_ingress, &explanation.egress, &explanation.ingress, &explanation.host_egress})
+    if (found == nullptr && *candidate && (*candidate)->action == Action::Deny) found = candidate;
+  for (const auto* candidate : {&explanation.ingress, &explanation.egress, &explanation.host_ingress, &explanation.host_egress})
+    if (found == nullptr && *candidate) found = candidate;
+  if (found == nullptr || (*found)->steps.empty()) return nullptr;
+  const auto& direction = *found;
   const ExplainedStep& step = direction->steps.back();
   return {{"direction", tierlog::name(direction->direction)},
           {"tier", text_or_null(step.tier)},
@@ -162,7 +165,7 @@ Packet packet_of(const nlohmann::json& json) {
 nlohmann::ordered_json to_json(const Explanation& explanation) {
   const Packet& packet = explanation.packet;
   const bool icmp = protocol::is_icmp(packet.protocol);
-  return {{"action", lower(name(explanation.action))},
+  Json json = {{"action", lower(name(explanation.action))},
           {"proto", protocol::name(packet.protocol)},
           {"src_ip", packet.source.to_string()},
           {"src_port", packet.source_port},
@@ -175,6 +178,9 @@ nlohmann::ordered_json to_json(const Explanation& explanation) {
           {"decides", decider(explanation)},
           {"egress", to_json(explanation.egress)},
           {"ingress", to_json(explanation.ingress)}};
+  if (explanation.host_ingress) json["host_ingress"] = to_json(explanation.host_ingress);
+  if (explanation.host_egress) json["host_egress"] = to_json(explanation.host_egress);
+  return json;
 }
 
 Result<Explanation> explanation_from_json(const nlohmann::json& json) {
@@ -186,6 +192,8 @@ Result<Explanation> explanation_from_json(const nlohmann::json& json) {
     explanation.action = action_named(json.at("action").get<std::string>());
     explanation.egress = direction_of(json.at("egress"));
     explanation.ingress = direction_of(json.at("ingress"));
+    if (json.contains("host_ingress")) explanation.host_ingress = direction_of(json.at("host_ingress"));
+    if (json.contains("host_egress")) explanation.host_egress = direction_of(json.at("host_egress"));
     return explanation;
   } catch (const std::exception& error) {
     return fail(ErrorCode::InvalidArgument, std::string("explanation: ") + error.what());

@@ -24,11 +24,14 @@ class LabelSource {
   Labels of(const NetworkSet& set) const;
   // tierlog.io/log of a namespace, joined over all objects that declare it.
   LogDecisions log_decisions(const std::string& namespace_name) const;
+  // tierlog.io/enforcement: one object that says audit is enough.
+  bool audited(const std::string& namespace_name) const;
 
  private:
   struct Namespace {
     Labels prefixed;
     LogDecisions log_decisions = LogDecisions::None;
+    bool audited = false;
   };
   void add(const NamespaceObject& object);
 

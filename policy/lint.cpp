@@ -1,9 +1,10 @@
 #include "policy/lint.h"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <vector>
+
+#include "policy/containment.h"
 
 namespace tierlog::policy {
 namespace {
@@ -18,114 +19,13 @@ std::string rule_name(Direction direction, const PolicyRule& rule) {
   return std::string(name(direction)) + "[" + std::to_string(rule.index) + "]";
 }
 
-// ---- whether one conjunction matches everything that another one matches --------------------------------
-
-bool has_family(const std::vector<Cidr>& nets, Family family) {
-  return std::any_of(nets.begin(), nets.end(),
-                     [family](const Cidr& net) { return net.address.family == family; });
-}
-
-// A list of one family only makes the rule one of that family, even when it is negated.
-bool admits(const PeerSpec& peer, Family family) {
-  return (peer.nets.empty() || has_family(peer.nets, family)) &&
-         (peer.not_nets.empty() || has_family(peer.not_nets, family));
-}
-
-template <typename T>
-bool covers_optional(const std::optional<T>& wide, const std::optional<T>& narrow) {
-  return !wide || (narrow && *wide == *narrow);
-}
-
-bool inside_any(const Cidr& net, const std::vector<Cidr>& nets) {
-  return std::any_of(nets.begin(), nets.end(), [&](const Cidr& other) { return other.contains(net); });
-}
-
-bool covers_nets(const std::vector<Cidr>& wide, const std::vector<Cidr>& narrow) {
-  if (wide.empty()) return true;
-  return !narrow.empty() &&
-         std::all_of(narrow.begin(), narrow.end(), [&](const Cidr& net) { return inside_any(net, wide); });
-}
-
-// What the wide side leaves out, the narrow one must leave out too.
-bool covers_not_nets(const std::vector<Cidr>& wide, const std::vector<Cidr>& narrow) {
-  return std::all_of(wide.begin(), wide.end(), [&](const Cidr& net) { return inside_any(net, narrow); });
-}
-
-bool inside_any(const PortSpec& port, const std::vector<PortSpec>& ports) {
-  return std::any_of(ports.begin(), ports.end(), [&](const PortSpec& other) {
-    if (!port.named.empty() || !other.named.empty()) return port.named == other.named;
-    return other.range.first <= port.range.first && port.range.last <= other.range.last;
-  });
-}
-
-bool covers_ports(const std::vector<PortSpec>& wide, const std::vector<PortSpec>& narrow) {
-  if (wide.empty()) return true;
-  return !narrow.empty() && std::all_of(narrow.begin(), narrow.end(),
-                                        [&](const PortSpec& port) { return inside_any(port, wide); });
-}
-
-bool covers_not_ports(const std::vector<PortSpec>& wide, const std::vector<PortSpec>& narrow) {
-  return std::all_of(wide.begin(), wide.end(),
-                     [&](const PortSpec& port) { return inside_any(port, narrow); });
-}
-
-bool covers(const PeerSpec& wide, const PeerSpec& narrow) {
-  for (const Family family : {Family::V4, Family::V6})
-    if (admits(narrow, family) && !admits(wide, family)) return false;
-  return covers_nets(wide.nets, narrow.nets) && covers_not_nets(wide.not_nets, narrow.not_nets) &&
-         covers_ports(wide.ports, narrow.ports) && covers_not_ports(wide.not_ports, narrow.not_ports) &&
-         covers_optional(wide.selector, narrow.selector) &&
-         covers_optional(wide.not_selector, narrow.not_selector) &&
-         covers_optional(wide.service, narrow.service);
-}
-
-bool covers_icmp(const std::optional<IcmpSpec>& wide, const std::optional<IcmpSpec>& narrow) {
-  return !wide ||
-         (narrow && covers_optional(wide->type, narrow->type) && covers_optional(wide->code, narrow->code));
-}
-
-bool covers(const MatchSpec& wide, const MatchSpec& narrow) {
-  const bool not_protocol = covers_optional(wide.not_protocol, narrow.not_protocol) ||
-                            (narrow.protocol && narrow.protocol != wide.not_protocol);
-  return covers_optional(wide.protocol, narrow.protocol) && not_protocol &&
-         covers_optional(wide.family, narrow.family) && covers_icmp(wide.icmp, narrow.icmp) &&
-         covers_optional(wide.not_icmp, narrow.not_icmp) && covers(wide.source, narrow.source) &&
-         covers(wide.destination, narrow.destination);
-}
-
-bool covers(const PolicyRule& wide, const PolicyRule& narrow) {
-  return std::all_of(narrow.any_of.begin(), narrow.any_of.end(), [&](const MatchSpec& match) {
-    return std::any_of(wide.any_of.begin(), wide.any_of.end(),
-                       [&](const MatchSpec& other) { return covers(other, match); });
-  });
-}
-
-// ---- whether a conjunction can match at all --------------------------------------------------------------
-
-bool leaves_addresses(const PeerSpec& peer, Family family) {
-  if (!admits(peer, family)) return false;
-  std::vector<Cidr> nets = peer.nets;
-  if (nets.empty()) nets = {*Cidr::parse(family == Family::V4 ? "0.0.0.0/0" : "::/0")};
-  return std::any_of(nets.begin(), nets.end(), [&](const Cidr& net) {
-    return net.address.family == family && !inside_any(net, peer.not_nets);
-  });
-}
-
-bool can_match(const MatchSpec& match) {
-  if (match.protocol && match.protocol == match.not_protocol) return false;
-  return std::ranges::any_of(std::array{Family::V4, Family::V6}, [&](Family family) {
-    if (match.family && *match.family != family) return false;
-    if (match.protocol == protocol::kIcmp && family == Family::V6) return false;
-    if (match.protocol == protocol::kIcmpV6 && family == Family::V4) return false;
-    return leaves_addresses(match.source, family) && leaves_addresses(match.destination, family);
-  });
-}
-
 // ---- the findings ----------------------------------------------------------------------------------------
 
 class Linter {
  public:
-  Linter(const PolicySet& set, Diagnostics& findings) : set_(set), findings_(findings) {}
+  // `known`: labels of everybody in the topology; empty: unknown.
+  Linter(const PolicySet& set, const std::vector<Labels>& known, Diagnostics& findings)
+      : set_(set), known_(known), findings_(findings) {}
 
   void check(const Policy& policy) {
     check_tier(policy);
@@ -187,18 +87,31 @@ class Linter {
   }
 
   void check_shadowed(Direction direction, const std::vector<PolicyRule>& rules, std::size_t at) {
+    const SelectsMore in_topology = [this](const Selector& wide, const Selector& narrow) {
+      bool any = false;
+      for (const Labels& labels : known_) {
+        if (!narrow.matches(labels)) continue;
+        any = true;
+        if (!wide.matches(labels)) return false;
+      }
+      return any;
+    };
     for (std::size_t i = 0; i < at; ++i) {
-      if (rules[i].action == Action::Log || !covers(rules[i], rules[at])) continue;
+      if (rules[i].action == Action::Log) continue;
+      const bool always = covers(rules[i], rules[at]);
+      if (!always && (known_.empty() || !covers(rules[i], rules[at], in_topology))) continue;
       const char* does = rules[i].action == Action::Allow  ? "allows"
                          : rules[i].action == Action::Deny ? "denies"
                                                            : "passes";
-      findings_.warning(rules[at].source, "this rule can never match: " + rule_name(direction, rules[i]) +
-                                              " above " + does + " the same traffic");
+      findings_.warning(rules[at].source,
+                        std::string("this rule can never match") + (always ? "" : " in this topology") + ": " +
+                            rule_name(direction, rules[i]) + " above " + does + " the same traffic");
       return;
     }
   }
 
   const PolicySet& set_;
+  const std::vector<Labels>& known_;
   Diagnostics& findings_;
 };
 
@@ -206,11 +119,15 @@ class Linter {
 
 Diagnostics lint(const PolicySet& policies, const Cluster* cluster) {
   Diagnostics findings;
-  Linter linter(policies, findings);
-  std::vector<Labels> endpoints;
-  if (cluster != nullptr)
-    for (const Endpoint& endpoint : cluster->endpoints)
-      endpoints.push_back(effective_labels(*cluster, endpoint));
+  std::vector<Labels> endpoints, known;
+  if (cluster != nullptr) {
+    for (const Endpoint& endpoint : cluster->endpoints) endpoints.push_back(effective_labels(*cluster, endpoint));
+    for (const HostEndpoint& host : cluster->host_endpoints) endpoints.push_back(effective_labels(host));
+    known = endpoints;
+    for (const auto* sets : {&cluster->network_sets, &policies.network_sets})
+      for (const NetworkSet& set : *sets) known.push_back(effective_labels(*cluster, set));
+  }
+  Linter linter(policies, known, findings);
   for (const Policy& policy : policies.policies) {
     linter.check(policy);
     if (cluster != nullptr) linter.check_subject(policy, endpoints);

@@ -17,7 +17,7 @@ using yaml::Node;
 const std::vector<KindRow>& kinds() {
   static const std::vector<KindRow> all = [] {
     std::vector<KindRow> rows = calico_kinds();
-    for (const auto& family : {kubernetes_kinds(), admin_kinds()})
+    for (const auto& family : {kubernetes_kinds(), admin_kinds(), core_kinds(), host_kinds()})
       rows.insert(rows.end(), family.begin(), family.end());
     return rows;
   }();
@@ -98,6 +98,10 @@ Loaded finish(LoadContext context, std::size_t files) {
     if (named.insert(policy.tier).second)
       set.tiers.push_back({policy.tier, kNoOrder, Action::Deny, false, policy.source});
   sort_tiers(set.tiers);
+  const ClusterObjects& objects = context.objects;
+  if (!objects.pods.empty() || !objects.service_accounts.empty() || !objects.nodes.empty() ||
+      !objects.services.empty() || !objects.selecting_services.empty() || !objects.host_endpoints.empty())
+    set.objects = std::make_shared<const ClusterObjects>(std::move(context.objects));
   context.findings.sort();
   return {std::move(set), std::move(context.findings), files};
 }
@@ -125,41 +129,6 @@ std::vector<std::string> files_in(const std::string& folder, Diagnostics& findin
   return files;
 }
 
-void read_annotations(Fields& metadata, const MetaRules& rules, Meta& meta) {
-  const Node* annotations = metadata.map("annotations");
-  if (annotations == nullptr) return;
-  static const std::vector<std::string> known = {"tierlog.io/log", "tierlog.io/log-label"};
-  Diagnostics& findings = metadata.findings();
-  for (const auto& [key, value] : annotations->entries) {
-    if (value.is_null()) continue;
-    const auto text = yaml::read_string(value, "annotation " + key.text, findings);
-    if (!key.text.starts_with("tierlog.io/") || !text) continue;
-    if (key.text == known[0] && rules.has_log) {
-      const std::vector<std::string> words = {"deny", "allow", "all"};
-      const auto at = std::find(words.begin(), words.end(), *text);
-      if (at == words.end())
-        findings.error(value.place, yaml::unknown_word(known[0], *text, words));
-      else
-        meta.log_decisions = static_cast<LogDecisions>(at - words.begin() + 1);
-    } else if (key.text == known[1] && rules.has_log_label) {
-      if (text->empty() || text->size() > 128 || text->find_first_of("\n\r\t") != std::string::npos)
-        findings.error(value.place, known[1] + " is no label; expected one line of 1 to 128 characters");
-      else
-        meta.log_label = *text;
-    } else if (key.text == known[0]) {
-      findings.error(key.place,
-                     known[0] + " has no meaning on a " + rules.kind +
-                         "; expected it on a Kubernetes NetworkPolicy or a Namespace (a Calico policy has "
-                         "the action Log)");
-    } else if (key.text == known[1]) {
-      findings.error(key.place,
-                     known[1] + " has no meaning on a " + rules.kind + "; expected it on a policy");
-    } else {
-      findings.error(key.place, yaml::unknown_word("annotation", key.text, known));
-    }
-  }
-}
-
 void read_namespace(Fields& metadata, const MetaRules& rules, Meta& meta) {
   const auto text = metadata.string("namespace");
   if (!rules.namespaced) {
@@ -178,6 +147,54 @@ void read_namespace(Fields& metadata, const MetaRules& rules, Meta& meta) {
 }
 
 }  // namespace
+
+void read_annotations(Fields& metadata, const MetaRules& rules, Meta& meta) {
+  const Node* annotations = metadata.map("annotations");
+  if (annotations == nullptr) return;
+  static const std::vector<std::string> known = {"tierlog.io/log", "tierlog.io/log-label",
+                                                 "tierlog.io/log-rate", "tierlog.io/enforcement"};
+  Diagnostics& findings = metadata.findings();
+  for (const auto& [key, value] : annotations->entries) {
+    if (value.is_null()) continue;
+    const auto text = yaml::read_string(value, "annotation " + key.text, findings);
+    if (!key.text.starts_with("tierlog.io/") || !text) continue;
+    if (key.text == known[0] && rules.has_log) {
+      const std::vector<std::string> words = {"deny", "allow", "all"};
+      const auto at = std::find(words.begin(), words.end(), *text);
+      if (at == words.end())
+        findings.error(value.place, yaml::unknown_word(known[0], *text, words));
+      else
+        meta.log_decisions = static_cast<LogDecisions>(at - words.begin() + 1);
+    } else if (key.text == known[1] && rules.has_log_label) {
+      if (text->empty() || text->size() > 128 || text->find_first_of("\n\r\t") != std::string::npos)
+        findings.error(value.place, known[1] + " is no label; expected one line of 1 to 128 characters");
+      else
+        meta.log_label = *text;
+    } else if (key.text == known[2] && rules.has_log_label) {
+      meta.log_rate = LogRate::parse(*text);
+      if (!meta.log_rate)
+        findings.error(value.place, known[2] + " \"" + *text +
+                                        "\" is no rate; expected messages per second, minute, hour or day, "
+                                        "such as 10/s or 100/m");
+    } else if (key.text == known[3] && rules.has_enforcement) {
+      if (*text != "audit" && *text != "enforce")
+        findings.error(value.place, yaml::unknown_word(known[3], *text, {"enforce", "audit"}));
+      meta.audited = *text == "audit";
+    } else if (key.text == known[3]) {
+      findings.error(key.place, known[3] + " has no meaning on a " + rules.kind + "; expected it on a Namespace");
+    } else if (key.text == known[0]) {
+      findings.error(key.place,
+                     known[0] + " has no meaning on a " + rules.kind +
+                         "; expected it on a Kubernetes NetworkPolicy or a Namespace (a Calico policy has "
+                         "the action Log)");
+    } else if (key.text == known[1] || key.text == known[2]) {
+      findings.error(key.place,
+                     key.text + " has no meaning on a " + rules.kind + "; expected it on a policy");
+    } else {
+      findings.error(key.place, yaml::unknown_word("annotation", key.text, known));
+    }
+  }
+}
 
 Meta read_meta(Fields& object, const MetaRules& rules, LoadContext& context) {
   object.accept({"apiVersion", "kind", "status"});

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "policy/load_host.h"
 #include "policy/load_kinds.h"
 
 // projectcalico.org/v3: tiers, policies, network sets.
@@ -162,12 +163,15 @@ void check_ports(Fields& rule, const MatchSpec& match) {
   }
 }
 
-void read_rule_metadata(Fields& rule) {
+void read_rule_metadata(Fields& rule, PolicyRule& into) {
   if (const Node* node = rule.map("metadata")) {
     Fields metadata(*node, "the rule's metadata", rule.findings());
-    if (const Node* annotations = metadata.map("annotations"))
-      for (const auto& [key, value] : annotations->entries)
-        yaml::read_string(value, "annotation " + key.text, rule.findings());
+    Meta meta;
+    read_annotations(metadata, {.kind = "rule", .has_log_label = true}, meta);
+    into.log_label = meta.log_label;
+    into.log_rate = meta.log_rate;
+    if (into.action != Action::Log && into.log_rate)
+      metadata.findings().error(node->place, "tierlog.io/log-rate on a rule that is no Log; expected action: Log");
   }
   if (rule.get("http") != nullptr)
     rule.findings().error(
@@ -196,7 +200,7 @@ PolicyRule read_rule(const Node& node, const RuleScope& scope, Diagnostics& find
   match.not_icmp = read_icmp(fields, "notICMP");
   match.source = read_peer(fields, "source", scope);
   match.destination = read_peer(fields, "destination", scope);
-  read_rule_metadata(fields);
+  read_rule_metadata(fields, rule);
   check_icmp(fields, match);
   check_ports(fields, match);
   rule.any_of.push_back(std::move(match));
@@ -220,23 +224,7 @@ void read_subject(Fields& spec, Policy& policy, bool global) {
   policy.subject_text = with_namespaces(text, namespaces);
 }
 
-// doNotTrack and preDNAT policies are for host interfaces and never reach a pod.
-bool reaches_pods(Fields& spec) {
-  spec.boolean("applyOnForward");
-  bool reaches = true;
-  for (const char* key : {"doNotTrack", "preDNAT"}) {
-    if (spec.boolean(key) != true) continue;
-    spec.findings().warning(spec.place_of(key),
-                            std::string(key) +
-                                " is for policies of host interfaces; this one reaches no pod "
-                                "and is skipped");
-    reaches = false;
-  }
-  return reaches;
-}
-
-// False when the policy is none for pods.
-bool read_policy_spec(const Node& node, Policy& policy, const std::string& log_label, bool global,
+void read_policy_spec(const Node& node, Policy& policy, const Meta& meta, bool global,
                       Diagnostics& findings) {
   Fields spec(node, "the policy's spec", findings);
   policy.tier = read_tier_name(spec);
@@ -245,7 +233,8 @@ bool read_policy_spec(const Node& node, Policy& policy, const std::string& log_l
   const auto rules = [&](Direction direction) {
     return read_rules(spec, name(direction), [&](const Node& item) {
       PolicyRule rule = read_rule(item, {policy.key.policy_namespace, direction}, findings);
-      rule.log_label = log_label;
+      if (rule.log_label.empty()) rule.log_label = meta.log_label;
+      if (!rule.log_rate) rule.log_rate = meta.log_rate;
       return rule;
     });
   };
@@ -261,7 +250,7 @@ bool read_policy_spec(const Node& node, Policy& policy, const std::string& log_l
     if (const auto choice = spec.choice("stagedAction", {"Set", "Delete", "Learn", "Ignore"}))
       policy.staged_action = actions[*choice];
   }
-  return !global || reaches_pods(spec);
+  if (global) read_host_stages(spec, policy);
 }
 
 template <PolicyKind kind>
@@ -273,9 +262,9 @@ void read_policy(const Node& node, LoadContext& context) {
       object, {.kind = std::string(name(kind)), .namespaced = !global, .has_log_label = true}, context);
   Policy policy = start_policy(kind, meta);
   const Node* spec = require_spec(object);
-  if (spec != nullptr && read_policy_spec(*spec, policy, meta.log_label, global, context.findings) &&
-      meta.valid)
-    context.set.policies.push_back(std::move(policy));
+  if (spec == nullptr) return;
+  read_policy_spec(*spec, policy, meta, global, context.findings);
+  if (meta.valid) context.set.policies.push_back(std::move(policy));
 }
 
 // The built-in tiers may be written down, but only as they are.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/fields.h"
+#include "policy/cluster.h"
 #include "policy/fields.h"
 #include "policy/model.h"
 
@@ -14,6 +15,7 @@ namespace tierlog::policy {
 // Where the objects of one load are collected.
 struct LoadContext {
   PolicySet set;
+  ClusterObjects objects;
   Diagnostics findings;
   std::map<std::string, SourceRef> seen;  // "kind namespace/name" -> first place
 };
@@ -26,7 +28,9 @@ struct Meta {
   std::string object_namespace;  // empty for cluster-wide kinds
   Labels labels;
   LogDecisions log_decisions = LogDecisions::None;
+  bool audited = false;
   std::string log_label;
+  std::optional<LogRate> log_rate;
   SourceRef source;  // of the object
 };
 
@@ -35,12 +39,15 @@ struct MetaRules {
   std::string kind;  // as findings call it: "NetworkPolicy"
   bool namespaced = false;
   bool has_log = false;        // tierlog.io/log
-  bool has_log_label = false;  // tierlog.io/log-label
+  bool has_log_label = false;  // tierlog.io/log-label, and log-rate
+  bool has_enforcement = false;  // tierlog.io/enforcement
   bool name_has_dots = true;
 };
 
 // Reads metadata, accepts apiVersion, kind and status, and finds a second object of the same name.
 Meta read_meta(yaml::Fields& object, const MetaRules& rules, LoadContext& context);
+// The annotations of a policy's metadata, or of a rule's.
+void read_annotations(yaml::Fields& metadata, const MetaRules& rules, Meta& meta);
 // The map `spec`; its absence is a finding.
 const yaml::Node* require_spec(yaml::Fields& object);
 // "default" when absent; the older names of the built-in tiers become the newer ones.
@@ -85,6 +92,8 @@ struct KindRow {
 std::vector<KindRow> calico_kinds();
 std::vector<KindRow> kubernetes_kinds();
 std::vector<KindRow> admin_kinds();
+std::vector<KindRow> core_kinds();
+std::vector<KindRow> host_kinds();
 
 // The Kubernetes policy's spec into `policy`: used for the staged kind too. `extra`: legal fields beside it.
 void read_kubernetes_spec(yaml::Fields& spec, Policy& policy);

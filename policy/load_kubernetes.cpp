@@ -173,10 +173,10 @@ void read_policy(const Node& node, LoadContext& context) {
 void read_namespace(const Node& node, LoadContext& context) {
   Fields object(node, "a Namespace", context.findings);
   const Meta meta =
-      read_meta(object, {.kind = "Namespace", .has_log = true, .name_has_dots = false}, context);
+      read_meta(object, {.kind = "Namespace", .has_log = true, .has_enforcement = true, .name_has_dots = false}, context);
   object.accept({"spec"});
   if (!meta.valid) return;
-  NamespaceObject result{meta.name, meta.labels, meta.log_decisions};
+  NamespaceObject result{meta.name, meta.labels, meta.log_decisions, meta.audited};
   result.labels[label::kKubernetesNamespaceName] = meta.name;
   context.set.namespaces.push_back(std::move(result));
 }

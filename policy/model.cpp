@@ -1,6 +1,7 @@
 #include "policy/model.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <functional>
 #include <tuple>
@@ -68,6 +69,36 @@ std::string sort_name(const Policy& policy) {
 }
 
 }  // namespace
+
+std::optional<LogRate> LogRate::parse(std::string_view text) {
+  const auto slash = text.find('/');
+  if (slash == std::string_view::npos || slash + 2 != text.size()) return std::nullopt;
+  LogRate rate;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + slash, rate.messages);
+  if (error != std::errc() || end != text.data() + slash || rate.messages == 0 || rate.messages > 1'000'000)
+    return std::nullopt;
+  switch (text.back()) {
+    case 's':
+      rate.seconds = 1;
+      return rate;
+    case 'm':
+      rate.seconds = 60;
+      return rate;
+    case 'h':
+      rate.seconds = 3600;
+      return rate;
+    case 'd':
+      rate.seconds = 86400;
+      return rate;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::string LogRate::to_string() const {
+  const char* unit = seconds == 60 ? "/m" : seconds == 3600 ? "/h" : seconds == 86400 ? "/d" : "/s";
+  return std::to_string(messages) + unit;
+}
 
 std::string_view name(Action action) {
   switch (action) {

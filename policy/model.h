@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -113,12 +114,24 @@ struct MatchSpec {
   bool operator==(const MatchSpec&) const = default;
 };
 
+// tierlog.io/log-rate: at most that many messages of one rule in that time.
+struct LogRate {
+  std::uint32_t messages = 0;
+  std::uint32_t seconds = 1;
+
+  // "10/s", "100/m", "5/h", "20/d"; nothing when `text` is no rate.
+  static std::optional<LogRate> parse(std::string_view text);
+  std::string to_string() const;
+  bool operator==(const LogRate&) const = default;
+};
+
 struct PolicyRule {
   int index = 0;  // as the user counts: position in the policy's ingress or egress list
   Action action = Action::Allow;
   std::vector<MatchSpec> any_of;  // at least one; a rule matches when one of them does
   SourceRef source;               // of the rule in its file
   std::string log_label;          // tierlog.io/log-label
+  std::optional<LogRate> log_rate;  // tierlog.io/log-rate
   std::string text;               // one line for people: "Deny tcp from role == 'web' to port 5432"
 };
 
@@ -147,6 +160,10 @@ struct Policy {
   std::vector<PolicyRule> egress;
   LogDecisions log_decisions = LogDecisions::None;
   StagedAction staged_action = StagedAction::Set;
+  // Where a GlobalNetworkPolicy is asked at host endpoints; the last two are asked there only.
+  bool apply_on_forward = false;  // also of what the node forwards
+  bool pre_dnat = false;          // before addresses are rewritten
+  bool do_not_track = false;      // packet by packet, before any connection
   SourceRef source;
 
   // "tier/ns/name", cluster-wide "tier//name": how a policy is printed everywhere.
@@ -173,7 +190,10 @@ struct NamespaceObject {
   std::string name;
   Labels labels;  // always has kubernetes.io/metadata.name
   LogDecisions log_decisions = LogDecisions::None;
+  bool audited = false;  // tierlog.io/enforcement: audit
 };
+
+struct ClusterObjects;  // policy/cluster.h
 
 // Everything one load gave: one unit, applied whole or not at all.
 struct PolicySet {
@@ -181,6 +201,7 @@ struct PolicySet {
   std::vector<Policy> policies;
   std::vector<NetworkSet> network_sets;
   std::vector<NamespaceObject> namespaces;  // Namespace objects among the policy files
+  std::shared_ptr<const ClusterObjects> objects;  // Pods, Nodes, HostEndpoints … among them; may be null
 };
 
 // The built-in tiers' names, orders and default actions; "adminnetworkpolicy" and

@@ -83,6 +83,7 @@ struct ProgramRule {
   std::vector<Match> any_of;
   bool log_decision = false;  // its decision counts as logged (tierlog.io/log)
   std::string log_label;
+  std::optional<LogRate> log_rate;  // of a Log rule; the node's default when absent
   std::string text;  // one line for people
   SourceRef source;
 };
@@ -130,21 +131,66 @@ struct ClassTier {
   std::uint32_t end = kNone;            // into ends; kNone when only staged policies select: tier is skipped
 };
 
+// Where in a packet's way the policies of a class are asked. All but Local are of host endpoints.
+enum class Stage : std::uint8_t {
+  Local,      // what a pod or the node itself sends and gets
+  Forward,    // what the node forwards through the interface
+  PreDnat,    // before addresses are rewritten; nothing decides when no rule matches
+  Untracked,  // packet by packet, before any connection; nothing decides when no rule matches
+};
+
 struct EndpointClass {
   Direction direction{};
   std::vector<ClassTier> tiers;  // only those with a policy for the endpoint in this direction
   // What decides after the last tier: reserved no-policy (no enforced policy at all) or profile.
   RuleId fallback{};
   Action fallback_action = Action::Allow;
+  Stage stage = Stage::Local;
+
+  // Whether packets that no rule of a tier matches are decided by the tier.
+  bool has_ends() const { return stage == Stage::Local || stage == Stage::Forward; }
 };
 
 struct ProgramEndpoint {
   std::uint32_t endpoint = 0;  // into cluster->endpoints
   std::uint32_t ingress_class = 0;
   std::uint32_t egress_class = 0;
+  bool audited = false;  // verdicts are recorded and not carried out
 
   std::uint32_t class_of(Direction d) const { return d == Direction::Ingress ? ingress_class : egress_class; }
 };
+
+// The classes of a host endpoint; kNone where no policy of that stage selects it.
+struct ProgramHost {
+  std::uint32_t endpoint = 0;  // into cluster->host_endpoints
+  std::uint32_t ingress_class = 0, egress_class = 0;  // Local
+  std::uint32_t forward_ingress = kNone, forward_egress = kNone;
+  std::uint32_t pre_dnat = kNone;
+  std::uint32_t untracked_ingress = kNone, untracked_egress = kNone;
+
+  std::uint32_t class_of(Direction direction, Stage stage) const;
+};
+
+// A way to the node that no policy of a host endpoint can close.
+struct Failsafe {
+  std::uint8_t protocol = protocol::kTcp;
+  std::uint16_t port = 0;
+  std::optional<Cidr> net;  // of the other end; nothing: any
+
+  // "tcp:22", "tcp:10.0.0.0/8:22", "udp:[fd00::/8]:68"; nothing when `text` is none.
+  static std::optional<Failsafe> parse(std::string_view text);
+  bool admits(std::uint8_t protocol_number, std::uint16_t port_number, const IpAddr& other_end) const;
+  bool operator==(const Failsafe&) const = default;
+};
+
+struct Failsafes {
+  std::vector<Failsafe> inbound;
+  std::vector<Failsafe> outbound;
+
+  bool operator==(const Failsafes&) const = default;
+};
+// Calico's: SSH, DHCP, BGP, etcd, Typha, the Kubernetes API; DNS too on the way out.
+const Failsafes& default_failsafes();
 
 // What a RuleId stands for in this Program.
 struct RuleRef {
@@ -162,6 +208,8 @@ struct Program {
   std::vector<PortSet> port_sets;
   std::vector<EndpointClass> classes;
   std::vector<ProgramEndpoint> endpoints;  // the enforced ones only
+  std::vector<ProgramHost> hosts;          // the enforced host endpoints, named interfaces before "*"
+  Failsafes failsafes;
   std::shared_ptr<const Cluster> cluster;
 
   // The node's own addresses, when it may reach its pods whatever policies say (host_to_pod: allow).
@@ -175,7 +223,14 @@ struct Program {
   std::unordered_map<IpAddr, std::uint32_t> enforced_by_address;  // into endpoints
   std::unordered_map<IpAddr, std::uint32_t> endpoint_by_address;  // into cluster->endpoints, all known
 
+  // Addresses of nodes with host endpoints, each with the one that stands for it; into hosts.
+  std::unordered_map<IpAddr, std::uint32_t> host_by_address;
+
   const ProgramEndpoint* enforced(const IpAddr& address) const;
+  bool audits(const IpAddr& address) const {
+    const ProgramEndpoint* endpoint = enforced(address);
+    return endpoint != nullptr && endpoint->audited;
+  }
   const Endpoint* known(const IpAddr& address) const;
   // One line a rule, class and set; equal for equal Programs: what goldens and `tierlog compile` show.
   std::string dump() const;

@@ -163,12 +163,13 @@ void dump_classes(const Program& program, std::string& out) {
   }
   for (const ProgramEndpoint& enforced : program.endpoints) {
     const Endpoint& endpoint = program.cluster->endpoints[enforced.endpoint];
-    Line("endpoint")
-        .add(endpoint.display())
+    Line line("endpoint");
+    line.add(endpoint.display())
         .add(listed(endpoint.addresses, ",", [](const IpAddr& address) { return address.to_string(); }))
         .add("ingress", std::to_string(enforced.ingress_class))
-        .add("egress", std::to_string(enforced.egress_class))
-        .end(out);
+        .add("egress", std::to_string(enforced.egress_class));
+    if (enforced.audited) line.add("audited");
+    line.end(out);
   }
 }
 

@@ -1,11 +1,14 @@
 #include "policy/resolve.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "policy/label_source.h"
+#include "policy/program.h"
 
 namespace tierlog::policy {
 namespace {
@@ -51,52 +54,180 @@ std::vector<Selector> name_selectors(const PolicySet& policies) {
   return selectors;
 }
 
-// Equal signature = no selector in use gives different answers.
-using Signature = std::pair<Labels, std::vector<bool>>;
-
-Signature signature_of(const Labels& labels, const std::vector<Selector>& by_name) {
-  Signature signature{labels, {}};
+PopulationMemory::Signature signature_of(const Labels& labels, const std::vector<Selector>& by_name) {
+  PopulationMemory::Signature signature{labels, {}};
   signature.first.erase(label::kName);
   for (const Selector& selector : by_name) signature.second.push_back(selector.matches(labels));
   return signature;
 }
 
+bool same(const NamespaceObject& a, const NamespaceObject& b) {
+  return a.name == b.name && a.labels == b.labels;
+}
+
+bool same_namespaces(const Cluster& a, const Cluster& b) {
+  return std::equal(a.namespaces.begin(), a.namespaces.end(), b.namespaces.begin(), b.namespaces.end(),
+                    [](const auto& x, const auto& y) { return x.first == y.first && same(x.second, y.second); });
+}
+
+// Finds endpoints of before again. Those that come or go do so between others that stay in order.
+class Before {
+ public:
+  explicit Before(const PopulationMemory& memory) : memory_(memory) {}
+
+  // Its group; kNone: it is new or not as it was.
+  std::uint32_t group_of(const Endpoint& endpoint) {
+    if (!memory_.cluster) return kNone;
+    const auto& endpoints = memory_.cluster->endpoints;
+    constexpr std::size_t kGone = 8;  // in a row
+    for (std::size_t i = next_; i < std::min(endpoints.size(), next_ + kGone); ++i)
+      if (endpoints[i] == endpoint) {
+        next_ = i + 1;
+        return memory_.group_of[i];
+      }
+    // One of that name stands here, but is another now.
+    if (next_ < endpoints.size() && endpoints[next_].name == endpoint.name &&
+        endpoints[next_].endpoint_namespace == endpoint.endpoint_namespace)
+      ++next_;
+    return kNone;
+  }
+
+ private:
+  const PopulationMemory& memory_;
+  std::size_t next_ = 0;
+};
+
+// FNV-1a.
+class Digest {
+ public:
+  template <typename T>
+    requires std::has_unique_object_representations_v<T>
+  void add(const T& value) {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(&value);
+    for (std::size_t i = 0; i < sizeof value; ++i) value_ = (value_ ^ bytes[i]) * 0x100000001b3ull;
+  }
+  std::uint64_t value() const { return value_; }
+
+ private:
+  std::uint64_t value_ = 0xcbf29ce484222325ull;
+};
+
 }  // namespace
 
-Population::Population(const Cluster& cluster, const PolicySet& policies) : cluster_(cluster) {
+Population::Population(std::shared_ptr<const Cluster> cluster, const PolicySet& policies, PopulationMemory* memory)
+    : cluster_(std::move(cluster)), memory_(memory == nullptr ? own_ : *memory) {
   add_groups(policies);
 }
 
-void Population::add_groups(const PolicySet& policies) {
-  const LabelSource source(cluster_, policies.namespaces);
-  const std::vector<Selector> by_name = name_selectors(policies);
-  std::map<Signature, std::uint32_t> known;
-  const auto group_of = [&](const Labels& labels) -> Group& {
-    const auto [entry, is_new] =
-        known.emplace(signature_of(labels, by_name), static_cast<std::uint32_t>(groups_.size()));
-    if (is_new) groups_.push_back({labels, {}, {}});
-    return groups_[entry->second];
-  };
-  for (std::uint32_t i = 0; i < cluster_.endpoints.size(); ++i) {
-    const Endpoint& endpoint = cluster_.endpoints[i];
-    if (!endpoint.host_network) group_of(source.of(endpoint)).endpoints.push_back(i);
+void Population::forget_what_changed(const PolicySet& policies, const std::vector<Selector>& by_name) {
+  std::vector<std::string> names;
+  for (const Selector& selector : by_name) names.push_back(selector.canonical());
+  const auto empty = static_cast<std::size_t>(std::count_if(
+      memory_.groups.begin(), memory_.groups.end(), [](const Group& group) { return group.endpoints.empty() && group.hosts.empty(); }));
+  constexpr std::size_t kSlack = 1000;  // groups that nobody is in any more
+  const bool good = memory_.cluster && names == memory_.name_selectors && 2 * empty <= memory_.groups.size() + kSlack &&
+                    same_namespaces(*memory_.cluster, *cluster_) &&
+                    memory_.cluster->service_accounts == cluster_->service_accounts &&
+                    std::equal(memory_.namespaces.begin(), memory_.namespaces.end(), policies.namespaces.begin(),
+                               policies.namespaces.end(), same);
+  if (good) {
+    // What nobody asked for the last time.
+    const auto unused = [this](const auto& entry) { return entry.second.used < memory_.run; };
+    std::erase_if(memory_.selected, unused);
+    std::erase_if(memory_.members, unused);
+    ++memory_.run;
+    return;
   }
+  memory_ = {};
+  memory_.namespaces = policies.namespaces;
+  memory_.name_selectors = std::move(names);
+}
+
+void Population::add_groups(const PolicySet& policies) {
+  const LabelSource source(*cluster_, policies.namespaces);
+  const std::vector<Selector> by_name = name_selectors(policies);
+  forget_what_changed(policies, by_name);
+  for (Group& group : memory_.groups) {
+    group.endpoints.clear();
+    group.sets.clear();
+    group.hosts.clear();
+  }
+  const auto group_of = [&](const Labels& labels) {
+    const auto [entry, is_new] =
+        memory_.known.emplace(signature_of(labels, by_name), static_cast<std::uint32_t>(memory_.groups.size()));
+    if (is_new) memory_.groups.push_back({labels, {}, {}, {}});
+    return entry->second;
+  };
+  Before before(memory_);
+  std::vector<std::uint32_t> groups(cluster_->endpoints.size(), kNone);
+  for (std::uint32_t i = 0; i < groups.size(); ++i) {
+    const Endpoint& endpoint = cluster_->endpoints[i];
+    groups[i] = before.group_of(endpoint);
+    if (endpoint.host_network) continue;
+    if (groups[i] == kNone) groups[i] = group_of(source.of(endpoint));
+    memory_.groups[groups[i]].endpoints.push_back(i);
+  }
+  for (std::uint32_t i = 0; i < cluster_->host_endpoints.size(); ++i)
+    memory_.groups[group_of(effective_labels(cluster_->host_endpoints[i]))].hosts.push_back(i);
+  memory_.group_of = std::move(groups);
+  memory_.cluster = cluster_;
   std::set<std::pair<std::string, std::string>> from_policies;
   for (const NetworkSet& set : policies.network_sets) {
     from_policies.emplace(set.set_namespace, set.name);
-    group_of(source.of(set)).sets.push_back(&set);
+    memory_.groups[group_of(source.of(set))].sets.push_back(&set);
   }
-  for (const NetworkSet& set : cluster_.network_sets)
-    if (!from_policies.contains({set.set_namespace, set.name})) group_of(source.of(set)).sets.push_back(&set);
+  for (const NetworkSet& set : cluster_->network_sets)
+    if (!from_policies.contains({set.set_namespace, set.name}))
+      memory_.groups[group_of(source.of(set))].sets.push_back(&set);
 }
 
 const std::vector<std::uint32_t>& Population::selected(const Selector& selector) {
-  const auto [entry, is_new] = selected_.try_emplace(selector.canonical());
-  if (is_new)
-    for (std::uint32_t i = 0; i < groups_.size(); ++i)
-      if (selector.matches(groups_[i].labels)) entry->second.push_back(i);
-  return entry->second;
+  PopulationMemory::Selected& entry = memory_.selected[selector.canonical()];
+  entry.used = memory_.run;
+  for (; entry.looked_at < memory_.groups.size(); ++entry.looked_at)
+    if (selector.matches(memory_.groups[entry.looked_at].labels))
+      entry.groups.push_back(static_cast<std::uint32_t>(entry.looked_at));
+  return entry.groups;
 }
+
+std::uint64_t Population::content(const Selector& selector) {
+  if (contents_.empty())
+    for (const Group& group : memory_.groups) {
+      Digest digest;
+      for (const std::uint32_t i : group.endpoints)
+        for (const IpAddr& address : cluster_->endpoints[i].addresses) digest.add(Cidr::host(address));
+      for (const std::uint32_t i : group.hosts)
+        for (const IpAddr& address : cluster_->host_endpoints[i].addresses) digest.add(Cidr::host(address));
+      for (const NetworkSet* set : group.sets)
+        for (const Cidr& net : set->nets) digest.add(net);
+      contents_.push_back(digest.value());
+    }
+  Digest digest;
+  for (const std::uint32_t group : selected(selector)) {
+    const Group& of = memory_.groups[group];
+    if (!of.endpoints.empty() || !of.hosts.empty() || !of.sets.empty()) digest.add(contents_[group]);
+  }
+  return digest.value();
+}
+
+namespace {
+
+void ask(const Policy& policy, std::uint32_t index, Asked& asked) {
+  const auto add = [&](std::vector<std::uint32_t>& ingress, std::vector<std::uint32_t>& egress) {
+    if (policy.applies_ingress) ingress.push_back(index);
+    if (policy.applies_egress) egress.push_back(index);
+  };
+  if (policy.do_not_track) {
+    add(asked.untracked_ingress, asked.untracked_egress);
+  } else if (policy.pre_dnat) {
+    if (policy.applies_ingress) asked.pre_dnat.push_back(index);
+  } else {
+    add(asked.ingress, asked.egress);
+    if (policy.apply_on_forward) add(asked.forward_ingress, asked.forward_egress);
+  }
+}
+
+}  // namespace
 
 std::vector<Asked> resolve(Population& population, const std::vector<const Policy*>& ordered) {
   std::vector<Asked> asked(population.groups().size());
@@ -104,10 +235,7 @@ std::vector<Asked> resolve(Population& population, const std::vector<const Polic
     const Policy& policy = *ordered[i];
     // A staged deletion or a policy that is still learning says nothing about a packet.
     if (is_staged(policy.key.kind) && policy.staged_action != StagedAction::Set) continue;
-    for (const std::uint32_t group : population.selected(policy.subject)) {
-      if (policy.applies_ingress) asked[group].ingress.push_back(i);
-      if (policy.applies_egress) asked[group].egress.push_back(i);
-    }
+    for (const std::uint32_t group : population.selected(policy.subject)) ask(policy, i, asked[group]);
   }
   return asked;
 }

@@ -48,16 +48,21 @@ std::vector<Cidr> minimal(std::vector<Cidr> nets) {
 }
 
 std::vector<Cidr> SetTable::members_of(const Selector& selector) {
+  PopulationMemory::Members& kept = population_.remembered(selector);
+  const std::uint64_t content = population_.content(selector);
+  if (kept.content == content) return kept.members;
   std::vector<Cidr> members;
   for (const std::uint32_t index : population_.selected(selector)) {
     const Population::Group& group = population_.groups()[index];
-    for (const std::uint32_t endpoint : group.endpoints)
-      for (const IpAddr& address : population_.cluster().endpoints[endpoint].addresses)
-        members.push_back(Cidr::host(address));
+    for_each_member(population_.cluster(), group, [&](const auto& addresses, const auto& /*ports*/) {
+      for (const IpAddr& address : addresses) members.push_back(Cidr::host(address));
+    });
     for (const NetworkSet* set : group.sets)
       members.insert(members.end(), set->nets.begin(), set->nets.end());
   }
-  return minimal(std::move(members));
+  kept.content = content;
+  kept.members = minimal(std::move(members));
+  return kept.members;
 }
 
 std::uint32_t SetTable::of_selector(const Selector& selector, const std::string& text) {
@@ -126,15 +131,15 @@ std::uint32_t SetTable::of_named_ports(std::vector<std::string> names,
   return interned(ports_by_key_, program_.port_sets, key, [&] {
     PortSet set{key, text, {}};
     for (const std::uint32_t index : population_.selected(who))
-      for (const std::uint32_t i : population_.groups()[index].endpoints) {
-        const Endpoint& endpoint = population_.cluster().endpoints[i];
-        for (const NamedPort& port : endpoint.ports) {
-          if (!std::binary_search(names.begin(), names.end(), port.name)) continue;
-          if (protocol && port.protocol != *protocol) continue;
-          for (const IpAddr& address : endpoint.addresses)
-            set.members.push_back({address, port.protocol, port.port});
-        }
-      }
+      for_each_member(population_.cluster(), population_.groups()[index],
+                      [&](const auto& addresses, const auto& ports) {
+                        for (const NamedPort& port : ports) {
+                          if (!std::binary_search(names.begin(), names.end(), port.name)) continue;
+                          if (protocol && port.protocol != *protocol) continue;
+                          for (const IpAddr& address : addresses)
+                            set.members.push_back({address, port.protocol, port.port});
+                        }
+                      });
     sort_unique(set.members);
     return set;
   });

@@ -155,7 +155,7 @@ TEST_P(TopologyFindings, AllAtOnce) {
 
 const Wrong kWrong[] = {
     {"UnknownField", "pod: []\n",
-     "t:1:1: unknown field \"pod\" in the topology; expected endpointSlices, lab, namespaces, networksets, "
+     "t:1:1: unknown field \"pod\" in the topology; expected endpointSlices, hostEndpoints, lab, namespaces, networksets, "
      "nodes, pods, "
      "serviceAccounts or services (did you mean pods?)\n"},
     {"Pods",

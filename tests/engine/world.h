@@ -48,7 +48,7 @@ inline PortSpec port(std::string name) {
 }
 
 inline PolicyRule rule(Action action, MatchSpec match = {}) {
-  return {0, action, {std::move(match)}, {}, {}, {}};
+  return {0, action, {std::move(match)}, {}, {}, {}, {}};
 }
 
 inline MatchSpec from(std::string_view selector_text) {

@@ -326,7 +326,7 @@ struct Planted {
   void (*plant)(policy::Program&);
   const char* problem;
 };
-const Planted kPlanted[] = {{"Verdict", turn_a_verdict, "expected allow, got deny"},
+const Planted kPlanted[] = {{"Verdict", turn_a_verdict, "expected allow, got "},
                             {"Attribution", swap_ids, "the kernel decided ingress by rule 0x"}};
 
 TEST_F(Packets, PlantedErrorsAreSeen) {
@@ -339,6 +339,7 @@ TEST_F(Packets, PlantedErrorsAreSeen) {
     SCOPED_TRACE(planted.name);
     PacketRun run;
     run.plant = planted.plant;
+    run.patience = std::chrono::milliseconds(300);
     const auto results = run_nftables(loaded.cases, run);
     ASSERT_TRUE(results) << results.error().message;
     EXPECT_FALSE(results->front().passed);
@@ -351,6 +352,7 @@ TEST_F(Packets, AFailureShrinksToWhatItIsAbout) {
   const LoadedCases loaded = load_cases_text(kTwoRules, "two-rules.json");
   PacketRun run;
   run.plant = turn_a_verdict;
+  run.patience = std::chrono::milliseconds(300);
   Json file = Json::parse(kTwoRules);
   ASSERT_NE(disagreement(file, run), "");
   const Json small = shrink(

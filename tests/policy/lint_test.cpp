@@ -43,6 +43,23 @@ const LintCase kCases[] = {
      "  - {action: Allow, protocol: TCP, destination: {nets: [10.1.0.0/16, 10.2.0.0/16], ports: [80, "
      "90:95]}}\n",
      "f:7:5: warning: this rule can never match: egress[0] above denies the same traffic\n"},
+    {"PartsCoverAWhole",
+     "  egress:\n"
+     "  - {action: Deny, protocol: TCP, destination: {nets: [10.0.0.0/9, 10.128.0.0/9], ports: [1:80, 81:100]}}\n"
+     "  - {action: Allow, protocol: TCP, ipVersion: 4, destination: {nets: [10.0.0.0/8], ports: [70:90]}}\n",
+     "f:7:5: warning: this rule can never match: egress[0] above denies the same traffic\n"},
+    {"WhatNotNetsLeaveOutIsElsewhere",
+     "  ingress:\n  - {action: Allow, source: {nets: [10.0.0.0/8], notNets: [10.1.0.0/16]}}\n"
+     "  - {action: Deny, source: {nets: [10.2.0.0/16]}}\n",
+     "f:7:5: warning: this rule can never match: ingress[0] above allows the same traffic\n"},
+    {"NotPortsLeaveOut",
+     "  ingress:\n  - {action: Allow, protocol: TCP, destination: {notPorts: [80]}}\n"
+     "  - {action: Deny, protocol: TCP, destination: {ports: [80]}}\n",
+     ""},
+    {"AllSelectsMoreThanSome",
+     "  ingress:\n  - {action: Allow, source: {selector: a == '1', namespaceSelector: all()}}\n"
+     "  - {action: Deny, source: {selector: b == '1', namespaceSelector: all()}}\n",
+     ""},
     {"LogShadowsNothing", "  ingress:\n  - {action: Log}\n  - {action: Allow}\n", ""},
     {"OtherPort",
      "  ingress:\n  - {action: Allow, protocol: TCP, destination: {ports: [80]}}\n"
@@ -92,6 +109,28 @@ const LintCase kCases[] = {
 };
 INSTANTIATE_TEST_SUITE_P(Table, LintPolicy, testing::ValuesIn(kCases),
                          [](const auto& param) { return param.param.name; });
+
+TEST(LintCluster, RulesThatTheTopologyShadows) {
+  const Loaded loaded = load_text(R"(apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: p, namespace: ns}
+spec:
+  ingress:
+  - {action: Allow, source: {selector: tier == 'db'}}
+  - {action: Deny, source: {selector: role == 'db'}}
+)",
+                                  "f");
+  Cluster cluster;
+  Endpoint pod;
+  pod.endpoint_namespace = "ns";
+  pod.name = "db";
+  pod.labels = {{"role", "db"}, {"tier", "db"}};
+  cluster.endpoints = {pod};
+  EXPECT_EQ(lint(loaded.set, &cluster).to_string(),
+            "f:7:5: warning: this rule can never match in this topology: ingress[0] above allows the same traffic\n");
+  cluster.endpoints[0].labels.erase("tier");
+  EXPECT_EQ(lint(loaded.set, &cluster).to_string(), "");
+}
 
 TEST(LintCluster, PoliciesThatSelectNothing) {
   const Loaded loaded = load_text(R"(apiVersion: projectcalico.org/v3

@@ -165,6 +165,22 @@ status: {phase: Active}
   EXPECT_EQ(loaded.set.namespaces[0].labels, (Labels{{"kubernetes.io/metadata.name", "ns"}, {"team", "x"}}));
 }
 
+TEST(Kubernetes, EnforcementIsANamespacesAnnotation) {
+  const auto of = [](const std::string& value) {
+    return load_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: ns, annotations: {tierlog.io/enforcement: " +
+                         value + "}}\n",
+                     "p.yaml");
+  };
+  EXPECT_TRUE(of("audit").set.namespaces.at(0).audited);
+  EXPECT_FALSE(of("enforce").set.namespaces.at(0).audited);
+  EXPECT_NE(of("watch").findings.to_string().find("p.yaml:3:"), std::string::npos);
+  const Loaded elsewhere = load_text(
+      "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: ns, annotations: "
+      "{tierlog.io/enforcement: audit}}\nspec: {podSelector: {}}\n",
+      "p.yaml");
+  EXPECT_NE(elsewhere.findings.to_string().find("expected it on a Namespace"), std::string::npos);
+}
+
 TEST(Admin, TiersPrioritiesAndActions) {
   const Policy anp = only_policy(R"(
 apiVersion: policy.networking.k8s.io/v1alpha1
