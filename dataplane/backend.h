@@ -17,6 +17,7 @@ struct RuleCounter {
   RuleId id{};
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t messages = 0;  // of a Log rule: packets that its limits let be told
   std::uint64_t frames = 0;  // of these packets: not IP, so no flow record can tell of them
 };
 

@@ -1,5 +1,6 @@
 #include "dataplane/conntrack.h"
 
+#include <arpa/inet.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
@@ -57,6 +58,12 @@ int error_of(const nlmsghdr* header) {
   return -error;
 }
 
+int add_dropped(const nlattr* attribute, void* sum) {
+  if (mnl_attr_get_type(attribute) == CTA_STATS_DROP && mnl_attr_get_payload_len(attribute) == 4)
+    *static_cast<std::uint64_t*>(sum) += ntohl(mnl_attr_get_u32(attribute));
+  return MNL_CB_OK;
+}
+
 }  // namespace
 
 Conntrack::Conntrack(Fd events, Fd requests)
@@ -68,7 +75,34 @@ Result<std::unique_ptr<Conntrack>> Conntrack::open(const ConntrackOptions& optio
                                    "conntrack event socket"));
   std::unique_ptr<Conntrack> made(new Conntrack(std::move(events), std::move(requests)));
   made->changed_ = set_conntrack_switches();
+  TL_ASSIGN(made->dropped_before_, made->dropped_ever());
   return made;
+}
+
+Result<void> Conntrack::count_full() {
+  TL_ASSIGN(const std::uint64_t ever, dropped_ever());
+  // The kernel's numbers have 32 bits a CPU.
+  if (ever > dropped_before_) loss_.table_full += ever - dropped_before_;
+  dropped_before_ = ever;
+  return {};
+}
+
+// A message a CPU.
+Result<std::uint64_t> Conntrack::dropped_ever() {
+  TL_TRY(send([](nlmsghdr*) {}, IPCTNL_MSG_CT_GET_STATS_CPU, NLM_F_DUMP, AF_UNSPEC));
+  std::uint64_t dropped = 0;
+  while (true) {
+    const ssize_t got = ::recv(requests_.get(), buffer_.data(), buffer_.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail(Error::from_errno(errno, "read the statistics of", "conntrack"));
+    int length = static_cast<int>(got);
+    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data()); mnl_nlmsg_ok(header, length);
+         header = mnl_nlmsg_next(header, &length)) {
+      if (header->nlmsg_seq != sequence_) continue;
+      if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR) return dropped;
+      mnl_attr_parse(header, sizeof(nfgenmsg), add_dropped, &dropped);
+    }
+  }
 }
 
 Result<bool> Conntrack::drain(std::vector<Connection>& ended, std::size_t limit) {

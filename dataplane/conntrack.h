@@ -31,6 +31,7 @@ struct ConntrackOptions {
 struct ConntrackLoss {
   std::uint64_t overruns = 0;     // ENOBUFS: an unknown number of ends was not told
   std::uint64_t undecodable = 0;  // messages that made no sense
+  std::uint64_t table_full = 0;   // packets the kernel dropped because its table was full, see count_full
 };
 
 enum class LabelResult : std::uint8_t {
@@ -52,6 +53,9 @@ class Conntrack {
   // Appends the connections that ended, without blocking, at most about `limit`. False: no more now.
   Result<bool> drain(std::vector<Connection>& ended, std::size_t limit);
   const ConntrackLoss& loss() const { return loss_; }
+  // Asks the kernel how many packets it dropped because its table was full: since this object was opened.
+  // They never came to any rule.
+  Result<void> count_full();
   int fd() const { return events_.get(); }  // borrowed, to wait on
 
   // All entries, IPv4 and IPv6. A dump that the kernel says was disturbed is begun anew, so `each` is called
@@ -70,6 +74,7 @@ class Conntrack {
   Result<void> send(const std::function<void(nlmsghdr*)>& fill, std::uint16_t type, std::uint16_t flags,
                     std::uint8_t family);
   Result<int> request(const std::function<void(nlmsghdr*)>& fill, std::uint16_t type, std::uint8_t family);
+  Result<std::uint64_t> dropped_ever();
   Result<bool> dump_once(std::vector<Connection>& into);
   void take(std::span<const std::uint8_t> datagram, std::vector<Connection>& ended);
 
@@ -78,6 +83,7 @@ class Conntrack {
   std::uint32_t sequence_ = 0;
   std::vector<SettingChange> changed_;
   ConntrackLoss loss_;
+  std::uint64_t dropped_before_ = 0;
 };
 
 }  // namespace tierlog::dataplane

@@ -27,6 +27,14 @@ enum class EventKind : std::uint8_t {
               // interval; no id
 };
 
+// Where a packet was sent before its destination was translated: a Service.
+struct Addressed {
+  IpAddr address;
+  std::uint16_t port = 0;
+
+  bool operator==(const Addressed&) const = default;
+};
+
 struct VerdictEvent {
   EventKind kind{};
   RuleId rule{};
@@ -43,6 +51,7 @@ struct VerdictEvent {
   std::uint32_t length = 0;        // the packet's L3 length in bytes, not the copy's
   std::uint32_t in_interface = 0;  // ifindex, 0 = none
   std::uint32_t out_interface = 0;
+  std::optional<Addressed> addressed;  // where it is known and not `destination`
 };
 
 // What was lost on the way to us, cumulative.
@@ -59,6 +68,9 @@ class EventSource {
   // source is empty now, true when there may be more.
   virtual Result<bool> drain(std::vector<VerdictEvent>& into, std::size_t limit) = 0;
   virtual EventLoss loss() const = 0;
+  // Whether events shall say where a packet was sent before its destination was translated: it makes each
+  // message longer. A source that cannot say so does not.
+  virtual void tell_translations(bool) {}
 };
 
 // One aggregated denied flow as the kernel counts it, cumulative while its entry lives.

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "dataplane/nftables/build_host.h"
 #include "dataplane/nftables/build_skeleton.h"
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/encode.h"
@@ -66,6 +67,9 @@ Result<void> NftablesBackend::make_or_adopt() {
   for (const auto& layout : layouts)
     if (layout && *layout != kLayout) older_layout_ = layout->empty() ? "unknown" : *layout;
   first_start_ = !adopted_;
+  // One that died while it replaced an older layout: what it held back is let go by the first apply.
+  TL_ASSIGN(const auto held, read_counter_objects(socket_, NFPROTO_INET, kHoldTable));
+  holding_ = !held.empty();
   TL_TRY(take_tables());
   if (!older_layout_.empty()) return {};
   for (const std::size_t table : {kInet, kNetdev}) {
@@ -76,6 +80,7 @@ Result<void> NftablesBackend::make_or_adopt() {
       std::uint32_t& version = versions_[read->base];
       version = std::max(version, read->version);
     }
+  found_audited_ = state_[kInet].chains.count("audit_forward") != 0;
   if (adopted_) adopt_living();
   return {};
 }
@@ -83,7 +88,7 @@ Result<void> NftablesBackend::make_or_adopt() {
 // A daemon that died between a change and the judgement of living connections leaves both in the kernel:
 // which are in doubt, and that some are cut. To drop either would open them.
 void NftablesBackend::adopt_living() {
-  for (const auto& [element, target] : state_[kInet].sets["revoked"]) revoked_.insert(RuleId{id_of(element.key)});
+  for (const Element& element : state_[kInet].sets["revoked"]) revoked_.insert(RuleId{id_of(element.key)});
   for (const Chain& chain : build_skeleton(options_, {}).chains) {
     const auto known = state_[kInet].chains.find(chain.name);
     if (chain.hook && known != state_[kInet].chains.end() && known->second != content_of(chain)) cut_ = true;
@@ -117,8 +122,8 @@ Switches NftablesBackend::switches() const {
           .revoked = {revoked_.begin(), revoked_.end()}};
 }
 
-std::array<TableObjects, 2> NftablesBackend::objects_for(const policy::Program& program) const {
-  std::array<TableObjects, 2> objects{build_program(program, versions_, options_, switches()),
+std::array<TableObjects, 2> NftablesBackend::objects_for(const policy::Program& program) {
+  std::array<TableObjects, 2> objects{build_program(program, versions_, options_, switches(), &built_),
                                       build_guard(program, options_)};
   drop_vanished(objects[kNetdev]);
   return objects;
@@ -162,13 +167,23 @@ bool NftablesBackend::choose_versions(const policy::Program& program, const Tabl
     const auto name = versioned_name(set.name);
     const auto known = state.sets.find(set.name);
     if (!name || known == state.sets.end()) continue;
-    const Elements wanted = elements_of(set);
-    if (known->second == wanted) continue;
-    bool safe = !set.interval;
-    for (const auto& [element, chain] : wanted)
-      if (safe && known->second.count(element) == 0) safe = only_now(address_of(set.name, element.key));
-    for (const auto& [element, chain] : known->second)
-      if (safe && wanted.count(element) == 0) safe = only_before(address_of(set.name, element.key));
+    if (known->second.shares(set.elements)) continue;
+    const SetChange change = change_of(set.name, known->second, sorted(set.elements));
+    if (change.gone.empty() && change.added.empty()) continue;
+    // Nobody is in a group that has no cell yet, and nobody in one that needs none any more: plan() keeps
+    // those cells until the sweep.
+    const bool cells = set.name[0] == 'k';
+    const auto stays = [](const std::vector<Element>& others, const Element& element) {
+      return std::binary_search(others.begin(), others.end(), element, by_key);
+    };
+    const bool safe =
+        !set.interval &&
+        std::all_of(change.added.begin(), change.added.end(), [&](const Element& element) {
+          return !stays(change.gone, element) && (cells || only_now(address_of(set.name, element.key)));
+        }) &&
+        std::all_of(change.gone.begin(), change.gone.end(), [&](const Element& element) {
+          return !stays(change.added, element) && (cells || only_before(address_of(set.name, element.key)));
+        });
     if (safe) continue;
     versions_[name->base] = name->version + 1;
     any = true;
@@ -189,7 +204,8 @@ Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> progr
     for (const policy::ProgramEndpoint& endpoint : program->endpoints)
       spared_.insert(program->cluster->endpoints[endpoint.endpoint].display());
   auto objects = objects_for(*program);
-  if (choose_versions(*program, objects[kInet])) objects = objects_for(*program);
+  // A set's next version is another word for what looks it up, which may stand in sets itself.
+  while (choose_versions(*program, objects[kInet])) objects = objects_for(*program);
   auto done = carry_out(std::move(objects), *program);
   if (!done && (done.error().errno_value == ENOENT || done.error().errno_value == ENODEV)) {
     // A pod's interface may go while its guard is made.
@@ -263,22 +279,35 @@ Result<void> NftablesBackend::prepare(const Change& change) {
 // Ids by which a connection may have been allowed that might not be allowed, or not by that id, now: those
 // of every class whose endpoint's chain changes. Too many cost a look-up, one too few a bypass.
 void NftablesBackend::revoke(const Change& change, const policy::Program& program) {
-  std::map<std::string, std::set<RuleId>> now;
+  std::vector<AllowIds> by_class(program.classes.size());
+  std::map<std::string, AllowIds> now;
   for (const policy::ProgramEndpoint& endpoint : program.endpoints) {
     const policy::Endpoint& known = program.cluster->endpoints[endpoint.endpoint];
-    for (const Direction direction : {Direction::Ingress, Direction::Egress})
-      now[endpoint_chain_name(direction, known.display())] =
-          allow_ids(program, program.classes[endpoint.class_of(direction)]);
+    for (const Direction direction : {Direction::Ingress, Direction::Egress}) {
+      AllowIds& ids = by_class[endpoint.class_of(direction)];
+      if (!ids)
+        ids = std::make_shared<const std::set<RuleId>>(
+            allow_ids(program, program.classes[endpoint.class_of(direction)]));
+      now[endpoint_chain_name(direction, known.display())] = ids;
+    }
   }
+  for (const policy::ProgramHost& host : program.hosts)
+    for (const Direction direction : {Direction::Ingress, Direction::Egress}) {
+      const std::string& shown = program.cluster->host_endpoints[host.endpoint].display();
+      std::set<RuleId> ids = allow_ids(program, program.classes[host.class_of(direction, policy::Stage::Local)]);
+      ids.insert(direction == Direction::Ingress ? reserved::kFailsafeIngress : reserved::kFailsafeEgress);
+      now[host_chain_name(direction, shown)] = std::make_shared<const std::set<RuleId>>(std::move(ids));
+    }
   if (!options_.audits())
     for (const Chain* chain : change[kInet].rewritten) {
-      if (chain->name.rfind("ep", 0) != 0) continue;
+      if (chain->name.rfind("ep", 0) != 0 && chain->name.rfind("hi_", 0) != 0 && chain->name.rfind("ho_", 0) != 0)
+        continue;
       if (const auto before = allowed_by_.find(chain->name); before != allowed_by_.end()) {
-        revoked_.insert(before->second.begin(), before->second.end());
+        revoked_.insert(before->second->begin(), before->second->end());
       } else {
         // After a restart nobody knows what the class was: all that this table ever allowed by.
         if (const auto told = state_[kInet].sets.find("rlog"); told != state_[kInet].sets.end())
-          for (const auto& [element, target] : told->second) revoked_.insert(RuleId{id_of(element.key)});
+          for (const Element& element : told->second) revoked_.insert(RuleId{id_of(element.key)});
       }
     }
   allowed_by_ = std::move(now);
@@ -364,7 +393,7 @@ void NftablesBackend::sweep_counters(Batch& batch) {
   for (const auto& [name, value] : dead_counters_)
     if (value) delete_counter(batch, name);
   for (const std::string& name : state_[kInet].counters) {
-    const auto id = counter_id(name);
+    const auto id = counted_rule(name);
     if (id && find_reserved(*id) == nullptr && needed_counters_.count(name) == 0)
       dead_counters_.try_emplace(name, std::nullopt);
   }
@@ -443,6 +472,9 @@ Result<std::vector<RuleCounter>> NftablesBackend::read_counters() {
         sum.id = *id;
         sum.packets += object.packets;
         sum.bytes += object.bytes;
+      } else if (const auto messages = message_counter_id(object.name)) {
+        sums[*messages].id = *messages;
+        sums[*messages].messages += object.packets;
       } else if (const auto frames = frame_counter_id(object.name)) {
         sums[*frames].id = *frames;
         sums[*frames].frames += object.packets;
@@ -453,8 +485,9 @@ Result<std::vector<RuleCounter>> NftablesBackend::read_counters() {
   counters.reserve(sums.size());
   for (const auto& [id, sum] : sums) counters.push_back(sum);
   for (auto& [name, value] : dead_counters_)
-    if (const auto found = sums.find(counter_id(name).value_or(RuleId::None)); found != sums.end())
-      value = CounterValue{found->second.packets, found->second.bytes};
+    if (const auto found = sums.find(counted_rule(name).value_or(RuleId::None)); found != sums.end())
+      value = message_counter_id(name) ? CounterValue{found->second.messages, 0}
+                                       : CounterValue{found->second.packets, found->second.bytes};
   return counters;
 }
 

@@ -18,6 +18,7 @@
 
 #include "dataplane/backend.h"
 #include "dataplane/nftables/build.h"
+#include "dataplane/nftables/build_cache.h"
 #include "dataplane/nftables/socket.h"
 #include "dataplane/nftables/table_state.h"
 
@@ -51,11 +52,16 @@ class NftablesBackend final : public Backend {
   Result<void> remove_all() override;
 
   bool adopted() const { return adopted_; }
+  std::uint32_t port() const { return socket_.port(); }  // of the socket that makes all changes
+  // The tables that were found audited endpoints that may be enforced now.
+  bool found_audited() const { return found_audited_; }
   bool owned() const { return owned_; }  // the kernel protects the table from other programs
   // The layout of the tables that the first apply will replace; empty: none.
   const std::string& older_layout() const { return older_layout_; }
   // Objects that the latest apply made, rewrote or found to be superfluous.
   std::size_t changed() const { return changed_; }
+  // Of netlink, since it was opened.
+  std::uint64_t sent_bytes() const { return socket_.sent_bytes(); }
   bool spares_midstream() const { return !spared_.empty(); }
   // Packets that waited (were dropped, to be sent again) while tables of an older layout were replaced.
   std::uint64_t held_packets() const { return held_packets_; }
@@ -70,7 +76,7 @@ class NftablesBackend final : public Backend {
   Result<void> replace_layout(const policy::Program& program);
   Result<void> release_hold();
 
-  std::array<TableObjects, 2> objects_for(const policy::Program& program) const;
+  std::array<TableObjects, 2> objects_for(const policy::Program& program);
   Switches switches() const;
   // Sets whose members may not change one by one get their next version. True when there was one.
   bool choose_versions(const policy::Program& program, const TableObjects& objects);
@@ -92,8 +98,10 @@ class NftablesBackend final : public Backend {
   std::string older_layout_;
   std::array<TableState, 2> state_;  // inet, netdev
   bool holding_ = false;
+  bool found_audited_ = false;
   std::uint64_t held_packets_ = 0;
   SetVersions versions_;
+  BuildCache built_;
   std::size_t changed_ = 0;
 
   std::shared_ptr<const policy::Program> program_;
@@ -102,7 +110,9 @@ class NftablesBackend final : public Backend {
   std::optional<std::array<Standing, 2>> swept_against_;
   std::chrono::steady_clock::time_point sweep_at_{};
 
-  std::map<std::string, std::set<RuleId>> allowed_by_;  // endpoint chain -> ids that its class may allow by
+  // Endpoint chain -> ids that its class may allow by.
+  using AllowIds = std::shared_ptr<const std::set<RuleId>>;
+  std::map<std::string, AllowIds> allowed_by_;
   std::set<RuleId> revoked_;
   bool cut_ = false;
   bool first_start_ = false;      // until the first apply of a kernel that had none of our tables

@@ -11,7 +11,8 @@
 //   epe_ epi_<endpoint>  content is what a flip replaces
 //   s4_ s6_ w4_ w6_ n4_ n6_<meaning>_<version>   address and port sets: members change one by one where
 //                        that is safe, else a new version is made and the chains that use it with it
-//   p_<content>          port ranges
+//   p_<content>          port ranges; ports and protocols to the lists of a class
+//   m4_ m6_ i4_ i6_ k4_ k6_<meaning>_<version>   address to group, net to group, group to outcome
 #pragma once
 
 #include <chrono>
@@ -26,14 +27,30 @@
 
 namespace tierlog::dataplane::nftables {
 
+// How a class becomes chains and maps (build_classes.h): where look-ups begin and where they end. Tests move
+// these to reach every form with few rules.
+struct ClassCosts {
+  std::size_t plain_matches = 12;   // up to here a class is one chain of rules
+  std::size_t short_list = 8;       // up to here a list is a chain of rules
+  std::size_t largest_set = 16'384; // members; a larger one is looked up itself instead of in groups
+  // At most, of one class and family; beyond, the class is one chain of rules again.
+  std::size_t items = 1'000'000;    // visited while splitting it by traffic
+  std::size_t groups = 1'000'000;   // addresses, ranges and their memberships
+  std::size_t cells = 262'144;      // about 37 MB in the kernel
+  std::size_t rules = 131'072;      // in its short lists
+};
+
 struct TableOptions {
   std::uint16_t nflog_group = 4610;
   std::chrono::seconds deny_interval{10};  // a denied flow is logged once per interval
   std::chrono::seconds log_interval{10};   // the same for a flow that matched a Log rule
+  policy::LogRate log_rate{1000, 1};       // messages of one Log rule, unless its policy says otherwise
   std::uint32_t deny_set_size = 65536;     // denied flows per family that are told apart
   enum class HostToPod : std::uint8_t { Allow, Policy } host_to_pod = HostToPod::Allow;
   // Audit: before all others, drops nothing, records what would have been.
   enum class Enforcement : std::uint8_t { Enforce, Audit } enforcement = Enforcement::Enforce;
+
+  ClassCosts classes{};
 
   bool audits() const { return enforcement == Enforcement::Audit; }
 };
@@ -45,6 +62,7 @@ struct Switches {
   // Some living connections are in doubt or cut: they are asked before `established` is.
   bool judge_living = false;
   std::vector<RuleId> revoked;  // ids whose connections are judged anew
+  bool audits_some = false;     // of the Program: some endpoints are audited, others enforced
 };
 
 // How long an entry of the deny and log sets lives after its last packet.
@@ -60,9 +78,12 @@ struct TableObjects {
 // The version of each set whose members may change, by its name without the version; 1 where absent.
 using SetVersions = std::map<std::string, std::uint32_t>;
 
-// Both tables for one Program; `options` and `switches` decide about the parts that no policy changes.
+struct BuildCache;  // build_cache.h
+
+// Both tables for one Program; `options` and `switches` decide about the parts that no policy changes;
+// `cache`: what the build before left, for the parts that say the same.
 TableObjects build_program(const policy::Program& program, const SetVersions& versions,
-                           const TableOptions& options, const Switches& switches);
+                           const TableOptions& options, const Switches& switches, BuildCache* cache = nullptr);
 TableObjects build_guard(const policy::Program& program, const TableOptions& options);
 
 // Table `inet tierlog_hold`: drops what opens a connection from or to these endpoints.
@@ -72,6 +93,11 @@ TableObjects build_hold(const policy::Program& program);
 std::string endpoint_chain_name(Direction direction, const std::string& endpoint);  // "epi_<16 hex>"
 std::string counter_name(RuleId id);  // "c_0000002a"
 std::optional<RuleId> counter_id(const std::string& name);
+// Messages of a Log rule that were sent: what its limits let through.
+std::string message_counter_name(RuleId id);  // "m_0000002a"
+std::optional<RuleId> message_counter_id(const std::string& name);
+// The rule that any of these counters, or of build_host.h's, belongs to.
+std::optional<RuleId> counted_rule(const std::string& name);
 // Frames that a reserved rule dropped and no flow record can describe: not IP.
 std::string frame_counter_name(RuleId id);  // "f_00000018"
 std::optional<RuleId> frame_counter_id(const std::string& name);

@@ -34,17 +34,24 @@ namespace {
 constexpr std::array kFamilies{Family::V4, Family::V6};
 constexpr std::array kKinds{FlowKind::Ports, FlowKind::Icmp, FlowKind::Other};
 constexpr std::uint32_t kCopied = 128;
+constexpr const char* kSampledSet = "sampled";  // rules whose denials found the sets full
 
 std::string set_of(Family family, const char* stem) {
   return std::string(stem) + (family == Family::V4 ? "4" : "6");
+}
+
+// Where flow_key leaves the rule's id.
+std::uint32_t id_register(Family family) {
+  return 2 * (family == Family::V4 ? 1 : 4) + 2;
 }
 
 NftRule made(const Phrase& phrase, std::string comment = {}) {
   return {phrase.expressions, std::move(comment)};
 }
 
-// Nobody's mark may change: the id stands in the key and in the prefix, and the packet goes on.
-void audit_denial(Chain& chain, RuleId id, const TableOptions& options) {
+// Nobody's mark may change: the id stands in the key and in the prefix, and the packet goes on. What would
+// not have left the source is not asked at its destination; what would have left it is told as that.
+void audit_denial(Chain& chain, RuleId id, Direction direction, const TableOptions& options) {
   const auto interval = static_cast<std::uint64_t>(options.deny_interval.count());
   for (const Family family : kFamilies)
     for (const FlowKind kind : kKinds) {
@@ -54,7 +61,8 @@ void audit_denial(Chain& chain, RuleId id, const TableOptions& options) {
       chain.rules.push_back(made(flow_key(family, kind, id) + just(Lookup{set, 0, true}) +
                                  just(CountNamed{kOverflowCounter})));
     }
-  chain.rules.push_back(made(just(Verdict{VerdictKind::Accept, {}}), "audit: others decide"));
+  if (direction == Direction::Egress)
+    chain.rules.push_back(made(just(Verdict{VerdictKind::Accept, {}}), "audit: others decide"));
 }
 
 }  // namespace
@@ -69,14 +77,20 @@ Chain verdict_chain(RuleId id, Direction direction, bool allows, const std::stri
     chain.rules.push_back(made(ct_state_in(kCtInvalid | kCtUntracked) + just(Count{id}), "no connection"));
   } else if (options.audits()) {
     chain.rules.push_back(made(just(Count{id}), comment));
-    audit_denial(chain, id, options);
+    audit_denial(chain, id, direction, options);
   } else {
     chain.rules.push_back(made(just(Count{id}) + mark_set(id) + go_to("deny"), comment));
   }
   return chain;
 }
 
-Chain log_chain(RuleId id, const std::string& comment, const TableOptions& options) {
+std::vector<Chain> log_chains(RuleId id, const std::string& comment, const policy::LogRate& rate,
+                              const TableOptions& options) {
+  Chain message{.name = "m" + to_hex(id)};
+  message.rules.push_back(made(just(LimitRate{rate.messages, rate.seconds, rate.messages}) +
+                                   just(CountNamed{message_counter_name(id)}) +
+                                   just(LogTo{options.nflog_group, prefix(id, 'L'), kCopied}),
+                               rate.to_string()));
   Chain chain{.name = log_chain_name(id)};
   chain.rules.push_back(made(just(Count{id}), comment));
   const auto interval = static_cast<std::uint64_t>(options.log_interval.count());
@@ -84,8 +98,8 @@ Chain log_chain(RuleId id, const std::string& comment, const TableOptions& optio
     for (const FlowKind kind : kKinds)
       chain.rules.push_back(
           made(flow_key(family, kind, id) + just(UpdateMetered{set_of(family, "logged"), 0, interval}) +
-               just(LogTo{options.nflog_group, prefix(id, 'L'), kCopied})));
-  return chain;
+               go_to(message.name)));
+  return {std::move(message), std::move(chain)};
 }
 
 Chain first_packet_chain(RuleId id, const TableOptions& options) {
@@ -97,7 +111,7 @@ Chain first_packet_chain(RuleId id, const TableOptions& options) {
 Chain deny_chain(Seen of, const TableOptions& options) {
   Chain chain{.name = "deny"};
   const auto interval = static_cast<std::uint64_t>(options.deny_interval.count());
-  constexpr std::uint32_t kSamples = 20;  // a second
+  constexpr std::uint32_t kSamples = 20;  // a second and rule: a scan that one denies hides no other's flows
   for (const Family family : kFamilies)
     for (const FlowKind kind : kKinds) {
       const std::string set = set_of(family, "deny");
@@ -106,7 +120,7 @@ Chain deny_chain(Seen of, const TableOptions& options) {
                                  just(LogTo{options.nflog_group, "tl:D", kCopied})));
       chain.rules.push_back(made(flow_key(family, kind, std::nullopt, of) + just(Lookup{set, 0, true}) +
                                      just(CountNamed{kOverflowCounter}) +
-                                     just(LimitRate{kSamples, 1, kSamples}) +
+                                     just(UpdateMetered{kSampledSet, id_register(family), 1, kSamples}) +
                                      just(LogTo{options.nflog_group, "tl:O", kCopied}),
                                  "set full: counted here only"));
     }
@@ -134,7 +148,8 @@ std::vector<Set> flow_sets(const TableOptions& options) {
           protocols("icmpp", {protocol::kIcmp, protocol::kIcmpV6}),
           protocols("kindp", {protocol::kTcp, protocol::kUdp, protocol::kSctp, protocol::kUdpLite,
                               protocol::kIcmp, protocol::kIcmpV6}),
-          metered_set("deny4", kFlowKeyV4, options), metered_set("deny6", kFlowKeyV6, options)};
+          metered_set("deny4", kFlowKeyV4, options), metered_set("deny6", kFlowKeyV6, options),
+          metered_set(kSampledSet, 4, options)};
 }
 
 std::chrono::seconds entry_lifetime(const TableOptions& options) {
@@ -150,7 +165,7 @@ Phrase flow_key(Family family, FlowKind kind, std::optional<RuleId> id, Seen of)
   const std::uint32_t words = family == Family::V4 ? 1 : 4;
   const std::uint32_t protocol_reg = 2 * words;
   const std::uint32_t port_reg = protocol_reg + 1;
-  const std::uint32_t id_reg = protocol_reg + 2;
+  const std::uint32_t id_reg = id_register(family);
 
   Phrase phrase = (of == Seen::Frames ? frame_family_is(family) : family_is(family)) +
                   just(MetaLoad{NFT_META_L4PROTO, protocol_reg});

@@ -26,12 +26,14 @@ std::string rule_chain_name(RuleId id);          // "r<hex>": what a match goes 
 std::string log_chain_name(RuleId id);           // "g<hex>": Log action, jumped to
 std::string first_packet_chain_name(RuleId id);  // "l<hex>": one message per allowed connection
 
-// Deny: count, id into the mark, on to the shared deny chain; in audit mode count, meter, log, accept.
+// Deny: count, id into the mark, on to the shared deny chain; in audit mode count, meter, log, and let it be.
 // Allow: count once a connection, id into the label, and fall off the end; what has no connection is
 // counted packet by packet.
 Chain verdict_chain(RuleId id, Direction direction, bool allows, const std::string& comment,
                     const TableOptions& options);
-Chain log_chain(RuleId id, const std::string& comment, const TableOptions& options);
+// "g<hex>": count, and of each flow one packet an interval to "m<hex>", which keeps to the rule's rate.
+std::vector<Chain> log_chains(RuleId id, const std::string& comment, const policy::LogRate& rate,
+                              const TableOptions& options);
 Chain first_packet_chain(RuleId id, const TableOptions& options);
 // Where denied packets of all rules end, their id in the mark. `of` frames in a netdev table or packets.
 enum class Seen : std::uint8_t { Packets, Frames };

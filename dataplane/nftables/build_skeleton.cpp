@@ -2,6 +2,7 @@
 #include "dataplane/nftables/build_skeleton.h"
 
 #include "dataplane/connection.h"
+#include "dataplane/nftables/build_audit.h"
 #include "dataplane/nftables/build_rules.h"
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/expr.h"
@@ -10,7 +11,6 @@ namespace tierlog::dataplane::nftables {
 namespace {
 
 constexpr std::int32_t kBehindOthers = 10;    // filter + 10: sees what others let through
-constexpr std::int32_t kBeforeOthers = -10;   // filter - 10: audit
 constexpr std::uint32_t kTypeIpv4 = 7;
 constexpr std::uint32_t kTypeIpv6 = 8;
 constexpr std::uint32_t kTypeInterface = 41;  // nft's ifname
@@ -30,16 +30,19 @@ std::vector<Set> skeleton_sets(const TableOptions& options, const Switches& swit
     sets.push_back(metered_set(std::string(stem) + "4", kFlowKeyV4, options));
     sets.push_back(metered_set(std::string(stem) + "6", kFlowKeyV6, options));
   }
-  for (const char* stem : {"eg", "in"}) {
-    sets.push_back(map_of(std::string(stem) + "4", kTypeIpv4, 4, true));
-    sets.push_back(map_of(std::string(stem) + "6", kTypeIpv6, 16, true));
+  for (const char* start : {"", "audit_"}) {
+    if (*start != 0 && !switches.audits_some) continue;
+    for (const char* stem : {"eg", "in"}) {
+      sets.push_back(map_of(std::string(start) + stem + "4", kTypeIpv4, 4, true));
+      sets.push_back(map_of(std::string(start) + stem + "6", kTypeIpv6, 16, true));
+    }
+    sets.push_back(map_of(std::string(start) + "self4", 0, 8, false));
+    sets.push_back(map_of(std::string(start) + "self6", 0, 32, false));
   }
   for (const char* stem : {"pods", "guarded"}) {
     sets.push_back(map_of(std::string(stem) + "4", kTypeIpv4, 4, false));
     sets.push_back(map_of(std::string(stem) + "6", kTypeIpv6, 16, false));
   }
-  sets.push_back(map_of("self4", 0, 8, false));
-  sets.push_back(map_of("self6", 0, 32, false));
   sets.push_back(map_of("podif", kTypeInterface, kInterfaceBytes, false));
   sets.push_back(map_of("rlog", 0, 4, true));
   Set revoked = map_of("revoked", 0, 4, false);
@@ -67,7 +70,7 @@ Phrase discovery() {
 }
 
 // In the way of every packet of a living connection, so only while some are in doubt or cut.
-void judge_living(Chain& chain, bool egress, bool ingress) {
+void judge_living(Chain& chain, std::uint32_t hook, const HostHooks& hosts) {
   chain.rules.push_back(rule(ct_word_has(kFlagsWord, kLabelCutEgress) + go_to(rule_chain_name(reserved::kCutEgress)),
                              "cut"));
   chain.rules.push_back(
@@ -78,28 +81,50 @@ void judge_living(Chain& chain, bool egress, bool ingress) {
                                    jump(target),
                                "revoked: judged anew"));
   };
-  if (egress) anew(kEgressWord, "eval_e");
-  if (ingress) anew(kIngressWord, "eval_i");
+  if (hook != NF_INET_LOCAL_OUT) anew(kEgressWord, "eval_e");
+  if (hook != NF_INET_LOCAL_IN) anew(kIngressWord, "eval_i");
+  if (hosts.local && hook == NF_INET_LOCAL_IN) anew(kIngressWord, "host_in");
+  if (hosts.local && hook == NF_INET_LOCAL_OUT) anew(kEgressWord, "host_out");
 }
 
-Chain base_chain(const TableOptions& options, const Switches& switches, const char* name, std::uint32_t hook) {
+constexpr std::pair<const char*, std::uint32_t> kHooks[] = {
+    {"forward", NF_INET_FORWARD}, {"input", NF_INET_LOCAL_IN}, {"output", NF_INET_LOCAL_OUT}};
+
+void judge_new(Chain& chain, const std::string& target) {
+  chain.rules.push_back(
+      rule(ct_state_in(kCtEstablished | kCtRelated) + just(Verdict{VerdictKind::Accept, {}})));
+  chain.rules.push_back(rule(discovery() + just(Verdict{VerdictKind::Accept, {}}), "neighbour discovery"));
+  chain.rules.push_back(rule(jump(target)));
+}
+
+Chain base_chain(const TableOptions& options, const Switches& switches, const HostHooks& hosts, const char* name,
+                 std::uint32_t hook) {
   const bool audits = options.audits();
   Chain chain{.name = std::string(audits ? "audit_" : "") + name,
               .rules = {},
               .hook = BaseHook{hook, audits ? kBeforeOthers : kBehindOthers}};
   if (switches.judge_living && !audits)
-    judge_living(chain, hook != NF_INET_LOCAL_OUT, hook != NF_INET_LOCAL_IN);
-  chain.rules.push_back(
-      rule(ct_state_in(kCtEstablished | kCtRelated) + just(Verdict{VerdictKind::Accept, {}})));
-  chain.rules.push_back(rule(discovery() + just(Verdict{VerdictKind::Accept, {}}), "neighbour discovery"));
-  chain.rules.push_back(rule(jump(std::string("new_") + name)));
+    judge_living(chain, hook, hosts);
+  judge_new(chain, std::string("new_") + name);
   return chain;
 }
 
-// After all directions agreed.
-void tell_allowed(Chain& chain) {
+void tell_now(Chain& chain) {
   chain.rules.push_back(rule(ct_first_packet() + jump("flog"), "first packet, both ends agreed"));
   chain.rules.push_back(rule(ct_state_in(kCtInvalid | kCtUntracked) + jump("stateless"), "no connection"));
+}
+
+// After all directions agreed. What concerned audited endpoints alone was told before.
+void tell_allowed(Chain& chain, const Switches& switches) {
+  if (switches.audits_some)
+    for (const bool judged : {true, false})
+      for (const Family family : {Family::V4, Family::V6})
+        for (const Side side : {Side::Source, Side::Destination}) {
+          const char* set = judged ? pick(family, "judged4", "judged6") : pick(family, "audited4", "audited6");
+          chain.rules.push_back(rule(family_is(family) + address_in(family, side, set, false) +
+                                     (judged ? go_to("tell") : just(Verdict{VerdictKind::Return, {}}))));
+        }
+  tell_now(chain);
 }
 
 // A pod's address from an interface that is none of the pods'.
@@ -112,9 +137,10 @@ void refuse_impostors(Chain& chain) {
                                "a pod's address from elsewhere"));
 }
 
-Chain forward_new() {
+Chain forward_new(const HostHooks& hosts, const Switches& switches) {
   Chain chain{.name = "new_forward"};
   refuse_impostors(chain);
+  if (hosts.forward) chain.rules.push_back(rule(jump("host_fi")));
   for (const Family family : {Family::V4, Family::V6}) {
     const std::uint32_t second = family == Family::V4 ? 1 : 4;
     chain.rules.push_back(rule(family_is(family) + load_address(family, Side::Source, 0) +
@@ -124,27 +150,29 @@ Chain forward_new() {
   }
   chain.rules.push_back(rule(jump("eval_e")));
   chain.rules.push_back(rule(jump("eval_i")));
-  tell_allowed(chain);
+  if (hosts.forward) chain.rules.push_back(rule(jump("host_fo")));
+  tell_allowed(chain, switches);
   return chain;
 }
 
-Chain itself() {
+Chain itself(const Switches& switches) {
   Chain chain{.name = "itself"};
   chain.rules.push_back(rule(jump(rule_chain_name(reserved::kSelfEgress))));
   chain.rules.push_back(rule(jump(rule_chain_name(reserved::kSelfIngress))));
-  tell_allowed(chain);
+  tell_allowed(chain, switches);
   return chain;
 }
 
-Chain input_new() {
+Chain input_new(const HostHooks& hosts, const Switches& switches) {
   Chain chain{.name = "new_input"};
   refuse_impostors(chain);
   chain.rules.push_back(rule(jump("eval_e")));
-  tell_allowed(chain);
+  if (hosts.local) chain.rules.push_back(rule(jump("host_in")));
+  tell_allowed(chain, switches);
   return chain;
 }
 
-Chain output_new(const TableOptions& options) {
+Chain output_new(const TableOptions& options, const HostHooks& hosts, const Switches& switches) {
   Chain chain{.name = "new_output"};
   if (options.host_to_pod == TableOptions::HostToPod::Policy) {
     chain.rules.push_back(rule(jump("eval_i")));
@@ -156,7 +184,8 @@ Chain output_new(const TableOptions& options) {
                    address_in(family, Side::Destination, pick(family, "pods4", "pods6"), false) + jump(host),
                "the node to its own pods"));
   }
-  tell_allowed(chain);
+  if (hosts.local) chain.rules.push_back(rule(jump("host_out")));
+  tell_allowed(chain, switches);
   return chain;
 }
 
@@ -200,7 +229,7 @@ std::string midstream_chain_name(Direction direction, bool spares) {
   return std::string(spares ? "spared" : "midstream") + (direction == Direction::Egress ? "_e" : "_i");
 }
 
-TableObjects build_skeleton(const TableOptions& options, const Switches& switches) {
+TableObjects build_skeleton(const TableOptions& options, const Switches& switches, const HostHooks& hosts) {
   TableObjects skeleton;
   skeleton.counters = {kOverflowCounter};
   skeleton.sets = skeleton_sets(options, switches);
@@ -225,14 +254,27 @@ TableObjects build_skeleton(const TableOptions& options, const Switches& switche
   chains.push_back(stateless_log(options));
   for (const Direction direction : {Direction::Egress, Direction::Ingress})
     for (const bool spares : {false, true}) chains.push_back(midstream(direction, spares, options.audits()));
-  chains.push_back(itself());
-  chains.push_back(forward_new());
-  chains.push_back(input_new());
-  chains.push_back(output_new(options));
-  chains.push_back(base_chain(options, switches, "forward", NF_INET_FORWARD));
-  chains.push_back(base_chain(options, switches, "input", NF_INET_LOCAL_IN));
-  chains.push_back(base_chain(options, switches, "output", NF_INET_LOCAL_OUT));
+  chains.push_back(itself(switches));
+  chains.push_back(forward_new(hosts, switches));
+  chains.push_back(input_new(hosts, switches));
+  chains.push_back(output_new(options, hosts, switches));
+  if (switches.audits_some) {
+    Chain tell{.name = "tell"};
+    tell_now(tell);
+    chains.push_back(std::move(tell));
+  }
+  for (const auto& [hook_name, hook] : kHooks) chains.push_back(base_chain(options, switches, hosts, hook_name, hook));
   return skeleton;
+}
+
+std::vector<Chain> base_chains_before_others() {
+  std::vector<Chain> chains;
+  for (const auto& [hook_name, hook] : kHooks) {
+    Chain chain{.name = std::string("audit_") + hook_name, .rules = {}, .hook = BaseHook{hook, kBeforeOthers}};
+    judge_new(chain, std::string("audit_new_") + hook_name);
+    chains.push_back(std::move(chain));
+  }
+  return chains;
 }
 
 TableObjects build_hold(const policy::Program& program) {
@@ -244,8 +286,6 @@ TableObjects build_hold(const policy::Program& program) {
     for (const IpAddr& address : program.cluster->endpoints[endpoint.endpoint].addresses)
       (address.family == Family::V4 ? pods4 : pods6).elements.push_back({address_bytes(address), {}, false});
   hold.sets = {std::move(pods4), std::move(pods6)};
-  constexpr std::pair<const char*, std::uint32_t> kHooks[] = {
-      {"forward", NF_INET_FORWARD}, {"input", NF_INET_LOCAL_IN}, {"output", NF_INET_LOCAL_OUT}};
   for (const auto& [chain_name, hook] : kHooks) {
     Chain chain{.name = chain_name, .rules = {}, .hook = BaseHook{hook, kBehindOthers + 1}};
     for (const Family family : {Family::V4, Family::V6})

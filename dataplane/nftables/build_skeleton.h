@@ -9,6 +9,15 @@
 namespace tierlog::dataplane::nftables {
 
 std::string midstream_chain_name(Direction direction, bool spares);
-TableObjects build_skeleton(const TableOptions& options, const Switches& switches);
+// Which parts host endpoints need.
+struct HostHooks {
+  bool local = false;
+  bool forward = false;
+  bool pre_dnat = false;
+  bool untracked = false;
+};
+TableObjects build_skeleton(const TableOptions& options, const Switches& switches, const HostHooks& hosts = {});
+// The hooks of what is audited on a node that enforces: they lead to audit_new_<hook> (build_audit.h).
+std::vector<Chain> base_chains_before_others();
 
 }  // namespace tierlog::dataplane::nftables

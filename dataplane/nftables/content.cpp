@@ -33,12 +33,13 @@ class Writer {
   void put(const Compare& e) { put_all(e.reg, e.op, e.value); }
   void put(const LoadBytes& e) { put_all(e.reg, e.value); }
   void put(const Mask& e) { put_all(e.reg, e.mask); }
-  void put(const Lookup& e) { put_all(e.set, e.reg, e.negate, e.to_verdict); }
+  void put(const Lookup& e) { put_all(e.set, e.reg, e.negate, e.to_verdict, e.into ? *e.into + 1 : 0u); }
   void put(const CtLoad& e) { put_all(e.key, e.reg); }
   void put(const CtSet& e) { put_all(e.key, e.reg); }
+  void put(const NoTrack& /*e*/) {}
   void put(const Count& e) { put_all(e.id); }
   void put(const CountNamed& e) { put_all(e.name); }
-  void put(const UpdateMetered& e) { put_all(e.set, e.reg, e.interval_seconds); }
+  void put(const UpdateMetered& e) { put_all(e.set, e.reg, e.interval_seconds, e.packets); }
   void put(const LimitRate& e) { put_all(e.rate, e.unit_seconds, e.burst); }
   void put(const LogTo& e) { put_all(e.group, e.prefix, e.snaplen); }
   void put(const Verdict& e) { put_all(e.kind, e.chain); }
@@ -80,6 +81,7 @@ Content content_of_seals(const std::vector<std::string>& seals) {
 }
 
 Content content_of(const Chain& chain) {
+  if (chain.content != 0) return chain.content;
   std::vector<std::string> seals;
   seals.reserve(chain.rules.size());
   for (const NftRule& rule : chain.rules) seals.push_back(seal_of(rule));

@@ -28,6 +28,7 @@ using Userdata = Owned<nftnl_udata_buf, nftnl_udata_buf_free>;
 constexpr std::uint32_t kReg = NFT_REG32_00;
 constexpr std::size_t kElementsPerMessage = 400;
 constexpr std::size_t kCommentBytes = 120;
+constexpr std::uint32_t kTypeInteger = 4;  // nft's number, for listing only
 
 std::uint32_t length32(const Bytes& bytes) {
   return static_cast<std::uint32_t>(bytes.size());
@@ -109,6 +110,7 @@ nftnl_expr* encode(const Lookup& e) {
   nftnl_expr_set_u32(x, NFTNL_EXPR_LOOKUP_SREG, kReg + e.reg);
   nftnl_expr_set_str(x, NFTNL_EXPR_LOOKUP_SET, e.set.c_str());
   if (e.to_verdict) nftnl_expr_set_u32(x, NFTNL_EXPR_LOOKUP_DREG, NFT_REG_VERDICT);
+  if (e.into) nftnl_expr_set_u32(x, NFTNL_EXPR_LOOKUP_DREG, kReg + *e.into);
   if (e.negate) nftnl_expr_set_u32(x, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
   return x;
 }
@@ -125,6 +127,10 @@ nftnl_expr* encode(const CtSet& e) {
   nftnl_expr_set_u32(x, NFTNL_EXPR_CT_KEY, e.key);
   nftnl_expr_set_u32(x, NFTNL_EXPR_CT_SREG, kReg + e.reg);
   return x;
+}
+
+nftnl_expr* encode(const NoTrack& /*e*/) {
+  return make("notrack");
 }
 
 nftnl_expr* encode(const CountNamed& e) {
@@ -157,7 +163,7 @@ nftnl_expr* encode(const UpdateMetered& e) {
   nftnl_expr_set_u64(counter, NFTNL_EXPR_CTR_PACKETS, 0);
   nftnl_expr_set_u64(counter, NFTNL_EXPR_CTR_BYTES, 0);
   nftnl_expr_add_expr(x, NFTNL_EXPR_DYNSET_EXPRESSIONS, counter);
-  nftnl_expr_add_expr(x, NFTNL_EXPR_DYNSET_EXPRESSIONS, encode(LimitRate{1, e.interval_seconds, 1}));
+  nftnl_expr_add_expr(x, NFTNL_EXPR_DYNSET_EXPRESSIONS, encode(LimitRate{e.packets, e.interval_seconds, e.packets}));
   return x;
 }
 
@@ -199,6 +205,8 @@ nftnl_set_elem* encode(const Element& element) {
     if (!element.verdict->chain.empty())
       nftnl_set_elem_set_str(x, NFTNL_SET_ELEM_CHAIN, element.verdict->chain.c_str());
   }
+  if (!element.data.empty())
+    nftnl_set_elem_set(x, NFTNL_SET_ELEM_DATA, element.data.data(), length32(element.data));
   return x;
 }
 
@@ -272,7 +280,7 @@ void add_set(Batch& batch, const Set& set) {
   const SetHandle handle(nftnl_set_alloc());
   std::uint32_t flags = 0;
   if (set.interval) flags |= NFT_SET_INTERVAL;
-  if (set.verdict_map) flags |= NFT_SET_MAP;
+  if (set.verdict_map || set.data_length != 0) flags |= NFT_SET_MAP;
   if (set.metered) flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
   nftnl_set_set_str(handle.get(), NFTNL_SET_TABLE, batch.table());
   nftnl_set_set_str(handle.get(), NFTNL_SET_NAME, set.name.c_str());
@@ -284,6 +292,9 @@ void add_set(Batch& batch, const Set& set) {
   if (set.verdict_map) {
     nftnl_set_set_u32(handle.get(), NFTNL_SET_DATA_TYPE, NFT_DATA_VERDICT);
     nftnl_set_set_u32(handle.get(), NFTNL_SET_DATA_LEN, 0);
+  } else if (set.data_length != 0) {
+    nftnl_set_set_u32(handle.get(), NFTNL_SET_DATA_TYPE, kTypeInteger);
+    nftnl_set_set_u32(handle.get(), NFTNL_SET_DATA_LEN, set.data_length);
   }
   if (set.size != 0) nftnl_set_set_u32(handle.get(), NFTNL_SET_DESC_SIZE, set.size);
   if (set.timeout_ms != 0) nftnl_set_set_u64(handle.get(), NFTNL_SET_TIMEOUT, set.timeout_ms);

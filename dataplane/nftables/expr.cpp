@@ -113,6 +113,20 @@ Phrase address_in(Family family, Side side, const std::string& set, bool negate)
   return load_address(family, side, 0) + just(Lookup{set, 0, negate});
 }
 
+Phrase address_in_net(Side side, const Cidr& net, bool negate) {
+  const Family family = net.address.family;
+  const auto op = static_cast<std::uint32_t>(negate ? NFT_CMP_NEQ : NFT_CMP_EQ);
+  Bytes value = address_bytes(net.address);
+  if (net.prefix % 8 == 0) {
+    value.resize(net.prefix / 8);
+    return just(PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, address_offset(family, side), net.prefix / 8u, 0}) +
+           just(Compare{0, op, std::move(value)});
+  }
+  Bytes mask(value.size(), 0);
+  for (std::size_t bit = 0; bit < net.prefix; ++bit) mask[bit / 8] |= static_cast<std::uint8_t>(0x80 >> bit % 8);
+  return load_address(family, side, 0) + just(Mask{0, std::move(mask)}) + just(Compare{0, op, std::move(value)});
+}
+
 Phrase load_port(Side side, std::uint32_t reg) {
   return just(PayloadLoad{NFT_PAYLOAD_TRANSPORT_HEADER, port_offset(side), 2, reg});
 }

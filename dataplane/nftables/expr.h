@@ -37,6 +37,7 @@ Phrase protocol_in(const std::string& set);
 Phrase protocol_not_in(const std::string& set);
 Phrase load_address(Family family, Side side, std::uint32_t reg);
 Phrase address_in(Family family, Side side, const std::string& set, bool negate);
+Phrase address_in_net(Side side, const Cidr& net, bool negate);
 Phrase load_port(Side side, std::uint32_t reg);
 Phrase port_in(Side side, const PortRange& range);
 Phrase port_not_in(Side side, const PortRange& range);  // single range

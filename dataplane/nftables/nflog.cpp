@@ -12,6 +12,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "dataplane/conntrack_message.h"
+
 namespace tierlog::dataplane::nftables {
 namespace {
 
@@ -83,7 +85,7 @@ bool decode_v6(std::span<const std::uint8_t> packet, VerdictEvent& into) {
   return true;
 }
 
-// "tl:D", "tl:O" (the id is the packet's mark), "tl:S" (no id) or "tl:<8 hex>A|L|D".
+// "tl:D", "tl:O" (the id is the packet's mark), "tl:S" (no id) or "tl:<8 hex>A|L|D|S".
 bool decode_prefix(std::string_view prefix, std::uint32_t mark, VerdictEvent& into) {
   if (prefix.rfind("tl:", 0) != 0) return false;
   prefix.remove_prefix(3);
@@ -111,6 +113,9 @@ bool decode_prefix(std::string_view prefix, std::uint32_t mark, VerdictEvent& in
     case 'D':
       into.kind = EventKind::Denied;
       break;
+    case 'S':
+      into.kind = EventKind::Stateless;
+      break;
     default:
       return false;
   }
@@ -122,6 +127,7 @@ struct RawLog {
   std::string_view prefix;
   std::uint32_t mark = 0;
   std::span<const std::uint8_t> payload;
+  std::span<const std::uint8_t> connection;
 };
 
 // Beyond that it is no time (and would not fit nanoseconds): the message is malformed.
@@ -136,6 +142,9 @@ bool take_attribute(std::uint16_t type, std::span<const std::uint8_t> value, Raw
       return true;
     case NFULA_PAYLOAD:
       raw.payload = value;
+      return true;
+    case NFULA_CT:
+      raw.connection = value;
       return true;
     case NFULA_TIMESTAMP:
       if (value.size() < 16) return false;
@@ -155,6 +164,16 @@ bool take_attribute(std::uint16_t type, std::span<const std::uint8_t> value, Raw
   if (type == NFULA_IFINDEX_INDEV) into.event.in_interface = number_value;
   if (type == NFULA_IFINDEX_OUTDEV) into.event.out_interface = number_value;
   return true;
+}
+
+// The packet is its connection's first: the original tuple says where it was sent.
+void take_translation(std::span<const std::uint8_t> attributes, VerdictEvent& into) {
+  const auto connection = decode_connection(attributes);
+  if (!connection || connection->original.source != into.source) return;
+  const ConnectionTuple& sent = connection->original;
+  if (sent.destination == into.destination && sent.destination_port == into.destination_port) return;
+  if (!protocol::has_ports(into.protocol) && sent.destination == into.destination) return;
+  into.addressed = Addressed{sent.destination, sent.destination_port};
 }
 
 }  // namespace
@@ -183,6 +202,7 @@ std::optional<DecodedLog> decode_log(std::span<const std::uint8_t> attributes, W
   }
   if (!decode_prefix(raw.prefix, raw.mark, decoded.event) || !decode_packet(raw.payload, decoded.event))
     return std::nullopt;
+  if (!raw.connection.empty()) take_translation(raw.connection, decoded.event);
   return decoded;
 }
 
@@ -199,7 +219,24 @@ Result<std::unique_ptr<NflogSource>> NflogSource::open(std::uint16_t group) {
     return fail(Error::from_errno(errno, "enlarge the buffer of", "NFLOG socket"));
   std::unique_ptr<NflogSource> source(new NflogSource(std::move(socket)));
   TL_TRY(source->configure(group));
+  source->group_ = group;
   return source;
+}
+
+// Without asking for an answer: messages of packets are between it and us. A kernel without the feature
+// refuses, and events go on without translations.
+void NflogSource::tell_translations(bool wanted) {
+  if (wanted == tells_translations_) return;
+  tells_translations_ = wanted;
+  std::array<char, 256> request{};
+  nlmsghdr* header = mnl_nlmsg_put_header(request.data());
+  header->nlmsg_type = static_cast<std::uint16_t>((NFNL_SUBSYS_ULOG << 8) | NFULNL_MSG_CONFIG);
+  header->nlmsg_flags = NLM_F_REQUEST;
+  auto* netfilter = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
+  netfilter->res_id = htons(group_);
+  constexpr std::uint16_t kWithConnection = NFULNL_CFG_F_SEQ | NFULNL_CFG_F_CONNTRACK;
+  mnl_attr_put_u16(header, NFULA_CFG_FLAGS, htons(wanted ? kWithConnection : std::uint16_t{NFULNL_CFG_F_SEQ}));
+  static_cast<void>(::send(socket_.get(), header, header->nlmsg_len, 0));
 }
 
 Result<void> NflogSource::configure(std::uint16_t group) {

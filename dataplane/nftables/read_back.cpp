@@ -202,8 +202,15 @@ Result<std::vector<Element>> read_elements(NetfilterSocket& socket, const std::s
     const bool end = nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_FLAGS) &&
                      (nftnl_set_elem_get_u32(element, NFTNL_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0;
     Element read{Bytes(key, key + length), std::nullopt, end};
-    if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_CHAIN))
-      read.verdict = Verdict{VerdictKind::Jump, nftnl_set_elem_get_str(element, NFTNL_SET_ELEM_CHAIN)};
+    if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_CHAIN)) {
+      const auto code = static_cast<std::int32_t>(nftnl_set_elem_get_u32(element, NFTNL_SET_ELEM_VERDICT));
+      read.verdict = Verdict{code == NFT_GOTO ? VerdictKind::Goto : VerdictKind::Jump,
+                             nftnl_set_elem_get_str(element, NFTNL_SET_ELEM_CHAIN)};
+    } else if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_DATA)) {
+      const auto* data =
+          static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_DATA, &length));
+      if (data != nullptr) read.data.assign(data, data + length);
+    }
     elements.push_back(std::move(read));
   }));
   return elements;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/shared_vector.h"
 
 namespace tierlog::dataplane::nftables {
 
@@ -58,6 +59,7 @@ struct Lookup {
   std::uint32_t reg;
   bool negate = false;
   bool to_verdict = false;
+  std::optional<std::uint32_t> into{};  // the register that takes what the map says
 };
 struct CtLoad {
   std::uint32_t key;
@@ -67,6 +69,7 @@ struct CtSet {
   std::uint32_t key;
   std::uint32_t reg;
 };
+struct NoTrack {};  // no connection is made of the packet
 struct Count {
   RuleId id;
 };  // the rule's named counter
@@ -74,11 +77,12 @@ struct CountNamed {
   std::string name;
 };  // a counter that belongs to no rule
 // Adds or refreshes the element with the key at `reg`, counts in it, and goes on only when the element's
-// own limit (one packet per interval) allows.
+// own limit (`packets` per interval) allows.
 struct UpdateMetered {
   std::string set;
   std::uint32_t reg;
   std::uint64_t interval_seconds;
+  std::uint32_t packets = 1;
 };
 struct LimitRate {
   std::uint64_t rate;
@@ -92,7 +96,7 @@ struct LogTo {
 };
 
 using Expression = std::variant<MetaLoad, MetaSet, PayloadLoad, Compare, LoadBytes, Mask, Lookup, CtLoad,
-                                CtSet, Count, CountNamed, UpdateMetered, LimitRate, LogTo, Verdict>;
+                                CtSet, NoTrack, Count, CountNamed, UpdateMetered, LimitRate, LogTo, Verdict>;
 
 struct NftRule {
   std::vector<Expression> expressions;
@@ -107,14 +111,16 @@ struct BaseHook {
 
 struct Chain {
   std::string name{};
-  std::vector<NftRule> rules{};
+  SharedVector<NftRule> rules{};
   std::optional<BaseHook> hook{};  // a filter chain, policy accept
+  std::uint64_t content = 0;       // content_of it, where that is known already
 };
 
 struct Element {
   Bytes key;
   std::optional<Verdict> verdict;  // of a verdict map
   bool interval_end = false;       // the first key that is no longer inside
+  Bytes data{};                    // of a map to data
 };
 
 struct Set {
@@ -123,10 +129,11 @@ struct Set {
   std::uint32_t key_length = 0;
   bool interval = false;
   bool verdict_map = false;
+  std::uint32_t data_length = 0;  // of a map to data
   bool metered = false;    // filled by UpdateMetered: dynamic, with timeout
   std::uint32_t size = 0;  // 0 = unlimited
   std::uint64_t timeout_ms = 0;
-  std::vector<Element> elements{};
+  SharedVector<Element> elements{};
 };
 
 // Text of one chain or set, for people and goldens.

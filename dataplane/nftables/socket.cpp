@@ -90,6 +90,7 @@ Result<void> NetfilterSocket::commit(Batch& batch) {
   message.msg_iov = parts.data();
   message.msg_iovlen = parts.size();
   sequence_ = end_sequence + 1;
+  sent_bytes_ += batch.bytes();
   if (::sendmsg(mnl_socket_get_fd(socket_.get()), &message, 0) < 0)
     return fail(
         Error::from_errno(errno, "send", "a batch of " + std::to_string(batch.messages()) + " messages"));

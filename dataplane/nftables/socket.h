@@ -49,8 +49,11 @@ class NetfilterSocket {
   // Large buffers are asked for (a whole batch is one send). Errors: Refused without CAP_NET_ADMIN.
   static Result<NetfilterSocket> open();
 
+  std::uint32_t port() const { return mnl_socket_get_portid(socket_.get()); }
   // All or nothing. The error names the first refused message: "add rule …: ENOENT: …".
   Result<void> commit(Batch& batch);
+  // Of all batches so far.
+  std::uint64_t sent_bytes() const { return sent_bytes_; }
   // Calls `each` for every answer to a dump request about that family. `type` is a message of nf_tables.
   Result<void> dump(std::uint16_t type, std::uint8_t family, const std::function<void(nlmsghdr*)>& fill,
                     const std::function<void(const nlmsghdr*)>& each);
@@ -63,6 +66,7 @@ class NetfilterSocket {
   Socket socket_;
   std::vector<char> answers_;  // read into; made once, because fresh pages cost more than a small commit
   std::uint32_t sequence_ = 1;
+  std::uint64_t sent_bytes_ = 0;
 };
 
 }  // namespace tierlog::dataplane::nftables

@@ -2,6 +2,9 @@
 
 #include <linux/netfilter.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "dataplane/nftables/encode.h"
 #include "dataplane/nftables/read_back.h"
 
@@ -12,50 +15,50 @@ namespace {
 bool is_base_chain(const std::string& name) {
   for (const char* start : {"out_", "in_"})
     if (name.rfind(start, 0) == 0) return true;
-  for (const char* base : {"forward", "input", "output"})
+  for (const char* base : {"forward", "input", "output", "dnat_pre", "raw_pre", "raw_out"})
     if (name == base || name == std::string("audit_") + base) return true;
   return false;
 }
 
-Element element_of(const std::pair<const ElementKey, std::string>& entry) {
-  Element element{entry.first.key, std::nullopt, entry.first.interval_end};
-  if (!entry.second.empty()) element.verdict = Verdict{VerdictKind::Jump, entry.second};
-  return element;
+// Logs of first packets, and the outcomes of address groups.
+bool is_late(const std::string& set) {
+  return set == "rlog" || (set[0] == 'k' && versioned_name(set));
 }
 
-constexpr const char* kFirstPacketLog = "rlog";
-
-// As written, without repetitions: an interval's end stands where its neighbour may begin.
-std::vector<Element> without_repetitions(const std::vector<Element>& elements) {
-  std::set<ElementKey> seen;
-  std::vector<Element> unique;
-  unique.reserve(elements.size());
-  for (const Element& element : elements)
-    if (seen.insert({element.key, element.interval_end}).second) unique.push_back(element);
-  return unique;
-}
-
-SetChange change_of(const std::string& name, const Elements& now, const Elements& wanted) {
-  SetChange change{name, {}, {}};
-  for (const auto& entry : now) {
-    const auto found = wanted.find(entry.first);
-    if (found == wanted.end() || found->second != entry.second) change.gone.push_back(element_of(entry));
+// Takes what goes with the sweep out of the flip: `after` still has it.
+void keep_until_sweep(TableChange& change, SetChange& difference) {
+  std::vector<Element> late, stays;
+  for (Element& element : difference.gone) {
+    const bool replaced = std::binary_search(difference.added.begin(), difference.added.end(), element, by_key);
+    (replaced ? stays : late).push_back(std::move(element));
   }
-  for (const auto& entry : wanted) {
-    const auto found = now.find(entry.first);
-    if (found == now.end() || found->second != entry.second) change.added.push_back(element_of(entry));
-  }
-  return change;
+  difference.gone = std::move(stays);
+  if (late.empty()) return;
+  std::vector<Element> both;
+  std::merge(difference.after.begin(), difference.after.end(), late.begin(), late.end(), std::back_inserter(both), by_key);
+  change.late.push_back({difference.set, std::move(late), {}, std::exchange(difference.after, std::move(both))});
 }
 
 }  // namespace
 
-Elements elements_of(const Set& set) {
-  Elements elements;
-  for (const Element& element : set.elements)
-    elements.emplace(ElementKey{element.key, element.interval_end},
-                     element.verdict ? element.verdict->chain : "");
-  return elements;
+SetChange change_of(const std::string& name, const Elements& now, const Elements& wanted) {
+  SetChange change{name, {}, {}, wanted};
+  auto old = now.begin();
+  auto next = wanted.begin();
+  while (old != now.end() || next != wanted.end()) {
+    if (next == wanted.end() || (old != now.end() && by_key(*old, *next))) {
+      change.gone.push_back(*old++);
+    } else if (old == now.end() || by_key(*next, *old)) {
+      change.added.push_back(*next++);
+    } else {
+      if (!same_value(*old, *next)) {
+        change.gone.push_back(*old);
+        change.added.push_back(*next);
+      }
+      ++old, ++next;
+    }
+  }
+  return change;
 }
 
 Result<TableState> read_table(NetfilterSocket& socket, std::uint8_t family) {
@@ -71,10 +74,8 @@ Result<TableState> read_table(NetfilterSocket& socket, std::uint8_t family) {
   for (const auto& [name, filled_by_packets] : sets) {
     Elements& elements = state.sets[name];
     if (filled_by_packets) continue;
-    TL_ASSIGN(const auto read, read_elements(socket, name, family));
-    for (const Element& element : read)
-      elements.emplace(ElementKey{element.key, element.interval_end},
-                       element.verdict ? element.verdict->chain : "");
+    TL_ASSIGN(auto read, read_elements(socket, name, family));
+    elements = sorted(std::move(read));
   }
   TL_ASSIGN(const auto counters, read_counter_objects(socket, family));
   for (const NamedCounter& counter : counters) state.counters.insert(counter.name);
@@ -91,9 +92,9 @@ TableChange plan(const TableState& state, const TableObjects& wanted) {
     const auto known = state.sets.find(set.name);
     if (known == state.sets.end()) {
       change.new_sets.push_back(&set);
-    } else if (!set.metered) {
-      auto difference = change_of(set.name, known->second, elements_of(set));
-      if (set.name == kFirstPacketLog) change.silenced = std::exchange(difference.gone, {});
+    } else if (!set.metered && !known->second.shares(set.elements)) {
+      auto difference = change_of(set.name, known->second, sorted(set.elements));
+      if (is_late(set.name)) keep_until_sweep(change, difference);
       if (!difference.gone.empty() || !difference.added.empty())
         change.set_changes.push_back(std::move(difference));
     }
@@ -121,7 +122,7 @@ Standing standing_of(const TableObjects& wanted) {
   for (const Chain& chain : wanted.chains) standing.chains.insert(chain.name);
   for (const Set& set : wanted.sets) {
     standing.sets.insert(set.name);
-    if (set.name == kFirstPacketLog) standing.first_packets = elements_of(set);
+    if (is_late(set.name)) standing.late[set.name] = sorted(set.elements);
   }
   return standing;
 }
@@ -133,8 +134,9 @@ TableChange plan_sweep(const TableState& state, const Standing& standing) {
   for (const auto& [name, elements] : state.sets)
     if (standing.sets.count(name) == 0)
       change.gone_sets.push_back(name);
-    else if (name == kFirstPacketLog)
-      change.silenced = change_of(name, elements, standing.first_packets).gone;
+    else if (const auto late = standing.late.find(name); late != standing.late.end())
+      if (auto gone = change_of(name, elements, late->second).gone; !gone.empty())
+        change.late.push_back({name, std::move(gone), {}, late->second});
   return change;
 }
 
@@ -150,7 +152,7 @@ void put_prepare(Batch& batch, const TableState& state, const TableChange& chang
   for (const Set* set : change.new_sets) add_set(batch, *set);
   for (const Chain* chain : change.new_chains) add_chain(batch, *chain);
   for (const Chain* chain : change.new_chains) add_rules(batch, *chain);
-  for (const Set* set : change.new_sets) add_elements(batch, set->name, without_repetitions(set->elements));
+  for (const Set* set : change.new_sets) add_elements(batch, set->name, sorted(set->elements));
 }
 
 void put_undo(Batch& batch, const TableState& state, const TableChange& change) {
@@ -182,7 +184,7 @@ void put_flip(Batch& batch, const TableState& state, const TableChange& change) 
 
 void put_sweep(Batch& batch, const TableState& state, const TableChange& change) {
   batch.set_table(state.family);
-  delete_elements(batch, kFirstPacketLog, change.silenced);
+  for (const SetChange& set : change.late) delete_elements(batch, set.set, set.gone);
   for (const std::string& name : change.gone_chains) flush_chain(batch, name);
   for (const std::string& name : change.gone_sets) delete_set(batch, name);
   for (const std::string& name : change.gone_chains) delete_chain(batch, name);
@@ -191,7 +193,7 @@ void put_sweep(Batch& batch, const TableState& state, const TableChange& change)
 void did_prepare(TableState& state, const TableChange& change) {
   state.counters.insert(change.new_counters.begin(), change.new_counters.end());
   for (const Set* set : change.new_sets)
-    state.sets[set->name] = set->metered ? Elements{} : elements_of(*set);
+    state.sets[set->name] = set->metered ? Elements{} : sorted(set->elements);
   for (const Chain* chain : change.new_chains) state.chains[chain->name] = content_of(*chain);
 }
 
@@ -201,21 +203,15 @@ void did_undo(TableState& state, const TableChange& change) {
 }
 
 void did_flip(TableState& state, const TableChange& change) {
-  for (const SetChange& set : change.set_changes) {
-    Elements& elements = state.sets[set.set];
-    for (const Element& element : set.gone) elements.erase({element.key, element.interval_end});
-    for (const Element& element : set.added)
-      elements.emplace(ElementKey{element.key, element.interval_end},
-                       element.verdict ? element.verdict->chain : "");
-  }
+  for (const SetChange& set : change.set_changes) state.sets[set.set] = set.after;
   for (const auto* chains : {&change.rewritten, &change.new_base_chains})
     for (const Chain* chain : *chains) state.chains[chain->name] = content_of(*chain);
   for (const std::string& name : change.gone_base_chains) state.chains.erase(name);
 }
 
 void did_sweep(TableState& state, const TableChange& change) {
-  for (const Element& element : change.silenced)
-    state.sets[kFirstPacketLog].erase({element.key, element.interval_end});
+  for (const SetChange& set : change.late)
+    if (const auto known = state.sets.find(set.set); known != state.sets.end()) known->second = set.after;
   for (const std::string& name : change.gone_chains) state.chains.erase(name);
   for (const std::string& name : change.gone_sets) state.sets.erase(name);
 }

@@ -14,16 +14,11 @@
 
 #include "dataplane/nftables/build.h"
 #include "dataplane/nftables/content.h"
+#include "dataplane/nftables/elements.h"
 #include "dataplane/nftables/socket.h"
 
 namespace tierlog::dataplane::nftables {
 
-struct ElementKey {
-  Bytes key;
-  bool interval_end = false;
-  auto operator<=>(const ElementKey&) const = default;
-};
-using Elements = std::map<ElementKey, std::string>;  // to the chain of a verdict map, else ""
 
 struct TableState {
   std::uint8_t family = 0;
@@ -33,12 +28,13 @@ struct TableState {
 };
 
 Result<TableState> read_table(NetfilterSocket& socket, std::uint8_t family);
-Elements elements_of(const Set& set);
 
 struct SetChange {
   std::string set;
   std::vector<Element> gone, added;
+  Elements after;  // of the flip
 };
+SetChange change_of(const std::string& name, const Elements& now, const Elements& wanted);
 
 struct CounterValue {
   std::uint64_t packets = 0, bytes = 0;
@@ -53,16 +49,16 @@ struct TableChange {
   std::vector<const Chain*> rewritten;
   std::vector<SetChange> set_changes;
   std::vector<std::string> gone_base_chains;
-  // For the sweep. Of the map that logs first packets even the elements: a packet on its way under an old
-  // rule is still to be told.
+  // For the sweep. Of some maps even the elements: a packet on its way under an old rule is still to be told,
+  // and one of an address that has gone is still in its group.
   std::vector<std::string> gone_chains, gone_sets;
-  std::vector<Element> silenced;
+  std::vector<SetChange> late;
 
   bool flips() const {
     return !new_base_chains.empty() || !rewritten.empty() || !set_changes.empty() ||
            !gone_base_chains.empty();
   }
-  bool sweeps() const { return !gone_chains.empty() || !gone_sets.empty() || !silenced.empty(); }
+  bool sweeps() const { return !gone_chains.empty() || !gone_sets.empty() || !late.empty(); }
 };
 
 TableChange plan(const TableState& state, const TableObjects& wanted);
@@ -70,7 +66,7 @@ TableChange plan(const TableState& state, const TableObjects& wanted);
 // What a later sweep leaves standing: names only, the objects themselves are large.
 struct Standing {
   std::set<std::string> chains, sets;
-  Elements first_packets;
+  std::map<std::string, Elements> late;  // sets whose elements go with the sweep
 };
 Standing standing_of(const TableObjects& wanted);
 TableChange plan_sweep(const TableState& state, const Standing& standing);

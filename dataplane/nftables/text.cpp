@@ -97,6 +97,7 @@ std::string text(const Mask& e) {
   return reg(e.reg) + " &= " + hex(e.mask);
 }
 std::string text(const Lookup& e) {
+  if (e.into) return reg(*e.into) + " = " + reg(e.reg) + " map @" + e.set;
   return reg(e.reg) + (e.to_verdict ? " vmap @" : e.negate ? " != @" : " @") + e.set;
 }
 std::string text(const CtLoad& e) {
@@ -105,6 +106,9 @@ std::string text(const CtLoad& e) {
 std::string text(const CtSet& e) {
   return "ct " + ct_name(e.key) + " set " + reg(e.reg);
 }
+std::string text(const NoTrack& /*e*/) {
+  return "notrack";
+}
 std::string text(const Count& e) {
   return "counter " + counter_name(e.id);
 }
@@ -112,8 +116,8 @@ std::string text(const CountNamed& e) {
   return "counter " + e.name;
 }
 std::string text(const UpdateMetered& e) {
-  return "update @" + e.set + " {" + reg(e.reg) + " counter limit 1/" + std::to_string(e.interval_seconds) +
-         "s}";
+  return "update @" + e.set + " {" + reg(e.reg) + " counter limit " + std::to_string(e.packets) + "/" +
+         std::to_string(e.interval_seconds) + "s}";
 }
 std::string text(const LimitRate& e) {
   return "limit " + std::to_string(e.rate) + "/" + std::to_string(e.unit_seconds) + "s";
@@ -165,7 +169,9 @@ std::string to_text(const Set& set) {
   all += " }";
   for (const Element& element : set.elements)
     all += "\n  " + hex(element.key) + (element.interval_end ? " end" : "") +
-           (element.verdict ? " : " + text(*element.verdict) : "");
+           (element.verdict        ? " : " + text(*element.verdict)
+            : element.data.empty() ? ""
+                                   : " : " + hex(element.data));
   return all + "\n";
 }
 

@@ -1,0 +1,35 @@
+// dataplane/nftables/rule_chains.h - chains as they are needed, each once: of rule ids and by content.
+//
+//   build_classes.h --[RuleChains]--> TableObjects
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "dataplane/nftables/build.h"
+#include "policy/program.h"
+
+namespace tierlog::dataplane::nftables {
+
+class RuleChains {
+ public:
+  RuleChains(TableObjects& objects, const TableOptions& options) : objects_(objects), options_(options) {}
+
+  // Each returns the chain's name.
+  std::string verdict(RuleId id, Direction direction, bool allows, const std::string& comment);
+  std::string log(const policy::ProgramRule& rule, const std::string& comment);
+  std::string named_by_content(char kind, Chain chain);
+
+  void count(RuleId id) { counters_.insert(id); }
+  void allow(RuleId id) { allow_ids_.insert(id); }
+  const std::set<RuleId>& counters() const { return counters_; }
+  const std::set<RuleId>& allow_ids() const { return allow_ids_; }
+
+ private:
+  TableObjects& objects_;
+  const TableOptions& options_;
+  std::set<std::string> named_;
+  std::set<RuleId> counters_, verdicts_, logs_, allow_ids_;
+};
+
+}  // namespace tierlog::dataplane::nftables
