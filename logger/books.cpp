@@ -8,7 +8,7 @@ namespace tierlog::logger {
 namespace {
 
 constexpr std::string_view kNames[kLossCauses] = {"not-running", "nflog-loss", "deny-set-full", "stateless",
-                                                  "not-ip",      "unknown"};
+                                                  "not-ip",      "store-back-pressure", "unknown"};
 
 // A gap is seen at the next message, a remainder at the second reading: the two need not meet.
 constexpr std::uint32_t kEvidenceLasts = 4;
@@ -55,6 +55,15 @@ void Books::take_frames(std::span<const RuleBalance> balances) {
   }
 }
 
+void Books::take_given_up(std::span<const RuleBalance> balances) {
+  for (const RuleBalance& balance : balances) {
+    if (balance.given_up == 0) continue;
+    std::uint64_t& known = given_up_[balance.rule];
+    declared_[balance.rule][static_cast<std::size_t>(LossCause::StoreFull)] += balance.given_up - known;
+    known = balance.given_up;
+  }
+}
+
 void Books::declare_not_running(std::span<const RuleBalance> balances) {
   take_frames(balances);
   for (const RuleBalance& balance : balances) {
@@ -92,6 +101,7 @@ void Books::declare(std::span<const RuleBalance> balances, const LossEvidence& e
   if (evidence.stateless > last_.stateless) stateless_at_ = readings_;
   last_ = evidence;
   take_frames(balances);
+  take_given_up(balances);
   std::unordered_map<RuleId, std::uint64_t> now;
   for (const RuleBalance& balance : balances) {
     const std::uint64_t missing = remainder(balance);

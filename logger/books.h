@@ -23,9 +23,10 @@ enum class LossCause : std::uint8_t {
   DenySetFull,  // a denied packet found no room in the set that tells its flow
   Stateless,    // allowed packets of no connection (an answer nobody asked for): counted one by one
   NotIp,        // frames that no flow record can describe
+  StoreFull,    // the store did not take records for so long that they found no room
   Unknown,      // none of these: a defect, or an event that nobody can see
 };
-inline constexpr std::size_t kLossCauses = 6;
+inline constexpr std::size_t kLossCauses = 7;
 std::string_view name(LossCause cause);  // "not-running", …
 
 struct RuleBalance {
@@ -36,6 +37,7 @@ struct RuleBalance {
   std::uint64_t waiting = 0;   // what the next reading of denied flows will make records of
   std::uint64_t recent = 0;    // part of the two that may be younger than `kernel`
   std::uint64_t frames = 0;    // of `kernel`: no IP
+  std::uint64_t given_up = 0;  // verdicts whose records found no room, cumulative of this process
 };
 
 // What was seen going wrong, cumulative of this process.
@@ -60,6 +62,7 @@ class Books {
 
  private:
   void take_frames(std::span<const RuleBalance> balances);
+  void take_given_up(std::span<const RuleBalance> balances);
   LossCause cause_of(const RuleBalance& balance) const;
   void add(const RuleBalance& balance, std::uint64_t missing);
   std::uint64_t remainder(const RuleBalance& balance) const;
@@ -69,6 +72,7 @@ class Books {
   std::unordered_map<RuleId, std::uint64_t> before_;  // remainders of the reading before
   std::unordered_map<RuleId, std::uint64_t> hidden_at_start_;
   std::unordered_map<RuleId, std::uint64_t> frames_;  // as read last
+  std::unordered_map<RuleId, std::uint64_t> given_up_;
   LossEvidence last_;
   std::uint32_t readings_ = 0;
   // The reading that last saw them; 0 = none.

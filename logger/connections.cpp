@@ -1,5 +1,8 @@
 #include "logger/connections.h"
 
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -9,7 +12,8 @@ namespace {
 using dataplane::Connection;
 using dataplane::ConnectionTuple;
 using store::Amounts;
-using store::FlowRecord;
+using store::FlowEntry;
+using store::FlowState;
 using store::ToldConnection;
 
 // Both directions' messages of one packet are stamped when they are read.
@@ -20,6 +24,7 @@ constexpr std::chrono::seconds kLateBeginning{3};
 constexpr std::chrono::seconds kSameStart{3};
 // A dump may miss an entry while the kernel resizes its table.
 constexpr std::uint32_t kMostMissedDumps = 2;
+constexpr std::size_t kFewDirty = 4096;
 
 ConnectionTuple key_of(const ToldConnection& told) {
   return {told.source,           told.destination, told.protocol,  told.source_port,
@@ -47,6 +52,24 @@ RuleId rule_of(const Description& description) {
   return description ? description->rule : RuleId::None;
 }
 
+// By what conntrack knew when it let the entry go.
+store::EndReason end_reason_of(const Connection& connection) {
+  using store::EndReason;
+  if ((connection.status & IPS_SEEN_REPLY) == 0 && connection.packets_in == 0) return EndReason::Unanswered;
+  if (connection.original.protocol != protocol::kTcp) return EndReason::TimedOut;
+  switch (connection.tcp_state) {
+    case TCP_CONNTRACK_CLOSE:
+      return EndReason::Reset;
+    case TCP_CONNTRACK_FIN_WAIT:
+    case TCP_CONNTRACK_CLOSE_WAIT:
+    case TCP_CONNTRACK_LAST_ACK:
+    case TCP_CONNTRACK_TIME_WAIT:
+      return EndReason::Finished;
+    default:
+      return EndReason::TimedOut;
+  }
+}
+
 }  // namespace
 
 std::size_t Connections::Hash::operator()(const ConnectionTuple& tuple) const noexcept {
@@ -72,6 +95,15 @@ void Connections::changed(const ConnectionTuple& key, Open& open) {
   if (open.dirty) return;
   open.dirty = true;
   dirty_.emplace_back(key, open.handle);
+  // While the store does not take them, those that have ended meanwhile must not pile up.
+  if (dirty_.size() > 2 * open_.size() + kFewDirty) forget_dirty_ended();
+}
+
+void Connections::forget_dirty_ended() {
+  std::erase_if(dirty_, [this](const auto& entry) {
+    const auto [begin, end] = open_.equal_range(entry.first);
+    return std::none_of(begin, end, [&](const auto& e) { return e.second.handle == entry.second; });
+  });
 }
 
 // The open connection that this first packet belongs to: the one whose other direction the same packet
@@ -91,7 +123,8 @@ Connections::Map::iterator Connections::find_beginning(const ConnectionTuple& ke
   return open_.end();
 }
 
-void Connections::begin(const ConnectionTuple& view, Direction direction, const FlowRecord& first) {
+void Connections::begin(const ConnectionTuple& view, const FlowEntry& first) {
+  const Direction direction = first.like->direction;
   auto entry = find_beginning(view, direction, first.start);
   if (entry == open_.end()) {
     Open open;
@@ -100,9 +133,10 @@ void Connections::begin(const ConnectionTuple& view, Direction direction, const 
   }
   Open& open = entry->second;
   Side& side = direction == Direction::Egress ? open.egress : open.ingress;
-  if (!side.description) side.description = descriptions_.share(first);
-  side.told.packets_out += first.packets_out.value_or(0);
-  side.told.bytes_out += first.bytes_out.value_or(0);
+  if (!side.description) side.description = first.like;
+  if (!open.translation) open.translation = first.translation;
+  side.told.packets_out += first.packets_out;
+  side.told.bytes_out += first.bytes_out;
   changed(view, open);
 }
 
@@ -116,24 +150,49 @@ Connections::Map::iterator Connections::find_entry(const ConnectionTuple& key, s
   return unbound;
 }
 
+// Both tuples tell what was translated; a first packet's message tells of its destination at most.
+void Connections::learn_translation(Open& open, const Connection& connection) const {
+  if (open.translation_known) return;
+  open.translation_known = true;
+  const ConnectionTuple& sent = connection.original;
+  const ConnectionTuple& answered = connection.reply;
+  const bool ports = protocol::has_ports(sent.protocol);
+  store::Translation found;
+  if (sent.destination != answered.source || (ports && sent.destination_port != answered.source_port)) {
+    found.destination = sent.destination;
+    found.destination_port = ports ? sent.destination_port : std::uint16_t{0};
+    found.service = questions_.service_at(sent.destination, sent.protocol, found.destination_port);
+  }
+  if (sent.source != answered.destination || (ports && sent.source_port != answered.destination_port)) {
+    found.source = answered.destination;
+    found.source_port = ports ? answered.destination_port : std::uint16_t{0};
+  }
+  if (found.destination || found.source)
+    open.translation = std::make_shared<const store::Translation>(std::move(found));
+}
+
 // One record a side, with what was counted since its last one.
-void Connections::tell(const ConnectionTuple& key, Open& open, const Amounts& counted, WallTime at,
-                       const char* state) {
+void Connections::tell(const ConnectionTuple& key, Open& open, const Connection& connection, WallTime at,
+                       FlowState state) {
+  learn_translation(open, connection);
+  const Amounts counted = counted_by(connection);
   at = std::max(at, open.told_until);
   for (Side* side : {&open.egress, &open.ingress}) {
     if (!side->description) continue;
-    FlowRecord record = *side->description;
-    record.start = open.told_until;
-    record.end = at;
-    if (protocol::has_ports(key.protocol)) record.src_port = key.source_port;
-    record.connections = 0;
-    record.verdict_packets = 0;
-    record.packets_out = more(counted.packets_out, side->told.packets_out);
-    record.bytes_out = more(counted.bytes_out, side->told.bytes_out);
-    record.packets_in = more(counted.packets_in, side->told.packets_in);
-    record.bytes_in = more(counted.bytes_in, side->told.bytes_in);
-    record.ct_state = state;
-    records_.push_back(std::move(record));
+    FlowEntry entry;
+    entry.like = side->description;
+    entry.start = open.told_until;
+    entry.end = at;
+    if (protocol::has_ports(key.protocol)) entry.src_port = key.source_port;
+    entry.connections = 0;
+    entry.packets_out = more(counted.packets_out, side->told.packets_out);
+    entry.bytes_out = more(counted.bytes_out, side->told.bytes_out);
+    entry.packets_in = more(counted.packets_in, side->told.packets_in);
+    entry.bytes_in = more(counted.bytes_in, side->told.bytes_in);
+    entry.state = state;
+    if (state == FlowState::Closed) entry.end_reason = end_reason_of(connection);
+    entry.translation = open.translation;
+    entries_.push_back(std::move(entry));
     side->told = {std::max(counted.packets_out, side->told.packets_out),
                   std::max(counted.bytes_out, side->told.bytes_out),
                   std::max(counted.packets_in, side->told.packets_in),
@@ -148,7 +207,7 @@ bool Connections::close(const Connection& connection, WallTime at) {
   const ConnectionTuple key = forward_view(connection);
   const auto entry = find_entry(key, connection.id);
   if (entry == open_.end()) return false;
-  tell(key, entry->second, counted_by(connection), connection.ended.value_or(at), "closed");
+  tell(key, entry->second, connection, connection.ended.value_or(at), FlowState::Closed);
   forget(entry);
   return true;
 }
@@ -197,7 +256,7 @@ void Connections::on_dump(std::span<const Connection> entries, WallTime at, Dump
     const Amounts counted = counted_by(entry);
     const bool moved = (open.egress.description && is_less(open.egress.told, counted)) ||
                        (open.ingress.description && is_less(open.ingress.told, counted));
-    if (moved) tell(key, open, counted, at, "established");
+    if (moved) tell(key, open, entry, at, FlowState::Established);
   }
   unknown_.swap(unknown_now_);
   if (dump == Dump::Start) {
@@ -248,8 +307,7 @@ bool Connections::describe_sides(const Connection& entry, Open& open, Dump dump,
   open.seen = true;
   for (const auto& [rule, side] : {std::pair{egress, &open.egress}, std::pair{ingress, &open.ingress}}) {
     if (rule == RuleId::None) continue;
-    if (const auto record = questions_.describe(rule, view, open.started))
-      side->description = descriptions_.share(*record);
+    side->description = questions_.describe(rule, view, open.started);
   }
   return open.egress.description || open.ingress.description;
 }
@@ -282,7 +340,7 @@ bool Connections::resume(const Connection& entry, WallTime at) {
   open.ingress.told = told.ingress.amounts;
   const auto resumed = insert(key, std::move(open));
   if (is_less(resumed->second.egress.description ? told.egress.amounts : told.ingress.amounts, counted))
-    tell(key, resumed->second, counted, at, "established");
+    tell(key, resumed->second, entry, at, FlowState::Established);
   else
     changed(key, resumed->second);
   return true;
@@ -301,9 +359,9 @@ void Connections::meet_unknown(const Connection& entry, WallTime at) {
   open.told_until = open.started;
   const ConnectionTuple key = forward_view(entry);
   const auto adopted = insert(key, std::move(open));
-  const std::size_t before = records_.size();
-  tell(key, adopted->second, counted_by(entry), at, "established");
-  for (std::size_t i = before; i < records_.size(); ++i) records_[i].connections = 1;
+  const std::size_t before = entries_.size();
+  tell(key, adopted->second, entry, at, FlowState::Established);
+  for (std::size_t i = before; i < entries_.size(); ++i) entries_[i].connections = 1;
 }
 
 void Connections::take_changes(store::ToldChanges& into) {

@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "dataplane/connection.h"
-#include "logger/descriptions.h"
-#include "store/record.h"
+#include "logger/explainer.h"
+#include "store/flow_entry.h"
 #include "store/told.h"
 
 namespace tierlog::logger {
@@ -35,15 +35,16 @@ struct ConnectionCounts {
 class Connections {
  public:
   struct Questions {
-    // The record that this rule's verdict on a connection makes, without amounts; nullopt: unknown rule.
-    std::function<std::optional<store::FlowRecord>(RuleId, const dataplane::ConnectionTuple&, WallTime)>
-        describe;
+    // What all records of this rule's verdict on a connection share; null: unknown rule.
+    std::function<Description(RuleId, const dataplane::ConnectionTuple&, WallTime)> describe;
     std::function<bool(const IpAddr&)> is_enforced;
+    // "namespace/name" of the Service at this address, protocol and port; empty: none.
+    std::function<std::string(const IpAddr&, std::uint8_t, std::uint16_t)> service_at;
   };
   explicit Connections(Questions questions) : questions_(std::move(questions)) {}
 
-  // The first packet of a connection was recorded, with its length, for this direction.
-  void begin(const dataplane::ConnectionTuple& view, Direction direction, const store::FlowRecord& first);
+  // The first packet of a connection was recorded, with its length, for this record's direction.
+  void begin(const dataplane::ConnectionTuple& view, const store::FlowEntry& first);
   // Connections ended. Give the ends that were read together with first packets before these, then settle:
   // an end may overtake its beginning.
   void on_ended(std::span<const dataplane::Connection> ended, WallTime at);
@@ -56,8 +57,8 @@ class Connections {
   void on_dump(std::span<const dataplane::Connection> entries, WallTime at, Dump dump);
 
   // Records made since the last call; they have no ids yet.
-  std::vector<store::FlowRecord> take_records() { return std::exchange(records_, {}); }
-  bool has_records() const { return !records_.empty(); }
+  std::vector<store::FlowEntry> take_entries() { return std::exchange(entries_, {}); }
+  bool has_records() const { return !entries_.empty(); }
   // What changed in what was told, up to the records taken.
   void take_changes(store::ToldChanges& into);
 
@@ -72,6 +73,8 @@ class Connections {
   struct Open {
     std::int64_t handle = 0;
     Side egress, ingress;
+    std::shared_ptr<const store::Translation> translation;
+    bool translation_known = false;  // both tuples were seen
     std::uint32_t conntrack_id = 0;  // 0: no dump has shown it yet
     WallTime started{};
     WallTime told_until{};
@@ -93,8 +96,9 @@ class Connections {
   Map::iterator find_beginning(const dataplane::ConnectionTuple& key, Direction direction, WallTime at);
   Map::iterator find_entry(const dataplane::ConnectionTuple& key, std::uint32_t conntrack_id);
   bool close(const dataplane::Connection& connection, WallTime at);
-  void tell(const dataplane::ConnectionTuple& key, Open& open, const store::Amounts& counted, WallTime at,
-            const char* state);
+  void tell(const dataplane::ConnectionTuple& key, Open& open, const dataplane::Connection& counted,
+            WallTime at, store::FlowState state);
+  void learn_translation(Open& open, const dataplane::Connection& connection) const;
   void adopt(const dataplane::Connection& entry, WallTime at, Dump dump);
   bool resume(const dataplane::Connection& entry, WallTime at);
   bool describe_sides(const dataplane::Connection& entry, Open& open, Dump dump, WallTime at);
@@ -103,15 +107,15 @@ class Connections {
   Map::iterator forget(Map::iterator entry);
   void forget_missing();
   void changed(const dataplane::ConnectionTuple& key, Open& open);
+  void forget_dirty_ended();
 
   Questions questions_;
-  Descriptions descriptions_;
   Map open_;
   std::vector<PendingEnd> pending_;
   std::unordered_multimap<dataplane::ConnectionTuple, store::ToldConnection, Hash> restored_;
   std::unordered_set<std::uint32_t> unknown_, unknown_now_;  // labelled entries without a beginning
-  std::vector<store::FlowRecord> records_;
-  std::vector<std::pair<dataplane::ConnectionTuple, std::int64_t>> dirty_;
+  std::vector<store::FlowEntry> entries_;
+  std::vector<std::pair<dataplane::ConnectionTuple, std::int64_t>> dirty_;  // those that ended may be in it
   std::vector<std::int64_t> ended_;
   std::int64_t next_handle_ = 1;
   ConnectionCounts counts_;

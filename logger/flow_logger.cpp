@@ -10,10 +10,9 @@ namespace {
 using dataplane::DeniedCount;
 using dataplane::EventKind;
 using dataplane::VerdictEvent;
+using store::FlowEntry;
 using store::FlowRecord;
 
-// Late events of that many replacements back are still explained; their names are known for ever.
-constexpr std::size_t kProgramsKept = 4;
 // Events are stamped when they are read, entries when they are touched.
 constexpr std::chrono::milliseconds kClockSlack{500};
 
@@ -36,35 +35,6 @@ VerdictEvent event_of(RuleId rule, const dataplane::ConnectionTuple& view, WallT
   event.icmp_code = view.icmp_code;
   event.icmp_id = view.icmp_id;
   return event;
-}
-
-policy::Packet packet_of(const VerdictEvent& event) {
-  return {event.source,           event.destination, event.protocol, event.source_port,
-          event.destination_port, event.icmp_type,   event.icmp_code};
-}
-
-std::string flag_text(std::uint8_t flags) {
-  constexpr std::pair<std::uint8_t, char> kFlags[] = {{2, 's'}, {16, 'a'}, {1, 'f'},
-                                                      {4, 'r'}, {8, 'p'},  {32, 'u'}};
-  std::string text;
-  for (const auto& [bit, letter] : kFlags)
-    if ((flags & bit) != 0) text += letter;
-  return text;
-}
-
-const policy::DirectionVerdict* verdict_of(const policy::Evaluation& evaluation, Direction direction) {
-  const auto& verdict = direction == Direction::Egress ? evaluation.egress : evaluation.ingress;
-  return verdict ? &*verdict : nullptr;
-}
-
-std::string display_of(const policy::Program& program, std::uint32_t policy_index) {
-  return policy_index == policy::kNone ? std::string() : program.policies[policy_index].display;
-}
-
-Reason reason_of(const store::RuleRow& rule) {
-  for (int i = 0; i <= static_cast<int>(Reason::Other); ++i)
-    if (name(static_cast<Reason>(i)) == rule.reason) return static_cast<Reason>(i);
-  return Reason::Other;
 }
 
 VerdictEvent event_of(const DeniedCount& count, WallTime at) {
@@ -98,43 +68,41 @@ bool has_connection(const VerdictEvent& event) {
 
 }  // namespace
 
-FlowLogger::FlowLogger(Nanoseconds denied_lifetime)
+FlowLogger::FlowLogger(Nanoseconds denied_lifetime, std::size_t most_pending)
     : denied_lifetime_(denied_lifetime),
+      sampled_([this](const VerdictEvent& event) { return explain(event); },
+               [this](const SampledFlow& flow) { emit_sampled(flow); }),
+      pending_(most_pending),
       connections_({[this](RuleId rule, const dataplane::ConnectionTuple& view, WallTime at) {
                       return describe_connection(rule, view, at);
                     },
                     [this](const IpAddr& address) {
-                      return !programs_.empty() && programs_.front()->enforced(address) != nullptr;
+                      const policy::Program* program = explainer_.program();
+                      return program != nullptr && program->enforced(address) != nullptr;
+                    },
+                    [this](const IpAddr& address, std::uint8_t protocol, std::uint16_t port) {
+                      return services_.name_of(address, protocol, port);
                     }}) {}
-
-std::size_t FlowLogger::FlowKeyHash::operator()(const FlowKey& key) const noexcept {
-  std::size_t h = std::hash<IpAddr>()(key.source);
-  h = h * 0x9e3779b97f4a7c15ULL + std::hash<IpAddr>()(key.destination);
-  h = h * 0x9e3779b97f4a7c15ULL + number(key.rule);
-  return h * 0x9e3779b97f4a7c15ULL + (std::size_t{key.protocol} << 16 | key.port_or_icmp);
-}
-
-FlowLogger::FlowKey FlowLogger::key_of(const VerdictEvent& event) {
-  std::uint16_t port = 0;
-  if (protocol::has_ports(event.protocol))
-    port = event.destination_port;
-  else if (protocol::is_icmp(event.protocol))
-    port = static_cast<std::uint16_t>(event.icmp_type << 8 | event.icmp_code);
-  return {event.rule, event.source, event.destination, event.protocol, port};
-}
 
 void FlowLogger::set_program(std::shared_ptr<const policy::Program> program,
                              const std::vector<policy::NetworkSet>& policy_sets, WallTime since) {
-  ++world_;
-  rules_.learn(*program);
-  addresses_.update(*program->cluster, policy_sets, since);
-  programs_.push_front(std::move(program));
-  if (programs_.size() > kProgramsKept) programs_.pop_back();
+  explainer_.set_program(std::move(program), policy_sets, since);
+}
+
+void FlowLogger::take_from_connections() {
+  for (FlowEntry& entry : connections_.take_entries()) push(std::move(entry));
+}
+
+std::vector<FlowEntry> FlowLogger::take_entries() {
+  take_from_connections();
+  return pending_.take();
 }
 
 std::vector<FlowRecord> FlowLogger::take_records() {
-  for (FlowRecord& record : connections_.take_records()) push(std::move(record));
-  return std::exchange(records_, {});
+  take_from_connections();
+  std::vector<FlowRecord> records;
+  for (const FlowEntry& entry : pending_.take()) records.push_back(to_record(entry));
+  return records;
 }
 
 store::ToldChanges FlowLogger::take_changes() {
@@ -157,72 +125,80 @@ void FlowLogger::changed(const FlowKey& key, DeniedFlow& flow) {
   if (flow.dirty) return;
   flow.dirty = true;
   dirty_.push_back(key);
+  // While the store does not take them, those that are forgotten must not pile up.
+  constexpr std::size_t kFew = 4096;
+  if (dirty_.size() > 2 * denied_.size() + kFew)
+    std::erase_if(dirty_, [this](const FlowKey& flow_key) { return denied_.count(flow_key) == 0; });
 }
 
 void FlowLogger::on_events(std::span<const VerdictEvent> events) {
+  take_from_connections();
+  overflow_.clear();
   for (const VerdictEvent& event : events) {
-    switch (event.kind) {
-      case EventKind::Allowed:
-        on_allowed(event);
-        break;
-      case EventKind::Stateless:
-        ++counts_.stateless;
-        on_counted_flow(event);
-        break;
-      case EventKind::Denied:
-        on_counted_flow(event);
-        break;
-      case EventKind::Logged:
-        ++counts_.logged_packets;
-        break;
-      case EventKind::Overflow: {
-        // No entry counts this flow: the sampled packet is recorded by itself.
-        DeniedFlow flow = describe(event);
-        emit(flow, 1, event.length, event.time, event.time);
-        break;
-      }
-    }
+    if (event.kind == EventKind::Overflow)
+      overflow_.push_back(event);
+    else
+      on_event(event);
   }
+  sampled_.on_events(overflow_, explainer_.world());
+}
+
+void FlowLogger::on_event(const VerdictEvent& event) {
+  switch (event.kind) {
+    case EventKind::Allowed:
+      return on_allowed(event);
+    case EventKind::Stateless:
+      ++counts_.stateless;
+      return on_counted_flow(event);
+    case EventKind::Denied:
+    case EventKind::Overflow:
+      return on_counted_flow(event);
+    case EventKind::Logged:
+      ++counts_.logged_packets;
+      return;
+  }
+}
+
+Explained FlowLogger::explain(const VerdictEvent& event) {
+  const Explained& explained = explainer_.explain(event);
+  if (!explained.known) ++counts_.unknown_rules;
+  if (!explained.agrees) {
+    ++counts_.mismatches;
+    explainer_.note_disagreement(event);
+  }
+  return explained;
+}
+
+std::shared_ptr<const store::Translation> FlowLogger::translation_of(const VerdictEvent& event) const {
+  if (!event.addressed) return nullptr;
+  store::Translation translation;
+  translation.destination = event.addressed->address;
+  translation.destination_port = event.addressed->port;
+  translation.service = services_.name_of(event.addressed->address, event.protocol, event.addressed->port);
+  return std::make_shared<const store::Translation>(std::move(translation));
 }
 
 void FlowLogger::on_allowed(const VerdictEvent& event) {
-  const store::RuleRow* rule = rules_.find(event.rule);
-  if (rule == nullptr) {
-    ++counts_.unknown_rules;
-    return;
-  }
-  FlowRecord record = base_record(event, *rule);
-  record.action = store::Verdict::Allow;
-  record.connections = 1;
-  record.verdict_packets = 1;
-  record.packets_out = 1;
-  record.bytes_out = event.length;
-  record.packets_in = record.bytes_in = 0;
-  policy::Evaluation evaluation;
-  const policy::Program* program = evaluate(event, rule->direction, evaluation);
-  if (program != nullptr)
-    explain(record, *program, evaluation, rule->direction);
-  else
-    ++counts_.mismatches;
-  if (has_connection(event)) connections_.begin(view_of(event), rule->direction, record);
-  push(std::move(record));
+  const Explained what = explain(event);
+  if (!what.record) return;
+  FlowEntry entry;
+  entry.like = what.record;
+  entry.start = entry.end = event.time;
+  entry.connections = 1;
+  entry.verdict_packets = entry.packets_out = 1;
+  entry.bytes_out = event.length;
+  entry.state = store::FlowState::New;
+  if (protocol::has_ports(event.protocol)) entry.src_port = event.source_port;
+  entry.translation = translation_of(event);
+  if (has_connection(event)) connections_.begin(view_of(event), entry);
+  push(std::move(entry));
 }
 
 // As its first record would have been, from what a label tells.
-std::optional<FlowRecord> FlowLogger::describe_connection(RuleId id, const dataplane::ConnectionTuple& view,
-                                                          WallTime at) {
-  const store::RuleRow* rule = rules_.find(id);
-  if (rule == nullptr) {
-    ++counts_.unknown_rules;
-    return std::nullopt;
-  }
-  const VerdictEvent event = event_of(id, view, at);
-  FlowRecord record = base_record(event, *rule);
-  record.action = store::Verdict::Allow;
-  policy::Evaluation evaluation;
-  if (const policy::Program* program = evaluate(event, rule->direction, evaluation))
-    explain(record, *program, evaluation, rule->direction);
-  return record;
+Description FlowLogger::describe_connection(RuleId id, const dataplane::ConnectionTuple& view, WallTime at) {
+  const Explained& what = explainer_.explain(event_of(id, view, at));
+  if (!what.known) ++counts_.unknown_rules;
+  return what.record;
 }
 
 void FlowLogger::on_counted_flow(const VerdictEvent& event) {
@@ -231,7 +207,7 @@ void FlowLogger::on_counted_flow(const VerdictEvent& event) {
   if (known == denied_.end()) {
     DeniedFlow& flow = denied_.emplace(key, describe(event)).first->second;
     flow.described = true;
-    emit(flow, 1, event.length, event.time, event.time);
+    emit(key, flow, 1, event.length, event.time, event.time);
     changed(key, flow);
     return;
   }
@@ -240,8 +216,8 @@ void FlowLogger::on_counted_flow(const VerdictEvent& event) {
     // The entry we knew had expired: this is the first packet of another, which counts from one.
     flow.recorded_packets = flow.recorded_bytes = 0;
     flow.last_packet = event.time;
-    if (flow.world != world_) describe_anew(flow, event.time);
-    emit(flow, 1, event.length, event.time, event.time);
+    if (flow.world != explainer_.world()) describe_anew(flow, event.time);
+    emit(key, flow, 1, event.length, event.time, event.time);
     changed(key, flow);
     return;
   }
@@ -259,65 +235,16 @@ void FlowLogger::on_counted_flow(const VerdictEvent& event) {
   flow.recorded_packets = packets;
   flow.recorded_bytes = bytes;
   if (packets > 0) return;
-  emit(flow, 1, event.length, event.time, event.time);
+  emit(key, flow, 1, event.length, event.time, event.time);
   changed(key, flow);
 }
 
-// The kernel tells no rule of a packet without a connection: those that decide now are its rules.
-FlowLogger::DeniedFlow FlowLogger::describe_stateless(const VerdictEvent& event) {
-  DeniedFlow flow;
-  flow.first = event;
-  flow.world = world_;
-  flow.last = flow.last_packet = event.time;
-  policy::Evaluation evaluation;
-  if (!programs_.empty()) evaluation = policy::evaluate(*programs_.front(), packet_of(event));
-  flow.silent = !evaluation.egress && !evaluation.ingress;
-  if (flow.silent || evaluation.action == policy::Action::Deny) ++counts_.mismatches;
-  const auto side = [&](const policy::DirectionVerdict& verdict) {
-    VerdictEvent view = event;
-    view.rule = verdict.rule;
-    static const store::RuleRow kUnknown{};
-    const store::RuleRow* rule = rules_.find(verdict.rule);
-    FlowRecord record = base_record(view, rule == nullptr ? kUnknown : *rule);
-    record.action = store::Verdict::Allow;
-    record.ct_state = "untracked";
-    explain(record, *programs_.front(), evaluation, verdict.direction);
-    return record;
-  };
-  if (evaluation.ingress) flow.record = side(*evaluation.ingress);
-  if (evaluation.egress) (evaluation.ingress ? flow.egress_allow.emplace() : flow.record) = side(*evaluation.egress);
-  return flow;
-}
-
 FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
-  if (event.rule == RuleId::None) return describe_stateless(event);
   DeniedFlow flow;
+  flow.what = explain(event);
   flow.first = event;
-  flow.world = world_;
-  const store::RuleRow* rule = rules_.find(event.rule);
-  static const store::RuleRow kUnknown{};
-  if (rule == nullptr) ++counts_.unknown_rules;
-  flow.record = base_record(event, rule == nullptr ? kUnknown : *rule);
-  flow.record.action = store::Verdict::Deny;
+  flow.world = explainer_.world();
   flow.last = flow.last_packet = event.time;
-  if (rule == nullptr) return flow;
-
-  policy::Evaluation evaluation;
-  const policy::Program* program = evaluate(event, rule->direction, evaluation);
-  if (program == nullptr) {
-    // Reserved reasons are given by the kernel's own tests, which the evaluator does not know.
-    if (find_reserved(event.rule) == nullptr) ++counts_.mismatches;
-    return flow;
-  }
-  explain(flow.record, *program, evaluation, rule->direction);
-  if (rule->direction != Direction::Ingress || !evaluation.egress) return flow;
-  const store::RuleRow* egress = rules_.find(evaluation.egress->rule);
-  if (egress == nullptr) return flow;
-  VerdictEvent view = event;
-  view.rule = evaluation.egress->rule;
-  flow.egress_allow = base_record(view, *egress);
-  flow.egress_allow->action = store::Verdict::Allow;
-  explain(*flow.egress_allow, *program, evaluation, Direction::Egress);
   return flow;
 }
 
@@ -337,30 +264,71 @@ void FlowLogger::describe_anew(DeniedFlow& flow, WallTime at) {
   flow = std::move(fresh);
 }
 
-void FlowLogger::emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start,
-                      WallTime end) {
+void FlowLogger::emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes,
+                      WallTime start, WallTime end) {
   flow.recorded_packets += packets;
   flow.recorded_bytes += bytes;
   flow.last = end;
-  if (flow.silent) return;
-  const auto fill = [&](FlowRecord record) {
-    record.start = start;
-    record.end = end;
-    record.verdict_packets = packets;
-    record.packets_out = packets;
-    record.bytes_out = bytes;
-    record.packets_in = 0;
-    record.bytes_in = 0;
-    push(std::move(record));
-  };
-  fill(flow.record);
-  if (flow.egress_allow) fill(*flow.egress_allow);
+  FlowEntry entry;
+  entry.start = start;
+  entry.end = end;
+  entry.verdict_packets = entry.packets_out = packets;
+  entry.bytes_out = bytes;
+  // Allowed packet by packet: without a connection, or by a host endpoint that tracks none.
+  const bool untracked = key.rule == RuleId::None ||
+                         (flow.what.record && flow.what.record->action == store::Verdict::Allow);
+  entry.state = untracked ? store::FlowState::Untracked : store::FlowState::New;
+  if (protocol::has_ports(key.protocol) && flow.first.source_port != 0)
+    entry.src_port = flow.first.source_port;
+  entry.translation = translation_of(flow.first);
+  emit_denied(flow.what, std::move(entry));
 }
 
-void FlowLogger::push(FlowRecord record) {
-  record.id = ids_.next(record.end);
-  if (audits_) record.reason = Reason::Audit;
-  records_.push_back(std::move(record));
+void FlowLogger::emit_sampled(const SampledFlow& flow) {
+  FlowEntry entry;
+  entry.start = flow.first;
+  entry.end = flow.last;
+  entry.verdict_packets = entry.packets_out = flow.packets;
+  entry.bytes_out = flow.bytes;
+  entry.state = store::FlowState::New;
+  if (flow.source_port != 0) entry.src_port = flow.source_port;
+  emit_denied(flow.what, std::move(entry));
+}
+
+void FlowLogger::emit_denied(const Explained& what, FlowEntry entry) {
+  for (const Description* like : {&what.record, &what.egress_allow}) {
+    if (!*like) continue;
+    entry.like = *like;
+    push(entry);
+  }
+}
+
+void FlowLogger::push(FlowEntry entry) {
+  entry.id = ids_.next_id(entry.end);
+  if (!entry.like->logged_by.empty() && !suppressed_.empty()) say_suppressed(entry);
+  pending_.add(std::move(entry));
+}
+
+void FlowLogger::say_suppressed(FlowEntry& entry) {
+  std::vector<std::uint64_t> told(entry.like->logged_by.size());
+  bool any = false;
+  for (std::size_t i = 0; i < told.size(); ++i) {
+    const RuleId rule = entry.like->logged_by[i].rule;
+    const auto found = suppressed_.find(rule);
+    if (found == suppressed_.end()) continue;
+    std::uint64_t& said = said_suppressed_[rule];
+    told[i] = found->second - said;
+    any = any || told[i] > 0;
+    said = found->second;
+  }
+  if (any) entry.suppressed = std::make_shared<const std::vector<std::uint64_t>>(std::move(told));
+}
+
+void FlowLogger::on_suppressed(RuleId rule, std::uint64_t suppressed) {
+  suppressed_[rule] = suppressed;
+  // Counters that began anew.
+  std::uint64_t& said = said_suppressed_[rule];
+  said = std::min(said, suppressed);
 }
 
 void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTime at,
@@ -385,7 +353,7 @@ void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTi
       flow.recorded_bytes = row->second->bytes;
     }
     // Counters are the judges: what a rule's books have no room for was told by somebody.
-    std::uint64_t& left = room[flow.record.rule];
+    std::uint64_t& left = room[flow.what.record ? flow.what.record->rule : count.rule];
     const std::uint64_t news = std::min(count.packets - flow.recorded_packets, left);
     left -= news;
     if (flow.recorded_packets + news < count.packets) {
@@ -427,11 +395,12 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
       flow.recorded_packets = flow.recorded_bytes = 0;
     flow.last_packet = std::max(flow.last_packet, last_packet);
     if (count.packets == flow.recorded_packets) continue;
-    if (flow.world != world_) describe_anew(flow, at);
+    if (flow.world != explainer_.world()) describe_anew(flow, at);
     const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;
-    emit(flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
+    emit(entry->first, flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
     changed(entry->first, flow);
   }
+  sampled_.flush(at - denied_lifetime_);
   forget_expired(at);
 }
 
@@ -448,21 +417,24 @@ void FlowLogger::forget_expired(WallTime at) {
 }
 
 PacketsOfRules FlowLogger::waiting_by_rule(std::span<const DeniedCount> counts) {
-  const LoggerCounts counted = counts_;  // nothing is logged here
   PacketsOfRules waiting;
+  const auto add = [&](const Explained& what, RuleId rule, std::uint64_t packets) {
+    waiting[rule == RuleId::None && what.record ? what.record->rule : rule] += packets;
+    // A local pair's packet was counted at its egress rule too, and gets a record for each.
+    if (what.egress_allow) waiting[what.egress_allow->rule] += packets;
+  };
   for (const DeniedCount& count : counts) {
-    const VerdictEvent event = event_of(count, WallTime{});
+    const VerdictEvent event = event_of(count, WallTime::max());
     const auto known = denied_.find(key_of(event));
     std::uint64_t recorded = known == denied_.end() ? 0 : known->second.recorded_packets;
     if (count.packets < recorded) recorded = 0;  // a new entry
     if (count.packets == recorded) continue;
     const bool described = known != denied_.end() && known->second.described;
-    const DeniedFlow flow = described ? known->second : describe(event);
-    waiting[count.rule == RuleId::None ? flow.record.rule : count.rule] += count.packets - recorded;
-    // A local pair's packet was counted at its egress rule too, and gets a record for each.
-    if (flow.egress_allow) waiting[flow.egress_allow->rule] += count.packets - recorded;
+    add(described ? known->second.what : explainer_.explain(event), count.rule, count.packets - recorded);
   }
-  counts_ = counted;
+  sampled_.each_waiting([&](const SampledFlow& flow) {
+    if (flow.what.record) add(flow.what, flow.what.record->rule, flow.packets);
+  });
   return waiting;
 }
 
@@ -470,79 +442,6 @@ std::uint64_t FlowLogger::waiting(std::span<const DeniedCount> counts) {
   std::uint64_t sum = 0;
   for (const auto& [rule, packets] : waiting_by_rule(counts)) sum += packets;
   return sum;
-}
-
-FlowRecord FlowLogger::base_record(const VerdictEvent& event, const store::RuleRow& rule) {
-  FlowRecord record;
-  record.start = record.end = event.time;
-  record.direction = rule.direction;
-  record.reporter =
-      rule.direction == Direction::Egress ? store::Reporter::Source : store::Reporter::Destination;
-  record.reason = reason_of(rule);
-  record.tier = rule.tier;
-  record.policy = rule.policy;
-  record.policy_kind = rule.policy_kind;
-  record.policy_namespace = rule.policy_namespace;
-  record.policy_name = rule.policy_name;
-  record.rule_index = rule.rule_index;
-  record.rule = event.rule;
-  record.policy_revision = rule.policy.empty() ? 0 : rule.revision;
-  record.proto = event.protocol;
-  record.src = addresses_.peer(event.source, event.time);
-  record.dst = addresses_.peer(event.destination, event.time);
-  if (protocol::has_ports(event.protocol)) {
-    if (event.source_port != 0) record.src_port = event.source_port;
-    record.dst_port = event.destination_port;
-  } else if (protocol::is_icmp(event.protocol)) {
-    record.icmp_type = event.icmp_type;
-    record.icmp_code = event.icmp_code;
-  }
-  record.tcp_flags = flag_text(event.tcp_flags);
-  record.ct_state = "new";
-  return record;
-}
-
-void FlowLogger::add_trace(FlowRecord& record, const policy::Program& program,
-                           const policy::DirectionVerdict& verdict) {
-  for (const policy::TraceStep& step : verdict.trace)
-    if (!step.staged && step.tier != policy::kNone)
-      record.trace.push_back({verdict.direction, program.tiers[step.tier].name,
-                              display_of(program, step.policy), step.rule_index,
-                              std::string(policy::name(step.result))});
-}
-
-void FlowLogger::explain(FlowRecord& record, const policy::Program& program,
-                         const policy::Evaluation& evaluation, Direction direction) const {
-  const policy::DirectionVerdict& verdict = *verdict_of(evaluation, direction);
-  if (direction == Direction::Ingress && evaluation.egress) add_trace(record, program, *evaluation.egress);
-  add_trace(record, program, verdict);
-  for (const policy::TraceStep& step : verdict.trace)
-    if (step.staged &&
-        (step.result == policy::StepResult::Allowed || step.result == policy::StepResult::Denied))
-      record.staged.push_back(
-          {display_of(program, step.policy),
-           step.result == policy::StepResult::Denied ? store::Verdict::Deny : store::Verdict::Allow,
-           step.rule_index});
-  for (const RuleId id : verdict.logged_by) {
-    const store::RuleRow* rule = rules_.find(id);
-    if (rule == nullptr) continue;
-    const auto ref = program.by_id.find(id);
-    std::string label;
-    if (ref != program.by_id.end() && ref->second.kind == policy::RuleRef::Kind::Rule)
-      label = program.rules[ref->second.index].log_label;
-    record.logged_by.push_back({rule->policy, rule->rule_index.value_or(-1), id, std::move(label), 0});
-  }
-}
-
-const policy::Program* FlowLogger::evaluate(const VerdictEvent& event, Direction direction,
-                                            policy::Evaluation& into) const {
-  const policy::Packet packet = packet_of(event);
-  for (const auto& program : programs_) {
-    into = policy::evaluate(*program, packet);
-    const policy::DirectionVerdict* verdict = verdict_of(into, direction);
-    if (verdict != nullptr && verdict->rule == event.rule) return program.get();
-  }
-  return nullptr;
 }
 
 }  // namespace tierlog::logger

@@ -1,9 +1,8 @@
 // logger/flow_logger.h - verdict events and denied counts -> flow records, attributed and explained.
 //
 //   dataplane/events.h --> [FlowLogger] --> store/record.h
-//                             | RuleNames: id -> rule, policy, tier, revision
-//                             | AddressBook: address -> pod at that time
-//                             ` policy/evaluate.h: trace, who logged, the other end's verdict
+//                             | Explainer: rule, pods, trace; once for all packets alike
+//                             ` Pending: records wait for the store in bounded room
 //
 // Pure: reads no clock, no socket, no file. Denied flows: a record with the first packet at once, then
 // the difference at every reading of the kernel's counts. Allowed connections: a record with the first
@@ -11,21 +10,22 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <functional>
 #include <memory>
 #include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "dataplane/events.h"
-#include "logger/address_book.h"
 #include "logger/connections.h"
+#include "logger/explainer.h"
+#include "logger/flow_key.h"
+#include "logger/pending.h"
 #include "logger/record_ids.h"
-#include "logger/rule_names.h"
-#include "policy/evaluate.h"
-#include "policy/program.h"
+#include "logger/sampled_flows.h"
+#include "logger/services.h"
 #include "store/catalog.h"
-#include "store/record.h"
+#include "store/flow_entry.h"
 #include "store/told.h"
 
 namespace tierlog::logger {
@@ -43,18 +43,27 @@ using PacketsOfRules = std::unordered_map<RuleId, std::uint64_t>;
 class FlowLogger {
  public:
   // `denied_lifetime`: how long the kernel keeps an entry after its last packet.
-  explicit FlowLogger(Nanoseconds denied_lifetime = std::chrono::seconds(60));
+  // `most_pending`: records that may wait for the store.
+  explicit FlowLogger(Nanoseconds denied_lifetime = std::chrono::seconds(60), std::size_t most_pending = 100'000);
   FlowLogger(const FlowLogger&) = delete;
   FlowLogger& operator=(const FlowLogger&) = delete;
 
   // Rules of earlier Programs, of which packets and connections may still come.
-  void learn(std::span<const store::RuleRow> rules) { rules_.learn(rules); }
-  const store::RuleRow* rule(RuleId id) const { return rules_.find(id); }  // nullptr: never heard of
+  void learn(std::span<const store::RuleRow> rules) { explainer_.learn(rules); }
+  const store::RuleRow* rule(RuleId id) const { return explainer_.rule(id); }  // nullptr: never heard of
+  // How many matches of a Log rule its limits kept from being told, cumulative. What no record has said yet is
+  // said by the next one that the rule logged. `said`: by records of before.
+  void on_suppressed(RuleId rule, std::uint64_t suppressed);
+  void resume_suppressed(RuleId rule, std::uint64_t said) { said_suppressed_[rule] = said; }
+  // Names of interfaces by their index, for the packets' ways; without it, as far as addresses tell.
+  void set_interfaces(std::function<std::string(std::uint32_t)> name_of) { explainer_.set_interfaces(std::move(name_of)); }
   // Verdicts are what would have been: records say so in their reason.
-  void set_audit(bool audits) { audits_ = audits; }
+  void set_audit(bool audits) { explainer_.set_audit(audits); }
   // From now on events are explained by this Program (and, when late, by the ones before it).
   void set_program(std::shared_ptr<const policy::Program> program,
                    const std::vector<policy::NetworkSet>& policy_sets, WallTime since);
+  // What addresses of Services are called from now on.
+  void set_services(std::vector<ServiceAddress> services) { services_.set(std::move(services)); }
   void on_events(std::span<const dataplane::VerdictEvent> events);
   // One reading of all denied flows. `last`: nothing will be read after this (shutdown, flush): flows
   // whose first packet's message has not come are recorded without its details.
@@ -76,27 +85,21 @@ class FlowLogger {
   PacketsOfRules waiting_by_rule(std::span<const dataplane::DeniedCount> counts);
   std::uint64_t waiting(std::span<const dataplane::DeniedCount> counts);
 
+  // Records made since the last call, whole; take_entries: as the store takes them.
   std::vector<store::FlowRecord> take_records();
+  std::vector<store::FlowEntry> take_entries();
   // What these records change about what has been told: to be written with them or not at all.
   store::ToldChanges take_changes();
-  bool has_records() const { return !records_.empty() || connections_.has_records(); }
+  bool has_records() const { return !pending_.empty() || connections_.has_records(); }
+  const Pending& pending() const { return pending_; }
+  // Events that the evaluator decides otherwise than the kernel did.
+  std::vector<Disagreement> take_disagreements() { return explainer_.take_disagreements(); }
   const LoggerCounts& counts() const { return counts_; }
 
  private:
-  struct FlowKey {
-    RuleId rule;
-    IpAddr source, destination;
-    std::uint8_t protocol;
-    std::uint16_t port_or_icmp;
-    bool operator==(const FlowKey&) const = default;
-  };
-  struct FlowKeyHash {
-    std::size_t operator()(const FlowKey& key) const noexcept;
-  };
   // What the kernel counts flow by flow: denied ones, and allowed ones without a connection.
   struct DeniedFlow {
-    store::FlowRecord record;                       // the fields that all its records share
-    std::optional<store::FlowRecord> egress_allow;  // local pair denied at ingress: the source's view
+    Explained what;
     std::uint64_t recorded_packets = 0, recorded_bytes = 0;  // of the kernel's current entry
     WallTime last{};
     WallTime last_packet{};         // of the kernel's current entry, as far as we know
@@ -104,44 +107,40 @@ class FlowLogger {
     std::uint64_t world = 0;
     bool described = false;  // the first packet's message came
     bool seen = false;       // in the latest reading
-    bool silent = false;     // nobody here judged it
     bool stored = false;     // the flow index has a row of it
     bool dirty = false;      // and it is not up to date
   };
-  static FlowKey key_of(const dataplane::VerdictEvent& event);
 
+  void on_event(const dataplane::VerdictEvent& event);
   void on_allowed(const dataplane::VerdictEvent& event);
   void on_counted_flow(const dataplane::VerdictEvent& event);
+  // Counts what is odd about it.
+  Explained explain(const dataplane::VerdictEvent& event);
   DeniedFlow describe(const dataplane::VerdictEvent& event);
-  DeniedFlow describe_stateless(const dataplane::VerdictEvent& event);
   void describe_anew(DeniedFlow& flow, WallTime at);
-  void emit(DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start, WallTime end);
+  void emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start,
+            WallTime end);
+  void emit_sampled(const SampledFlow& flow);
+  void emit_denied(const Explained& what, store::FlowEntry entry);
   void changed(const FlowKey& key, DeniedFlow& flow);
   void forget_expired(WallTime at);
-  void push(store::FlowRecord record);
-  std::optional<store::FlowRecord> describe_connection(RuleId rule, const dataplane::ConnectionTuple& view,
-                                                       WallTime at);
-  store::FlowRecord base_record(const dataplane::VerdictEvent& event, const store::RuleRow& rule);
-  // The record's trace leads up to its verdict: of an ingress verdict the source's egress comes first.
-  void explain(store::FlowRecord& record, const policy::Program& program,
-               const policy::Evaluation& evaluation, Direction direction) const;
-  static void add_trace(store::FlowRecord& record, const policy::Program& program,
-                        const policy::DirectionVerdict& verdict);
-  // The Program that explains this verdict and its evaluation; nullptr when none agrees with the kernel.
-  const policy::Program* evaluate(const dataplane::VerdictEvent& event, Direction direction,
-                                  policy::Evaluation& into) const;
+  void push(store::FlowEntry entry);
+  void say_suppressed(store::FlowEntry& entry);
+  void take_from_connections();
+  Description describe_connection(RuleId rule, const dataplane::ConnectionTuple& view, WallTime at);
+  std::shared_ptr<const store::Translation> translation_of(const dataplane::VerdictEvent& event) const;
 
-  std::deque<std::shared_ptr<const policy::Program>> programs_;  // newest first
   Nanoseconds denied_lifetime_;
-  bool audits_ = false;
-  std::uint64_t world_ = 0;  // counts the changes of rules and names
-  RuleNames rules_;
-  AddressBook addresses_;
+  Explainer explainer_;
+  ServiceNames services_;
   RecordIds ids_;
+  PacketsOfRules suppressed_, said_suppressed_;  // of Log rules
+  SampledFlows sampled_;
+  std::vector<dataplane::VerdictEvent> overflow_;  // of one call
   std::unordered_map<FlowKey, DeniedFlow, FlowKeyHash> denied_;
   std::vector<FlowKey> dirty_;
   std::vector<store::ToldDenied> forgotten_;
-  std::vector<store::FlowRecord> records_;
+  Pending pending_;
   LoggerCounts counts_;
   Connections connections_;
 };

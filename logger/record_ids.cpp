@@ -1,7 +1,6 @@
 #include "logger/record_ids.h"
 
 #include <algorithm>
-#include <cstdio>
 
 namespace tierlog::logger {
 
@@ -10,7 +9,7 @@ RecordIds::RecordIds() {
   random_.seed((std::uint64_t{seed()} << 32) | seed());
 }
 
-std::string RecordIds::next(WallTime now) {
+store::RecordId RecordIds::next_id(WallTime now) {
   constexpr std::uint32_t kCounterLimit = 0x1000;
   const std::int64_t ms = std::max(last_ms_, to_ns(now) / 1'000'000);
   if (ms == last_ms_) {
@@ -24,13 +23,13 @@ std::string RecordIds::next(WallTime now) {
   }
   const auto time = static_cast<std::uint64_t>(last_ms_);
   const std::uint64_t tail = (random_() & 0x3fffffffffffffffULL) | 0x8000000000000000ULL;
-  char text[48];
-  std::snprintf(text, sizeof text, "%08llx-%04llx-%04x-%04llx-%012llx",
-                static_cast<unsigned long long>(time >> 16 & 0xffffffff),
-                static_cast<unsigned long long>(time & 0xffff), 0x7000 | counter_,
-                static_cast<unsigned long long>(tail >> 48),
-                static_cast<unsigned long long>(tail & 0xffffffffffffULL));
-  return text;
+  const std::uint64_t head = time << 16 | 0x7000 | counter_;
+  store::RecordId id{};
+  for (std::size_t i = 0; i < 8; ++i) {
+    id[i] = static_cast<std::uint8_t>(head >> (56 - 8 * i));
+    id[8 + i] = static_cast<std::uint8_t>(tail >> (56 - 8 * i));
+  }
+  return id;
 }
 
 }  // namespace tierlog::logger

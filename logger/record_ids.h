@@ -6,13 +6,15 @@
 #include <string>
 
 #include "base/time.h"
+#include "store/flow_entry.h"
 
 namespace tierlog::logger {
 
 class RecordIds {
  public:
   RecordIds();
-  std::string next(WallTime now);
+  store::RecordId next_id(WallTime now);
+  std::string next(WallTime now) { return store::to_text(next_id(now)); }
 
  private:
   std::mt19937_64 random_;

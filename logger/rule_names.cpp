@@ -42,6 +42,8 @@ store::RuleRow rule_row(const Program& program, const ProgramRule& rule) {
   row.action = name(rule.action);
   row.reason = name(Reason::Policy);
   row.text = rule.text;
+  if (rule.action == policy::Action::Log && rule.log_rate)
+    row.text += " (told at most " + rule.log_rate->to_string() + ")";
   row.source = rule.source.to_string();
   return row;
 }

@@ -29,6 +29,12 @@ void match(sqlite3_context* context, int count, sqlite3_value** values) {
   sqlite3_result_int(context, (*predicate)(texts) ? 1 : 0);
 }
 
+void reason(sqlite3_context* context, int, sqlite3_value** values) {
+  const int code = sqlite3_value_int(values[0]);
+  const auto text = name(static_cast<Reason>(code));
+  sqlite3_result_text(context, text.data(), static_cast<int>(text.size()), SQLITE_STATIC);
+}
+
 Predicate over_text(TextPredicate predicate) {
   return [predicate = std::move(predicate)](const std::vector<std::string_view>& texts) {
     return predicate(texts[0]);
@@ -246,6 +252,8 @@ const std::map<Field, ValueSql>& value_conditions() {
       {Field::FromLabel, by_label<Side::From>},
       {Field::ToLabel, by_label<Side::To>},
       {Field::Workload, by_workload<Side::Either>},
+      {Field::FromWorkload, by_workload<Side::From>},
+      {Field::ToWorkload, by_workload<Side::To>},
       {Field::Service, by_service},
       {Field::Ip, by_ip},
       {Field::Port, by_port},
@@ -299,6 +307,9 @@ Result<std::string> any_value(WhereClause& where, const FieldFilter& filter, con
 Result<void> register_functions(sqlite::Database& database) {
   if (sqlite3_create_function_v2(database.handle(), "tl_match", -1, SQLITE_UTF8 | SQLITE_DETERMINISTIC,
                                  nullptr, match, nullptr, nullptr, nullptr) != SQLITE_OK)
+    return fail(database.error());
+  if (sqlite3_create_function_v2(database.handle(), "tl_reason", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC,
+                                 nullptr, reason, nullptr, nullptr, nullptr) != SQLITE_OK)
     return fail(database.error());
   return {};
 }

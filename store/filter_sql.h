@@ -21,7 +21,7 @@ namespace tierlog::store {
 // What tl_match calls with the texts of its further arguments.
 using Predicate = std::function<bool(const std::vector<std::string_view>&)>;
 
-// Registers tl_match on a connection.
+// Registers tl_match and tl_reason (number -> name) on a connection.
 Result<void> register_functions(sqlite::Database& database);
 
 class WhereClause {

@@ -40,19 +40,28 @@ std::optional<std::int64_t> as_optional_int(const std::optional<T>& value) {
   return static_cast<std::int64_t>(*value);
 }
 
-std::optional<std::string_view> text_or_null(const std::string& text) {
-  if (text.empty()) return std::nullopt;
-  return std::string_view(text);
+constexpr const char* kInsert =
+    "INSERT INTO flow(seq, start_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto,"
+    " src_port, dst_port, icmp_type, icmp_code, logged_by, trace, staged, dst_service, connections,"
+    " verdict_packets, packets_out, packets_in, bytes_out, bytes_in, tcp_flags, ct_state, end_reason,"
+    " dst_nat_ip, dst_nat_port, src_nat_ip, src_nat_port, id)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,"
+    " ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)";
+constexpr int kTranslationParameter = 29;
+constexpr int kIdParameter = 33;
+constexpr std::size_t kMostKnown = 65'536;
+
+std::optional<std::int64_t> port_or_null(std::uint16_t port) {
+  return port == 0 ? std::nullopt : std::optional<std::int64_t>(port);
 }
 
-constexpr const char* kInsert =
-    "INSERT INTO flow(seq, start_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto, "
-    "src_port,"
-    " dst_port, icmp_type, icmp_code, logged_by, trace, staged, dst_service, connections, verdict_packets,"
-    " packets_out, packets_in, bytes_out, bytes_in, tcp_flags, ct_state, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, "
-    "?7,"
-    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
-constexpr int kIdParameter = 28;
+std::optional<std::int64_t> reason_or_null(EndReason reason) {
+  return reason == EndReason::None ? std::nullopt : std::optional(static_cast<std::int64_t>(reason));
+}
+
+std::optional<std::string> address_or_null(const std::optional<IpAddr>& address) {
+  return address ? std::optional(address->to_string()) : std::nullopt;
+}
 
 }  // namespace
 
@@ -61,7 +70,7 @@ const char* const kFlowColumns =
     "f.proto,"
     " f.src_port, f.dst_port, f.icmp_type, f.icmp_code, f.logged_by, f.trace, f.staged, f.dst_service,"
     " f.connections, f.verdict_packets, f.packets_out, f.packets_in, f.bytes_out, f.bytes_in, f.tcp_flags,"
-    " f.ct_state";
+    " f.ct_state, f.end_reason, f.dst_nat_ip, f.dst_nat_port, f.src_nat_ip, f.src_nat_port";
 
 std::optional<std::string> uuid_bytes(std::string_view id) {
   if (id.size() != kUuidText) return std::nullopt;
@@ -86,31 +95,96 @@ Result<FlowRowWriter> FlowRowWriter::open(sqlite::Database& database) {
   return FlowRowWriter(std::move(dictionary), std::move(insert));
 }
 
-Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& record) {
-  TL_ASSIGN(const std::int64_t rule,
+// What one record has and its likes have not.
+struct FlowRowWriter::Own {
+  WallTime start{}, end{};
+  std::uint64_t verdict_packets = 0;
+  std::optional<std::uint64_t> connections, packets_out, packets_in, bytes_out, bytes_in;
+  std::optional<std::uint16_t> src_port;
+  std::string_view ct_state;
+  EndReason end_reason{};
+  const Translation* translation = nullptr;
+  std::string_view dst_service;
+  std::string_view id_bytes;  // else id_text
+  std::string_view id_text;
+};
+
+Result<FlowRowWriter::References> FlowRowWriter::references(const FlowRecord& record) {
+  References found;
+  TL_ASSIGN(found.rule,
             dictionary_.reference(RuleRevision{record.rule, record.tier, record.policy, record.policy_kind,
                                                record.policy_namespace, record.policy_name, record.rule_index,
                                                record.policy_revision}));
-  TL_ASSIGN(const std::int64_t src, dictionary_.reference(record.src));
-  TL_ASSIGN(const std::int64_t dst, dictionary_.reference(record.dst));
-  TL_ASSIGN(const std::int64_t logged_by, dictionary_.reference(record.logged_by));
-  TL_ASSIGN(const std::int64_t trace, dictionary_.reference(record.trace));
-  TL_ASSIGN(const std::int64_t staged, dictionary_.reference(record.staged));
-  insert_.bind(sequence, to_ns(record.start), to_ns(record.end), static_cast<int>(record.reporter),
-               static_cast<int>(record.direction), static_cast<int>(record.action),
-               static_cast<int>(record.reason), rule, src, dst, record.proto,
-               as_optional_int(record.src_port), as_optional_int(record.dst_port),
-               as_optional_int(record.icmp_type), as_optional_int(record.icmp_code), logged_by, trace, staged,
-               text_or_null(record.dst_service), as_optional_int(record.connections), record.verdict_packets,
-               as_optional_int(record.packets_out), as_optional_int(record.packets_in),
-               as_optional_int(record.bytes_out), as_optional_int(record.bytes_in),
-               text_or_null(record.tcp_flags), text_or_null(record.ct_state));
-  if (const auto bytes = uuid_bytes(record.id)) {
-    insert_.bind_blob(kIdParameter, *bytes);
-  } else {
-    insert_.bind_at(kIdParameter, std::string_view(record.id));
-  }
+  TL_ASSIGN(found.src, dictionary_.reference(record.src));
+  TL_ASSIGN(found.dst, dictionary_.reference(record.dst));
+  TL_ASSIGN(found.logged_by, dictionary_.reference(record.logged_by));
+  TL_ASSIGN(found.trace, dictionary_.reference(record.trace));
+  TL_ASSIGN(found.staged, dictionary_.reference(record.staged));
+  return found;
+}
+
+Result<void> FlowRowWriter::write_row(std::int64_t sequence, const FlowRecord& like, const References& to,
+                                      const Own& own) {
+  const auto text_of = [](std::string_view text) {
+    return text.empty() ? std::nullopt : std::optional(text);
+  };
+  insert_.bind(sequence, to_ns(own.start), to_ns(own.end), static_cast<int>(like.reporter),
+               static_cast<int>(like.direction), static_cast<int>(like.action),
+               static_cast<int>(like.reason), to.rule, to.src, to.dst, like.proto,
+               as_optional_int(own.src_port), as_optional_int(like.dst_port), as_optional_int(like.icmp_type),
+               as_optional_int(like.icmp_code), to.logged_by, to.trace, to.staged, text_of(own.dst_service),
+               as_optional_int(own.connections), own.verdict_packets, as_optional_int(own.packets_out),
+               as_optional_int(own.packets_in), as_optional_int(own.bytes_out), as_optional_int(own.bytes_in),
+               text_of(like.tcp_flags), text_of(own.ct_state), reason_or_null(own.end_reason));
+  static const Translation kNone{};
+  const Translation& translation = own.translation == nullptr ? kNone : *own.translation;
+  const auto destination = address_or_null(translation.destination);
+  const auto source = address_or_null(translation.source);
+  insert_.bind_at(kTranslationParameter, destination);
+  insert_.bind_at(kTranslationParameter + 1, port_or_null(translation.destination_port));
+  insert_.bind_at(kTranslationParameter + 2, source);
+  insert_.bind_at(kTranslationParameter + 3, port_or_null(translation.source_port));
+  if (own.id_bytes.empty())
+    insert_.bind_at(kIdParameter, own.id_text);
+  else
+    insert_.bind_blob(kIdParameter, own.id_bytes);
   return insert_.run();
+}
+
+Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& record) {
+  TL_ASSIGN(const References to, references(record));
+  const auto id = uuid_bytes(record.id);
+  return write_row(sequence, record, to,
+                   {record.start, record.end, record.verdict_packets, record.connections, record.packets_out,
+                    record.packets_in, record.bytes_out, record.bytes_in, record.src_port, record.ct_state,
+                    record.end_reason, record.translation ? &*record.translation : nullptr,
+                    record.dst_service, id ? std::string_view(*id) : std::string_view(), record.id});
+}
+
+Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& entry) {
+  auto known = known_.find(entry.like.get());
+  if (known == known_.end()) {
+    TL_ASSIGN(const References made, references(*entry.like));
+    if (known_.size() >= kMostKnown) known_.clear();
+    known = known_.emplace(entry.like.get(), Known{entry.like, made}).first;
+  }
+  References to = known->second.references;
+  if (entry.suppressed) {
+    TL_ASSIGN(to.logged_by, dictionary_.reference(to_record(entry).logged_by));
+  }
+  const FlowRecord& like = *entry.like;
+  const std::string_view service =
+      entry.translation ? std::string_view(entry.translation->service) : like.dst_service;
+  return write_row(sequence, like, to,
+                   {entry.start, entry.end, entry.verdict_packets, entry.connections, entry.packets_out,
+                    entry.packets_in, entry.bytes_out, entry.bytes_in, entry.src_port, name(entry.state),
+                    entry.end_reason, entry.translation.get(), service,
+                    {reinterpret_cast<const char*>(entry.id.data()), entry.id.size()}, {}});
+}
+
+void FlowRowWriter::forget() {
+  dictionary_.forget();
+  known_.clear();
 }
 
 Result<FlowRowReader> FlowRowReader::open(sqlite::Database& database) {
@@ -162,6 +236,11 @@ Result<StoredRecord> FlowRowReader::read(const sqlite::Statement& row) {
   record.bytes_in = row.optional<std::uint64_t>(25);
   record.tcp_flags = row.text(26);
   record.ct_state = row.text(27);
+  record.end_reason = static_cast<EndReason>(row.optional<std::uint8_t>(28).value_or(0));
+  Translation translation{IpAddr::parse(row.view(29)), IpAddr::parse(row.view(31)),
+                          row.optional<std::uint16_t>(30).value_or(0),
+                          row.optional<std::uint16_t>(32).value_or(0), record.dst_service};
+  if (translation.destination || translation.source) record.translation = std::move(translation);
   return stored;
 }
 

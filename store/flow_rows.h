@@ -2,9 +2,11 @@
 #pragma once
 
 #include <string>
+#include <unordered_map>
 
 #include "base/result.h"
 #include "store/dictionary.h"
+#include "store/flow_entry.h"
 #include "store/flow_store.h"
 #include "store/sqlite.h"
 
@@ -17,13 +19,27 @@ class FlowRowWriter {
  public:
   static Result<FlowRowWriter> open(sqlite::Database& database);
   Result<void> write(std::int64_t sequence, const FlowRecord& record);
-  void forget() { dictionary_.forget(); }
+  // References of what entries have in common are looked up once for all of them.
+  Result<void> write(std::int64_t sequence, const FlowEntry& entry);
+  void forget();
 
  private:
+  struct References {
+    std::int64_t rule = 0, src = 0, dst = 0, logged_by = 0, trace = 0, staged = 0;
+  };
+  struct Known {
+    std::shared_ptr<const FlowRecord> like;  // keeps its address from being another's
+    References references;
+  };
+  struct Own;
+  Result<References> references(const FlowRecord& record);
+  Result<void> write_row(std::int64_t sequence, const FlowRecord& like, const References& references,
+                         const Own& own);
   FlowRowWriter(Dictionary dictionary, sqlite::Statement insert)
       : dictionary_(std::move(dictionary)), insert_(std::move(insert)) {}
   Dictionary dictionary_;
   sqlite::Statement insert_;
+  std::unordered_map<const FlowRecord*, Known> known_;
 };
 
 // The columns that FlowRowReader::read expects first in a SELECT over `flow AS f`.

@@ -6,6 +6,7 @@
 #include "store/catalog_rows.h"
 #include "store/files.h"
 #include "store/flow_rows.h"
+#include "store/history_rows.h"
 #include "store/schema.h"
 #include "store/sqlite.h"
 #include "store/tallies.h"
@@ -54,17 +55,20 @@ struct FlowStore::Impl {
   FlowRowReader reader;
   Tallies tallies;
   ToldRows told;
+  HistoryRows history;
   sqlite::Statement read_after, put_sequence;
   std::int64_t sequence = 0;
   std::mutex mutex;
 
-  Result<void> write_batch(std::span<const FlowRecord> records, const ToldChanges& changes);
+  template <typename Record>
+  Result<void> write_batch(std::span<const Record> records, const ToldChanges& changes);
 };
 
-Result<void> FlowStore::Impl::write_batch(std::span<const FlowRecord> records, const ToldChanges& changes) {
+template <typename Record>
+Result<void> FlowStore::Impl::write_batch(std::span<const Record> records, const ToldChanges& changes) {
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
   std::int64_t next = sequence;
-  for (const FlowRecord& record : records) {
+  for (const Record& record : records) {
     TL_TRY(writer.write(++next, record));
     tallies.count(record);
   }
@@ -107,7 +111,8 @@ FlowStore::FlowStore(FlowStore&&) noexcept = default;
 FlowStore& FlowStore::operator=(FlowStore&&) noexcept = default;
 FlowStore::~FlowStore() = default;
 
-Result<void> FlowStore::insert(std::span<const FlowRecord> records, const ToldChanges& told) {
+template <typename Record>
+Result<void> FlowStore::insert_batch(std::span<const Record> records, const ToldChanges& told) {
   const std::lock_guard lock(impl_->mutex);
   if (records.empty() && told.empty()) return {};
   auto written = impl_->write_batch(records, told);
@@ -118,11 +123,29 @@ Result<void> FlowStore::insert(std::span<const FlowRecord> records, const ToldCh
   return written;
 }
 
+Result<void> FlowStore::insert(std::span<const FlowRecord> records, const ToldChanges& told) {
+  return insert_batch(records, told);
+}
+
+Result<void> FlowStore::append(std::span<const FlowEntry> entries, const ToldChanges& told) {
+  return insert_batch(entries, told);
+}
+
 Result<void> FlowStore::put_catalog(const Catalog& catalog) {
   const std::lock_guard lock(impl_->mutex);
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
   TL_TRY(write_catalog(impl_->database, catalog));
   return transaction.commit();
+}
+
+Result<void> FlowStore::put_moment(const Moment& moment, const policy::Cluster& cluster,
+                                   std::span<const KnownRule> rules) {
+  const std::lock_guard lock(impl_->mutex);
+  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
+  auto written = impl_->history.write(impl_->database, moment, cluster, rules);
+  if (written) written = transaction.commit();
+  if (!written) impl_->history.forget();
+  return written;
 }
 
 Result<void> FlowStore::put_rules(std::span<const RuleRow> rules) {
@@ -158,6 +181,30 @@ Result<std::vector<RuleCount>> FlowStore::recorded() {
 Result<std::vector<StoredRecord>> FlowStore::read_after(std::int64_t sequence, std::size_t limit) {
   const std::lock_guard lock(impl_->mutex);
   return impl_->reader.read_all(impl_->read_after.bind(sequence, limit));
+}
+
+namespace {
+
+Result<std::optional<WallTime>> one_time(sqlite::Statement select) {
+  TL_ASSIGN(const bool row, select.step());
+  if (!row || select.is_null(0)) return std::optional<WallTime>{};
+  return std::optional<WallTime>(from_ns(select.integer(0)));
+}
+
+}  // namespace
+
+Result<std::optional<WallTime>> FlowStore::oldest() {
+  const std::lock_guard lock(impl_->mutex);
+  TL_ASSIGN(auto select, impl_->database.prepare("SELECT min(end_ns) FROM flow"));
+  return one_time(std::move(select));
+}
+
+Result<std::optional<WallTime>> FlowStore::time_of(std::int64_t sequence) {
+  const std::lock_guard lock(impl_->mutex);
+  TL_ASSIGN(auto select,
+            impl_->database.prepare("SELECT end_ns FROM flow WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1"));
+  select.bind(sequence);
+  return one_time(std::move(select));
 }
 
 Result<std::int64_t> FlowStore::last_sequence() {

@@ -15,12 +15,14 @@
 
 #include "base/result.h"
 #include "store/catalog.h"
+#include "store/flow_entry.h"
+#include "store/history.h"
 #include "store/record.h"
 #include "store/told.h"
 
 namespace tierlog::store {
 
-inline constexpr int kSchemaVersion = 2;
+inline constexpr int kSchemaVersion = 4;
 
 // A record and its place in the file; sequences ascend in the order of writing.
 struct StoredRecord {
@@ -43,8 +45,12 @@ class FlowStore {
   Result<void> insert(std::span<const FlowRecord> records) { return insert(records, {}); }
   // `told`: what these records change about how much has been told; both or neither is written.
   Result<void> insert(std::span<const FlowRecord> records, const ToldChanges& told);
+  Result<void> append(std::span<const FlowEntry> entries, const ToldChanges& told);
   Result<Told> told();
   Result<void> put_catalog(const Catalog& catalog);
+  // What came into force, for those who look back. Call it after put_catalog.
+  Result<void> put_moment(const Moment& moment, const policy::Cluster& cluster,
+                          std::span<const KnownRule> rules);
   Result<void> put_rules(std::span<const RuleRow> rules);  // adds or updates, marks nothing as gone
   Result<void> put_counts(std::span<const RuleCount> counts, std::span<const LossCount> losses, WallTime at);
   // Packets (sum of verdict_packets) and bytes (of denied flows) already recorded for a rule: where a
@@ -56,9 +62,15 @@ class FlowStore {
   // Records after `sequence`, ascending, at most `limit`.
   Result<std::vector<StoredRecord>> read_after(std::int64_t sequence, std::size_t limit);
   Result<std::int64_t> last_sequence();
+  // End of the oldest record that is kept; nothing without any.
+  Result<std::optional<WallTime>> oldest();
+  // End of the record of that sequence, or of the last one before it that is kept.
+  Result<std::optional<WallTime>> time_of(std::int64_t sequence);
 
  private:
   struct Impl;
+  template <typename Record>
+  Result<void> insert_batch(std::span<const Record> records, const ToldChanges& told);
   explicit FlowStore(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

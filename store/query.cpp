@@ -134,6 +134,54 @@ Result<std::optional<FlowRecord>> FlowReader::record(const std::string& id) {
   return std::move(found.front().record);
 }
 
+Result<void> FlowReader::scan(const FlowQuery& query,
+                              const std::function<void(const ScannedFlow&)>& take) {
+  TL_ASSIGN(const Origin here, impl_->origin());
+  TL_ASSIGN(const WhereClause where, WhereClause::of(query, here));
+  TL_ASSIGN(auto select,
+            impl_->database.prepare(
+                "SELECT f.seq, f.start_ns, f.end_ns, f.reporter, f.direction, f.action, f.reason, f.rule,"
+                " f.src, f.dst, f.proto, coalesce(f.src_port, -1), coalesce(f.dst_port, -1),"
+                " coalesce(f.icmp_type, -1), coalesce(f.icmp_code, -1), coalesce(f.connections, 0),"
+                " f.verdict_packets, coalesce(f.bytes_out, 0) + coalesce(f.bytes_in, 0)"
+                " FROM flow AS f WHERE " +
+                where.sql()));
+  where.bind(select);
+  ScannedFlow flow;
+  for (;;) {
+    TL_ASSIGN(const bool row, select.step());
+    if (!row) return {};
+    flow.sequence = select.integer(0);
+    flow.start_ns = select.integer(1);
+    flow.end_ns = select.integer(2);
+    flow.reporter = static_cast<Reporter>(select.integer(3));
+    flow.direction = static_cast<Direction>(select.integer(4));
+    flow.action = static_cast<Verdict>(select.integer(5));
+    flow.reason = static_cast<Reason>(select.integer(6));
+    flow.rule = select.integer(7);
+    flow.src = select.integer(8);
+    flow.dst = select.integer(9);
+    flow.proto = static_cast<std::uint8_t>(select.integer(10));
+    flow.src_port = static_cast<std::int32_t>(select.integer(11));
+    flow.dst_port = static_cast<std::int32_t>(select.integer(12));
+    flow.icmp_type = static_cast<std::int16_t>(select.integer(13));
+    flow.icmp_code = static_cast<std::int16_t>(select.integer(14));
+    flow.connections = select.count(15);
+    flow.verdict_packets = select.count(16);
+    flow.bytes = select.count(17);
+    take(flow);
+  }
+}
+
+Result<FlowRecord> FlowReader::record_at(std::int64_t sequence) {
+  TL_ASSIGN(auto select, impl_->database.prepare(std::string("SELECT ") + kFlowColumns +
+                                                 " FROM flow AS f WHERE f.seq = ?1"));
+  TL_ASSIGN(const bool row, select.bind(sequence).step());
+  if (!row) return fail(ErrorCode::NotFound, "record " + std::to_string(sequence) + " is not kept any more");
+  TL_ASSIGN(StoredRecord stored, impl_->rows.read(select));
+  return std::move(stored.record);
+}
+
 Result<Origin> FlowReader::origin() {
   return impl_->origin();
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,6 +50,8 @@ struct FieldFilter {
     Node,
     Cluster,
     PolicyKind,
+    FromWorkload,
+    ToWorkload,
   } field{};
   std::vector<std::string> values;  // as typed
   bool negate = false;
@@ -73,6 +76,25 @@ struct FlowGroup {
   std::uint64_t connections = 0;
 };
 
+// The verdict part of a record, for those who go through very many. References are unresolved; equal ones
+// mean equal values. Texts and amounts that are not here: record_at().
+struct ScannedFlow {
+  std::int64_t sequence = 0;
+  std::int64_t start_ns = 0, end_ns = 0;
+  Reporter reporter{};
+  Direction direction{};
+  Verdict action{};
+  Reason reason{};
+  std::int64_t rule = 0, src = 0, dst = 0;
+  std::uint8_t proto = 0;
+  std::int32_t src_port = -1, dst_port = -1;  // -1 = none
+  std::int16_t icmp_type = -1, icmp_code = -1;
+  std::uint64_t connections = 0, verdict_packets = 0, bytes = 0;  // bytes of both ways
+};
+
+struct GroupQuery;  // store/groups.h
+struct GroupResult;
+
 struct PolicyActivity {
   PolicyRow policy;
   std::string tier_order;     // as printed: "100", "-"
@@ -91,6 +113,7 @@ struct RuleActivity {
   std::uint64_t recorded_packets = 0;  // sum of verdict_packets
   std::uint64_t unattributed = 0;      // declared, by all causes
   std::uint64_t suppressed = 0;        // log messages not sent
+  std::optional<WallTime> last_hit;
 };
 
 class FlowReader {
@@ -109,6 +132,13 @@ class FlowReader {
   Result<std::int64_t> last_sequence();
   // Sums by (reporter, direction, source and destination address, port, protocol, rule), newest first.
   Result<std::vector<FlowGroup>> grouped_flows(const FlowQuery& query);
+  // All records that match, in no order. `query.limit` is not used.
+  Result<void> scan(const FlowQuery& query, const std::function<void(const ScannedFlow&)>& take);
+  // Errors: NotFound when retention took it.
+  Result<FlowRecord> record_at(std::int64_t sequence);
+  // Sums by fields (store/groups.h). An allowed connection between two pods of this node is counted once,
+  // by its destination's view, unless the query tells reporters or directions apart.
+  Result<GroupResult> groups(const GroupQuery& query);
   Result<std::vector<PolicyActivity>> policies();  // in evaluation order
   Result<std::vector<TierRow>> tiers();
   // Rules of the policies that match `pattern` (empty = all), reserved ids last; live ones only unless `all`.
@@ -116,6 +146,14 @@ class FlowReader {
   Result<std::vector<EndpointRow>> endpoints();
   Result<std::vector<LossCount>> losses();
   Result<std::optional<FlowRecord>> record(const std::string& id);
+  // --- what was in force earlier (store/history.h)
+  Result<std::vector<PolicySetRow>> policy_sets();  // oldest first
+  // In the order in which they were read. Errors: NotFound (retention took it), Corrupt.
+  Result<std::vector<policy::SourceText>> policy_texts(std::int64_t set);
+  // All that were there at some time between the two, oldest first.
+  Result<std::vector<ObjectVersion>> object_versions(WallTime from, WallTime until);
+  Result<std::unordered_map<std::uint64_t, policy::RuleIdentity>> rule_keys();  // by key_hash
+
   Result<Origin> origin();
   Result<WallTime> since();  // of the current catalog
   // Displays of all policies that ever gave a verdict or are enforced, for "did you mean".

@@ -67,6 +67,7 @@ Result<RuleActivity> read_rule(const sqlite::Statement& row) {
   activity.recorded_packets = row.count(17);
   activity.unattributed = row.count(18);
   activity.suppressed = row.count(19);
+  if (!row.is_null(20)) activity.last_hit = from_ns(row.integer(20));
   return activity;
 }
 
@@ -75,7 +76,10 @@ constexpr const char* kRules =
     "SELECT rules.rule_id, rules.tier, rules.policy, rules.policy_kind, rules.policy_namespace, "
     "rules.policy_name,"
     " also_policies, direction, rule_index, action, reason, rules.policy_revision, text, rules.source, live,"
-    " kernel_packets, kernel_bytes, recorded_packets, unattributed, suppressed"
+    " kernel_packets, kernel_bytes, recorded_packets, unattributed, suppressed,"
+    " nullif(max(coalesce((SELECT last_ns FROM recorded WHERE recorded.rule_id = rules.rule_id), 0),"
+    " coalesce((SELECT grown_ns FROM counter WHERE counter.rule_id = rules.rule_id"
+    " AND rules.action IN ('Pass', 'Log')), 0)), 0)"
     " FROM rules LEFT JOIN policy ON policy.display = rules.policy AND policy.kind = rules.policy_kind"
     " WHERE live OR ?1 ORDER BY rules.policy IS NULL, NOT live, policy.position IS NULL, policy.position,"
     " rules.policy, direction DESC, rule_index = -1, rule_index, rules.rule_id";

@@ -26,4 +26,9 @@ std::string_view name(PeerKind kind) {
   return "private";
 }
 
+std::string_view name(EndReason reason) {
+  constexpr std::string_view kNames[] = {"", "finished", "reset", "timed-out", "unanswered"};
+  return kNames[static_cast<std::size_t>(reason)];
+}
+
 }  // namespace tierlog::store

@@ -66,6 +66,28 @@ struct StagedVerdict {
   bool operator==(const StagedVerdict&) const = default;
 };
 
+// How a connection ended, as far as conntrack knows. None: it is no record of an end.
+enum class EndReason : std::uint8_t {
+  None,
+  Finished,    // TCP: both sides said that they are done
+  Reset,       // TCP: one side broke it off
+  TimedOut,    // nothing came any more
+  Unanswered,  // nothing ever came back
+};
+std::string_view name(EndReason reason);  // "", "finished", "reset", "timed-out", "unanswered"
+
+// Addresses that were translated on the way: where the originator sent it (a Service), and as whom its
+// destination saw it. Unset: not translated.
+struct Translation {
+  std::optional<IpAddr> destination;
+  std::optional<IpAddr> source;
+  std::uint16_t destination_port = 0;  // 0 where the protocol has none
+  std::uint16_t source_port = 0;
+  std::string service;  // "namespace/name" of the Service with that destination, empty = unknown
+
+  bool operator==(const Translation&) const = default;
+};
+
 struct FlowRecord {
   std::string id;  // UUIDv7, text; unique for ever
   WallTime start{};
@@ -104,6 +126,8 @@ struct FlowRecord {
   std::optional<std::uint64_t> bytes_in;
   std::string tcp_flags;  // "s", "sa", …; empty = null
   std::string ct_state;   // "new"; empty = null
+  EndReason end_reason = EndReason::None;
+  std::optional<Translation> translation;
 
   bool operator==(const FlowRecord&) const = default;
 };

@@ -57,6 +57,13 @@ void add_peer(Json& json, const std::string& side, const Peer& peer) {
   for (const auto& [key, value] : peer.labels) json[side + "_labels"][key] = value;
 }
 
+void add_translated(Json& json, const std::string& side, const std::optional<IpAddr>& address,
+                    std::uint16_t port) {
+  if (!address) return;
+  json[side + "_nat_ip"] = address->to_string();
+  if (port != 0) json[side + "_nat_port"] = port;
+}
+
 // Not UTF-8 (a label of a foreign source) must not make a record unwritable.
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -193,6 +200,12 @@ nlohmann::ordered_json to_json(const FlowRecord& record, const Origin& origin) {
   json["bytes_in"] = value_or_null(record.bytes_in);
   json["tcp_flags"] = text_or_null(record.tcp_flags);
   json["ct_state"] = text_or_null(record.ct_state);
+  // Only where there is something to tell.
+  if (record.end_reason != EndReason::None) json["end_reason"] = name(record.end_reason);
+  if (record.translation) {
+    add_translated(json, "dst", record.translation->destination, record.translation->destination_port);
+    add_translated(json, "src", record.translation->source, record.translation->source_port);
+  }
   return json;
 }
 

@@ -117,7 +117,7 @@ std::string proto_column() {
 }
 
 // Scalar subqueries for what is rarely asked for: a query that does not name the column does not pay.
-std::string flows_view(const std::string& view_name, const std::string& where) {
+std::string flows_view(const std::string& view_name, const std::string& where, const std::string& more = {}) {
   return "CREATE VIEW " + view_name + R"sql( AS SELECT
   CASE typeof(f.id) WHEN 'blob' THEN lower(substr(hex(f.id), 1, 8) || '-' || substr(hex(f.id), 9, 4) || '-'
     || substr(hex(f.id), 13, 4) || '-' || substr(hex(f.id), 17, 4) || '-' || substr(hex(f.id), 21))
@@ -144,7 +144,8 @@ std::string flows_view(const std::string& view_name, const std::string& where) {
   f.dst_service AS dst_service, f.icmp_type AS icmp_type, f.icmp_code AS icmp_code,
   f.connections AS connections, f.verdict_packets AS verdict_packets,
   f.packets_out AS packets_out, f.packets_in AS packets_in, f.bytes_out AS bytes_out, f.bytes_in AS bytes_in,
-  f.tcp_flags AS tcp_flags, f.ct_state AS ct_state, f.seq AS sequence
+  f.tcp_flags AS tcp_flags, f.ct_state AS ct_state,)sql" +
+         more + R"sql( f.seq AS sequence
 FROM flow AS f JOIN rule_revision AS r ON r.id = f.rule JOIN peer AS src_peer ON src_peer.id = f.src
   JOIN peer AS dst_peer ON dst_peer.id = f.dst)sql" +
          where + ";\n";
@@ -237,9 +238,51 @@ FROM lost LEFT JOIN rule ON rule.rule_id = lost.rule_id;
 )sql";
 }
 
+std::string end_reason_column() {
+  std::string sql = " CASE f.end_reason";
+  for (const EndReason reason :
+       {EndReason::Finished, EndReason::Reset, EndReason::TimedOut, EndReason::Unanswered})
+    sql.append(" WHEN ")
+        .append(std::to_string(static_cast<int>(reason)))
+        .append(" THEN '")
+        .append(name(reason))
+        .append("'");
+  return sql + " END AS end_reason,";
+}
+
+// How connections ended, and what was translated on the way.
+std::string version_3() {
+  std::string sql;
+  for (const char* column : {"end_reason INTEGER", "dst_nat_ip TEXT", "dst_nat_port INTEGER", "src_nat_ip TEXT",
+                             "src_nat_port INTEGER"})
+    sql += std::string("ALTER TABLE flow ADD COLUMN ") + column + ";\n";
+  const std::string more = end_reason_column() +
+                           " f.dst_nat_ip AS dst_nat_ip, f.dst_nat_port AS dst_nat_port,"
+                           " f.src_nat_ip AS src_nat_ip, f.src_nat_port AS src_nat_port,";
+  return sql + "DROP VIEW flows; DROP VIEW denied_flows;\n" + flows_view("flows", "", more) +
+         flows_view("denied_flows", " WHERE f.action = 1", more);
+}
+
+// What was enforced and who there was (store/history.h).
+std::string version_4() {
+  return R"sql(
+CREATE TABLE policy_text(id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, value TEXT NOT NULL) STRICT;
+CREATE INDEX policy_text_hash ON policy_text(hash);
+CREATE TABLE policy_set(
+  id INTEGER PRIMARY KEY, since_ns INTEGER NOT NULL, revision INTEGER NOT NULL, ready INTEGER NOT NULL,
+  host_addresses TEXT NOT NULL, files TEXT NOT NULL) STRICT;
+CREATE TABLE object_history(
+  id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, name TEXT NOT NULL, since_ns INTEGER NOT NULL, until_ns INTEGER,
+  value TEXT NOT NULL) STRICT;
+CREATE INDEX object_history_until ON object_history(until_ns);
+CREATE TABLE rule_key(
+  hash INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
+)sql";
+}
+
 // Migration number n takes a file from version n to n + 1.
 using Migration = std::string (*)();
-constexpr Migration kMigrations[] = {version_1, version_2};
+constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {

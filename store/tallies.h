@@ -11,7 +11,7 @@
 
 #include "base/result.h"
 #include "store/catalog.h"
-#include "store/record.h"
+#include "store/flow_entry.h"
 #include "store/sqlite.h"
 
 namespace tierlog::store {
@@ -21,6 +21,7 @@ class Tallies {
   static Result<Tallies> open(sqlite::Database& database);
 
   void count(const FlowRecord& record);
+  void count(const FlowEntry& entry);
   // Adds what was counted to the tables, inside the caller's transaction, and starts from zero.
   Result<void> flush();
   void forget();
@@ -35,6 +36,9 @@ class Tallies {
     std::uint64_t denied_packets = 0;
     std::int64_t last_ns = 0;
   };
+
+  void add(const FlowRecord& like, std::uint64_t packets, std::uint64_t connections, std::uint64_t bytes,
+           std::int64_t end_ns);
 
   sqlite::Statement add_rule_, add_staged_, list_;
   std::unordered_map<RuleId, Rule> rules_;

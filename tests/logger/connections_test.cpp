@@ -15,6 +15,8 @@ constexpr RuleId kIn{0x202};
 constexpr RuleId kNobodys{0xdead};
 const IpAddr kClient = *IpAddr::parse("10.0.0.2");
 const IpAddr kServer = *IpAddr::parse("10.0.0.1");
+const IpAddr kService = *IpAddr::parse("10.96.0.9");
+const IpAddr kMasquerade = *IpAddr::parse("192.0.2.7");
 
 constexpr auto at = [](int seconds) { return WallTime(std::chrono::seconds(1'700'000'000 + seconds)); };
 
@@ -40,6 +42,15 @@ class ConnectionsTest : public ::testing::Test {
     record.proto = view.protocol;
     if (protocol::has_ports(view.protocol)) record.dst_port = view.destination_port;
     return record;
+  }
+
+  static Description share(const FlowRecord& record) { return std::make_shared<const FlowRecord>(record); }
+  static Description description(RuleId rule, const ConnectionTuple& view, WallTime when) {
+    const auto record = describe(rule, view, when);
+    return record ? share(*record) : nullptr;
+  }
+  static std::string service(const IpAddr& address, std::uint8_t, std::uint16_t port) {
+    return address == kService && port == 443 ? "shop/web" : "";
   }
 
   static ConnectionTuple tuple(std::uint16_t port, std::uint8_t proto = protocol::kTcp) {
@@ -76,7 +87,12 @@ class ConnectionsTest : public ::testing::Test {
       record.packets_out = 1;
       record.bytes_out = 100;
       record.packets_in = record.bytes_in = 0;
-      connections_.begin(view, record.direction, record);
+      store::FlowEntry first;
+      first.like = share(record);
+      first.start = first.end = record.start;
+      first.packets_out = 1;
+      first.bytes_out = 100;
+      connections_.begin(view, first);
       made_.push_back(record);
     }
   }
@@ -94,7 +110,7 @@ class ConnectionsTest : public ::testing::Test {
     take();
   }
   void take() {
-    for (FlowRecord& record : connections_.take_records()) made_.push_back(std::move(record));
+    for (const store::FlowEntry& entry : connections_.take_entries()) made_.push_back(to_record(entry));
   }
   store::ToldChanges changes() {
     store::ToldChanges changes;
@@ -116,7 +132,7 @@ class ConnectionsTest : public ::testing::Test {
     return sum;
   }
 
-  Connections connections_{{describe, [](const IpAddr& address) { return address == kServer; }}};
+  Connections connections_{{description, [](const IpAddr& address) { return address == kServer; }, service}};
   std::vector<FlowRecord> made_;
 };
 
@@ -136,6 +152,54 @@ TEST_F(ConnectionsTest, BothViewsAddUpToWhatConntrackCounted) {
   EXPECT_EQ(made_[2].src_port, 40'000);
   EXPECT_EQ(made_[4].start, at(60)) << "nothing moved in between";
   EXPECT_EQ(made_.back().ct_state, "closed");
+}
+
+// How it ended is what conntrack knew last.
+TEST_F(ConnectionsTest, AnEndHasItsReason) {
+  struct Case {
+    const char* name;
+    std::uint8_t proto;
+    std::uint8_t tcp_state;  // TCP_CONNTRACK_…
+    std::uint64_t answered;
+    store::EndReason wanted;
+  };
+  constexpr std::uint8_t kEstablished = 3, kTimeWait = 7, kClosed = 8, kSynSent = 1;
+  const Case cases[] = {{"finished", protocol::kTcp, kTimeWait, 4, store::EndReason::Finished},
+                        {"reset", protocol::kTcp, kClosed, 4, store::EndReason::Reset},
+                        {"silent for too long", protocol::kTcp, kEstablished, 4, store::EndReason::TimedOut},
+                        {"nobody there", protocol::kTcp, kSynSent, 0, store::EndReason::Unanswered},
+                        {"answered datagram", protocol::kUdp, 0, 1, store::EndReason::TimedOut},
+                        {"lost datagram", protocol::kUdp, 0, 0, store::EndReason::Unanswered}};
+  std::uint16_t port = 40'000;
+  for (const Case& c : cases) {
+    const ConnectionTuple view = tuple(++port, c.proto);
+    begin(view, 1, {kIn});
+    EXPECT_EQ(made_.back().end_reason, store::EndReason::None);
+    Connection ended = entry(view, port, 5, c.answered);
+    ended.tcp_state = c.tcp_state;
+    end(ended, 10);
+    EXPECT_EQ(made_.back().end_reason, c.wanted) << c.name;
+  }
+}
+
+// The first message knows no translation; what conntrack tells later knows both.
+TEST_F(ConnectionsTest, ATranslatedConnectionNamesItsServiceAndItsMasquerade) {
+  const ConnectionTuple view = tuple(40'000);
+  Connection translated = entry(view, 7, 5, 3);
+  translated.original.destination = kService;
+  translated.original.destination_port = 443;
+  translated.reply.destination = kMasquerade;
+  translated.reply.destination_port = 61'000;
+  begin(view, 1, {kIn});
+  end(translated, 5);
+  const FlowRecord& last = made_.back();
+  ASSERT_TRUE(last.translation);
+  EXPECT_EQ(last.dst.ip, kServer);
+  EXPECT_EQ(last.translation->destination, kService);
+  EXPECT_EQ(last.translation->destination_port, 443);
+  EXPECT_EQ(last.dst_service, "shop/web");
+  EXPECT_EQ(last.translation->source, kMasquerade);
+  EXPECT_EQ(last.translation->source_port, 61'000);
 }
 
 TEST_F(ConnectionsTest, TheEndMayBeKnownBeforeTheBeginning) {
@@ -224,11 +288,11 @@ TEST_F(ConnectionsTest, ARestartGoesOnWhereTheRecordsEnded) {
   told.connections = changes().connections;
   ASSERT_EQ(told.connections.size(), 3u);
 
-  Connections second({describe, [](const IpAddr&) { return true; }});
+  Connections second({description, [](const IpAddr&) { return true; }, service});
   second.restore(told.connections);
   const std::vector now{entry(known, 7, 9, 4), entry(fresh, 8, 6, 6)};
   second.on_dump(now, at(90), Connections::Dump::Start);
-  for (FlowRecord& record : second.take_records()) made_.push_back(std::move(record));
+  for (const store::FlowEntry& entry : second.take_entries()) made_.push_back(to_record(entry));
   EXPECT_EQ(sum(kIn), (Sum{9 + 6 + 2, 1700, 4 + 6 + 2, 12'000, 3, 3}));
   EXPECT_EQ(second.counts().ends_unseen, 1u);
   store::ToldChanges after;
@@ -237,7 +301,7 @@ TEST_F(ConnectionsTest, ARestartGoesOnWhereTheRecordsEnded) {
   for (const store::ToldConnection& row : after.connections) EXPECT_GT(row.ingress.amounts.packets_out, 5u);
   const Connection last = entry(known, 7, 10, 4);
   second.on_ended({&last, 1}, at(99));
-  for (FlowRecord& record : second.take_records()) made_.push_back(std::move(record));
+  for (const store::FlowEntry& entry : second.take_entries()) made_.push_back(to_record(entry));
   EXPECT_EQ(sum(kIn).packets_out, 18u);
 }
 
@@ -245,14 +309,14 @@ TEST_F(ConnectionsTest, AfterARebootTheSameNameIsAnotherConnection) {
   const ConnectionTuple view = tuple(40'000);
   begin(view, 1);
   dump({entry(view, 7, 50, 30)}, 60);
-  Connections second({describe, [](const IpAddr&) { return true; }});
+  Connections second({description, [](const IpAddr&) { return true; }, service});
   second.restore(changes().connections);
   const std::vector now{entry(view, 7, 2, 1)};
   second.on_dump(now, at(90), Connections::Dump::Start);
   EXPECT_FALSE(second.has_records());
   const Connection last = entry(view, 7, 4, 1);
   second.on_ended({&last, 1}, at(99));
-  const auto records = second.take_records();
+  const auto records = second.take_entries();
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].packets_out, 2u) << "counted from our start, nothing below zero";
 }
@@ -285,19 +349,6 @@ TEST_F(ConnectionsTest, ShortConnectionsLeaveNothingInTheIndex) {
   begin(view, 1);
   end(entry(view, 7, 5, 5), 2);
   EXPECT_TRUE(changes().empty());
-}
-
-TEST(Descriptions, AreKeptOncePerContent) {
-  Descriptions descriptions;
-  FlowRecord record;
-  record.rule = kIn;
-  record.src_port = 1;
-  const Description first = descriptions.share(record);
-  record.src_port = 2;
-  record.bytes_out = 5;
-  EXPECT_EQ(descriptions.share(record), first);
-  record.src.name = "other";
-  EXPECT_NE(descriptions.share(record), first);
 }
 
 }  // namespace

@@ -77,9 +77,7 @@ class FlowLoggerTest : public ::testing::Test {
     policy::Cluster cluster;
     cluster.namespaces["a"] = {"a", {}};
     cluster.namespaces["b"] = {"b", {}};
-    cluster.endpoints = {pod("a", "db", "10.0.0.1", {{"app", "db"}}),
-                         pod("a", "api", "10.0.0.2", {{"role", "api"}}),
-                         pod("b", "web", "10.0.0.3", {{"app", "web"}})};
+    cluster.endpoints = pods_;
     auto program = policy::compile(loaded.set, std::make_shared<const policy::Cluster>(cluster), ids_);
     EXPECT_TRUE(program) << program.error().message;
     return std::make_shared<const policy::Program>(std::move(*program));
@@ -125,6 +123,9 @@ class FlowLoggerTest : public ::testing::Test {
     return logger_.take_records();
   }
 
+  std::vector<policy::Endpoint> pods_{pod("a", "db", "10.0.0.1", {{"app", "db"}}),
+                                      pod("a", "api", "10.0.0.2", {{"role", "api"}}),
+                                      pod("b", "web", "10.0.0.3", {{"app", "web"}})};
   policy::MemoryRuleIds ids_;
   std::shared_ptr<const policy::Program> program_;
   FlowLogger logger_;
@@ -372,6 +373,77 @@ TEST_F(FlowLoggerTest, WhatHasNoRecordYetIsWaiting) {
   EXPECT_EQ(logger_.waiting(std::vector{count(rule, 5)}), 8u);
   read({count(rule, 5)}, 10);
   EXPECT_EQ(logger_.waiting(std::vector{count(rule, 5)}), 0u);
+}
+
+// No entry of the kernel counts them: each message is a packet, told at once and then once per reading.
+TEST_F(FlowLoggerTest, PacketsThatFoundTheSetFullAreCountedFlowByFlow) {
+  const RuleId rule = rule_of(2);
+  std::vector<VerdictEvent> flood;
+  for (int i = 0; i < 1000; ++i)
+    flood.push_back(event(EventKind::Overflow, rule, i % 4 == 0 ? "10.0.0.3" : "192.0.2.9", "10.0.0.1", 5432, 1));
+  logger_.on_events(flood);
+  auto records = logger_.take_records();
+  ASSERT_EQ(records.size(), 3u) << "two flows, one of them told by both ends";
+  EXPECT_EQ(logger_.waiting({}), 999u - 1 + 249) << "the rest is on its way";
+  for (FlowRecord& record : read({}, 10)) records.push_back(std::move(record));
+  std::uint64_t packets = 0, bytes = 0;
+  for (const FlowRecord& record : records)
+    if (record.reporter == store::Reporter::Destination) {
+      packets += record.verdict_packets;
+      bytes += record.bytes_out.value();
+    }
+  EXPECT_EQ(packets, 1000u);
+  EXPECT_EQ(bytes, 60'000u);
+  EXPECT_TRUE(read({}, 20).empty()) << "told once";
+  EXPECT_EQ(logger_.waiting({}), 0u);
+}
+
+// One evaluation for all packets alike; a wrong one is counted at each, and kept to be seen again.
+TEST_F(FlowLoggerTest, EachDisagreementIsCountedAndCanBeSeenAgain) {
+  for (int i = 0; i < 3; ++i) give(event(EventKind::Allowed, rule_of(1), "10.0.0.3", "10.0.0.1", 5432, i + 1));
+  EXPECT_EQ(logger_.counts().mismatches, 3u);
+  const auto found = logger_.take_disagreements();
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].event.destination_port, 5432);
+  EXPECT_NE(found[0].kernel.find("platform/a/restrict"), std::string::npos) << found[0].kernel;
+  EXPECT_NE(found[0].kernel, found[0].evaluator);
+  EXPECT_EQ(found[0].program, program_);
+}
+
+// The answer of the pod that had the address is not given to the one that has it now.
+TEST_F(FlowLoggerTest, AKeptAnswerDoesNotOutliveTheAddressItIsAbout) {
+  EXPECT_EQ(give(event(EventKind::Denied, rule_of(2), "192.0.2.9", "10.0.0.1", 5432, 1)).at(0).dst.name, "db");
+  pods_[0].name = "other";
+  logger_.set_program(compile(kPolicies), {}, at(5));
+  EXPECT_EQ(give(event(EventKind::Overflow, rule_of(2), "192.0.2.9", "10.0.0.1", 5432, 6)).at(0).dst.name, "other");
+  EXPECT_EQ(give(event(EventKind::Allowed, rule_of(1), "10.0.0.2", "10.0.0.1", 5432, 4)).at(0).dst.name, "db")
+      << "a late message is told by the names of its time";
+}
+
+TEST_F(FlowLoggerTest, AFirstPacketNamesTheServiceThatItWasSentTo) {
+  logger_.set_services({{*IpAddr::parse("10.96.0.9"), protocol::kTcp, 443, "a/db"}});
+  VerdictEvent e = event(EventKind::Allowed, rule_of(1), "10.0.0.2", "10.0.0.1", 5432, 1);
+  e.addressed = dataplane::Addressed{*IpAddr::parse("10.96.0.9"), 443};
+  const auto records = give(e);
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].dst_service, "a/db");
+  ASSERT_TRUE(records[0].translation);
+  EXPECT_EQ(records[0].translation->destination, IpAddr::parse("10.96.0.9"));
+  EXPECT_EQ(records[0].translation->destination_port, 443);
+  EXPECT_EQ(records[0].dst_port, 5432) << "the real one";
+}
+
+TEST_F(FlowLoggerTest, ManyRulesThatDenyOneAddressAreToldApart) {
+  give(event(EventKind::Denied, rule_of(2), "192.0.2.9", "10.0.0.1", 5432, 1));
+  give(event(EventKind::Denied, end_of_platform(), "192.0.2.9", "10.0.0.1", 80, 1));
+  DeniedCount other = count(end_of_platform(), 7, "192.0.2.9");
+  other.port_or_icmp = 80;
+  const auto records = read({count(rule_of(2), 3, "192.0.2.9"), other}, 10);
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].rule, rule_of(2));
+  EXPECT_EQ(records[0].verdict_packets, 2u);
+  EXPECT_EQ(records[1].rule, end_of_platform());
+  EXPECT_EQ(records[1].verdict_packets, 6u);
 }
 
 TEST_F(FlowLoggerTest, IcmpHasTypeAndCodeAndNoPorts) {

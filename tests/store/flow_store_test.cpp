@@ -51,7 +51,12 @@ std::vector<RoundTrip> round_trips() {
   foreign_id.id = "not-a-uuid";
   FlowRecord upper_case_id = sample::denied();
   upper_case_id.id = "018FABCD-EF01-7123-8456-000000000001";
-  return {{"Full", sample::full_record()}, {"Sparse", sample::sparse_record()},
+  FlowRecord translated = sample::allowed();
+  translated.ct_state = "closed";
+  translated.end_reason = EndReason::Reset;
+  translated.translation = Translation{IpAddr::parse("10.96.0.9"), IpAddr::parse("192.0.2.7"), 443, 61'000, "tenant-01/db"};
+  return {{"Translated", translated},
+          {"Full", sample::full_record()}, {"Sparse", sample::sparse_record()},
           {"Denied", sample::denied()},    {"EndOfTier", sample::denied_at_end()},
           {"Allowed", sample::allowed()},  {"NoPolicy", sample::without_policy()},
           {"ForeignId", foreign_id},       {"UpperCaseId", upper_case_id}};
@@ -59,6 +64,40 @@ std::vector<RoundTrip> round_trips() {
 
 INSTANTIATE_TEST_SUITE_P(All, RecordRoundTrip, testing::ValuesIn(round_trips()),
                          [](const auto& test) { return std::string(test.param.name); });
+
+// What shares a description is the same record as one that stands alone.
+TEST(FlowStore, EntriesAreRecords) {
+  const sample::Folder folder;
+  auto store = sample::open_store(folder.file("flows.db"));
+  FlowRecord common = sample::denied();
+  common.ct_state.clear();
+  const auto like = std::make_shared<const FlowRecord>(common);
+  std::vector<FlowEntry> entries(3);
+  for (std::uint8_t i = 0; i < 3; ++i) {
+    FlowEntry& entry = entries[i];
+    entry.like = like;
+    entry.id = {1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, i};
+    entry.start = entry.end = common.start;
+    entry.verdict_packets = entry.packets_out = i + 1U;
+    entry.src_port = static_cast<std::uint16_t>(1000 + i);
+    entry.state = FlowState::New;
+  }
+  entries[1].suppressed = std::make_shared<const std::vector<std::uint64_t>>(common.logged_by.size(), 7);
+  entries[2].state = FlowState::Closed;
+  entries[2].end_reason = EndReason::Finished;
+  entries[2].translation =
+      std::make_shared<const Translation>(Translation{IpAddr::parse("10.96.0.9"), std::nullopt, 443, 0, "a/b"});
+  ASSERT_TRUE(store.append(entries, {}));
+  const auto read = store.read_after(0, 10);
+  ASSERT_EQ(read->size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE((*read)[i].record == to_record(entries[i])) << i;
+  EXPECT_EQ((*read)[0].record.id, "01020304-0506-7008-800a-0b0c0d0e0f00");
+  std::uint64_t packets = 0;
+  const auto recorded = store.recorded();
+  for (const RuleCount& count : *recorded)
+    if (count.id == common.rule) packets = count.packets;
+  EXPECT_EQ(packets, 6u);
+}
 
 TEST(FlowStore, SequencesAscendAcrossReopening) {
   const sample::Folder folder;
@@ -136,7 +175,7 @@ TEST_P(RefusedFile, SaysWhatItIs) {
 }
 
 constexpr Refusal kRefusals[] = {
-    {"NewerSchema", "PRAGMA user_version = 99", "has schema version 99; this program knows versions up to 2"},
+    {"NewerSchema", "PRAGMA user_version = 99", "has schema version 99; this program knows versions up to 4"},
     {"AnotherProgram", "PRAGMA application_id = 7", "database of another program (application id 7)"},
     {"NoApplication", "PRAGMA application_id = 0", "database of another program (application id 0)"},
     {"NoDatabase", nullptr, "expected a Tierlog flow index"},
