@@ -38,7 +38,7 @@ Command version_command() {
 }
 
 std::vector<Command> all_commands() {
-  std::vector<Command> commands = {denied_command(),   flows_command(), explain_command(),
+  std::vector<Command> commands = {denied_command(),   flows_command(), explain_command(), diff_command(), recommend_command(),
                                    policies_command(), rules_command(), endpoints_command(),
                                    status_command(),   lint_command(),  selector_command(),
                                    compile_command(),  test_command()};

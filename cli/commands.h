@@ -15,6 +15,8 @@ Command rules_command();
 Command endpoints_command();
 Command status_command();
 Command explain_command();
+Command diff_command();
+Command recommend_command();
 Command compile_command();
 Command lint_command();
 Command selector_command();

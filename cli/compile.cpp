@@ -207,7 +207,7 @@ std::string text_of(const Program& program, const Owner& owner, const KernelTabl
   for (const nft::Set& set : table.objects.sets) text += "  " + nft::to_text(set);
   for (const nft::Chain& chain : table.objects.chains) {
     nft::Chain head = chain;
-    head.rules.clear();
+    head.rules = {};
     std::string opening = nft::to_text(head);
     opening.erase(opening.size() - 2);  // the closing brace and its newline
     text += "  " + opening;

@@ -67,6 +67,12 @@ int exit_code_of(ErrorCode code) {
   return kRefused;
 }
 
+void progress(std::string_view line) {
+  if (::isatty(STDERR_FILENO) != 1) return;
+  std::fprintf(stderr, "\r\x1b[K%s", printable(line).c_str());
+  std::fflush(stderr);
+}
+
 int complain(const Error& error) {
   // Findings arrive as several lines in one message.
   std::string_view rest = error.message;

@@ -11,6 +11,8 @@ namespace tierlog::cli {
 void out(std::string_view text);
 // One line on stderr; made printable, newline added.
 void say(std::string_view line);
+// A line on stderr that the next one overwrites, where that is a terminal; empty: takes it away.
+void progress(std::string_view line);
 // Says the error and returns its exit code.
 int complain(const Error& error);
 // Says `sentence` and returns kBadInput.

@@ -18,6 +18,7 @@
 #include "endpoints/control.h"
 #include "policy/compile.h"
 #include "policy/explain_json.h"
+#include "query/moment.h"
 
 namespace tierlog::cli {
 namespace {
@@ -29,6 +30,7 @@ struct ExplainOptions {
   TargetOptions target;
   std::vector<std::string> files;
   std::string topology, from, to, record;
+  std::optional<std::string> at;
   std::string protocol = "tcp", output = "table";
   std::optional<std::string> port, source_port, icmp_type, icmp_code;
 };
@@ -224,21 +226,49 @@ int show(const policy::Explanation& explanation, Format format) {
   return kDone;
 }
 
-// The past, as it was recorded: asks nobody, evaluates nothing.
-Result<int> explain_the_past(const ExplainOptions& options, Format format) {
-  if (!options.from.empty() || !options.to.empty() || options.port || !options.files.empty())
+std::string in_force_text(const query::Past& past) {
+  return "\nBy the policies in force since " + format_for_people(past.set.since) + " UTC (revision " +
+         std::to_string(past.set.revision) + ") and the pods of that moment.\n";
+}
+
+// A recorded verdict, explained by what was in force then; by the record's own trace where that is not kept.
+Result<int> explain_the_record(const ExplainOptions& options, Format format) {
+  if (!options.from.empty() || !options.to.empty() || options.port || !options.files.empty() || options.at)
     return fail(ErrorCode::InvalidArgument,
-                "--record names the connection; leave --from, --to, --port and -f out");
-  TL_ASSIGN(const Place place, find_database(options.target));
-  TL_ASSIGN(auto reader, store::FlowReader::open(place.path));
-  TL_ASSIGN(const policy::Explanation explanation, explain_record(reader, options.record));
-  return show(explanation, format);
+                "--record names the connection and its time; leave --from, --to, --port, --at and -f out");
+  TL_ASSIGN(store::FlowReader reader, open_database(options.target));
+  TL_ASSIGN(const RecordExplanation answer, explain_record(reader, options.record));
+  const int code = show(answer.explanation, format);
+  if (answer.past && format != Format::Json) out(in_force_text(*answer.past));
+  for (const std::string& note : answer.notes) say(note);
+  return code;
+}
+
+// A question about another time: the policies, pods and sets of then, from the flow database alone.
+Result<int> explain_then(const ExplainOptions& options, const Question& question, Format format) {
+  const auto when = parse_when(*options.at, SystemClock().wall());
+  if (!when)
+    return fail(ErrorCode::InvalidArgument, "--at \"" + *options.at +
+                                                "\" is not understood; expected 15m, 2h, 7d (ago) or a time such "
+                                                "as 2026-11-21T20:14:00Z");
+  if (!options.files.empty())
+    return fail(ErrorCode::InvalidArgument, "--at looks at what was in force then; leave -f and --topology out");
+  TL_ASSIGN(store::FlowReader reader, open_database(options.target));
+  TL_ASSIGN(const query::Past past, query::past_at(reader, *when));
+  TL_ASSIGN(const policy::Program program, query::program_of(reader, past));
+  ExplainOptions named = options;
+  named.topology = "the cluster of " + format_for_people(*when);
+  TL_ASSIGN(const auto ends, resolve_both(*program.cluster, named, question));
+  const int code = show(policy::explain(program, packet_of(question, ends.first, ends.second)), format);
+  if (format != Format::Json) out(in_force_text(past));
+  return code;
 }
 
 Result<int> explain(const ExplainOptions& options) {
   TL_ASSIGN(const Format format, parse_format(options.output, kForms));
-  if (!options.record.empty()) return explain_the_past(options, format);
+  if (!options.record.empty()) return explain_the_record(options, format);
   TL_ASSIGN(const Question question, read_question(options));
+  if (options.at) return explain_then(options, question, format);
   if (options.files.empty() && !options.topology.empty())
     return fail(ErrorCode::InvalidArgument,
                 "--topology goes with -f; without -f the daemon is asked about its own pods");
@@ -266,8 +296,8 @@ Command explain_command() {
       "Without -f the running daemon is asked about the policies in force, and the flow database says when "
       "this was "
       "last seen. With -f the policies are evaluated here, for the pods of --topology; nothing needs to "
-      "run. With --record the flow database tells what was decided then and on which way; rules that did not "
-      "match are not in a record.\n\n"
+      "run. With --record or --at the flow database tells: it keeps the policies, pods and sets of every "
+      "moment.\n\n"
       "WHO is ns/pod or an address. A denial is an answer, not an error: the exit code is 0.";
   const std::string connection = "The connection", files = "Explain files instead of the running daemon";
   command.options = {
@@ -279,7 +309,8 @@ Command explain_command() {
       {"--source-port", "N", "for rules that look at it", &options->source_port, connection},
       {"--icmp-type", "N", "default: echo request", &options->icmp_type, connection},
       {"--icmp-code", "N", "default: 0", &options->icmp_code, connection},
-      {"--record", "ID", "a recorded connection, from the flow database alone", &options->record, connection},
+      {"--record", "ID", "a recorded connection, by what was in force then", &options->record, connection},
+      {"--at", "WHEN", "by the policies and pods of then: 2h ago, or a time", &options->at, connection},
       {"-f,--file", "PATH", "policy files and folders", &options->files, files, true},
       {"--topology", "FILE", "who there is", &options->topology, files},
       output_option(options->output, kForms)};
@@ -292,7 +323,11 @@ Command explain_command() {
        "May a pod ping an outside address?"},
       {"tierlog explain -f policies/ --topology topology.yaml --from tenant-02/web --to tenant-01/db --port "
        "5432",
-       "The same question to files, before they are in force"}};
+       "The same question to files, before they are in force"},
+      {"tierlog explain --from tenant-02/web --to tenant-01/db --port 5432 --at 2h",
+       "And two hours ago? Needs no daemon"},
+      {"tierlog explain --record $(tierlog denied -o jsonl --limit 1 | jq -r .id)",
+       "Why was the newest denied flow denied?"}};
   command.exit_codes =
       "0  explained, also a denial\n1  no such pod\n2  bad usage or bad files (all findings on stderr)\n"
       "3  no daemon answers";

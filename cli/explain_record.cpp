@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "query/replay.h"
+
 namespace tierlog::cli {
 namespace {
 
@@ -135,23 +137,50 @@ void add_staged(const FlowRecord& record, ExplainedDirection& direction) {
   }
 }
 
+// The direction that the record tells of, and what came before it.
+policy::Explanation cut_to(const FlowRecord& record, policy::Explanation explanation) {
+  if (record.direction == Direction::Ingress || !explanation.egress) return explanation;
+  explanation.ingress.reset();
+  explanation.action = explanation.egress->action;
+  return explanation;
+}
+
+// Whether the evaluation gave the verdict that the kernel gave.
+bool agrees(const FlowRecord& record, const policy::Explanation& explanation) {
+  const auto& told = record.direction == Direction::Egress ? explanation.egress : explanation.ingress;
+  return told && std::any_of(told->steps.begin(), told->steps.end(), [&](const ExplainedStep& step) {
+           return step.decides && !step.staged && step.rule == record.rule;
+         });
+}
+
 }  // namespace
 
-Result<policy::Explanation> explain_record(store::FlowReader& reader, const std::string& id) {
-  TL_ASSIGN(const auto found, reader.record(id));
-  if (!found)
+Result<RecordExplanation> explain_record(store::FlowReader& reader, const std::string& id) {
+  TL_ASSIGN(const auto record, reader.record(id));
+  if (!record)
     return fail(ErrorCode::NotFound,
                 "no record has the id \"" + id + "\" (`tierlog flows -o jsonl` shows the ids)");
-  const FlowRecord& record = *found;
+  RecordExplanation answer;
+  auto past = query::past_at(reader, record->start);
+  if (past) {
+    TL_ASSIGN(const policy::Program program, query::program_of(reader, *past));
+    answer.explanation = cut_to(*record, policy::explain(program, query::packet_of(*record)));
+    answer.past = std::move(*past);
+    if (agrees(*record, answer.explanation)) return answer;
+    answer.notes.push_back("what is kept of that time gives another rule than the kernel did (0x" +
+                           to_hex(record->rule) + "); shown is the record's own trace");
+    answer.past.reset();
+  } else {
+    answer.notes.push_back(past.error().message + "; shown is the record's own trace");
+  }
+  TL_ASSIGN(answer.explanation, explain_trace(reader, *record));
+  return answer;
+}
+
+Result<policy::Explanation> explain_trace(store::FlowReader& reader, const store::FlowRecord& record) {
   TL_ASSIGN(const auto rules, reader.rules({}, true));
   policy::Explanation explanation;
-  explanation.packet = {record.src.ip,
-                        record.dst.ip,
-                        record.proto,
-                        record.src_port.value_or(0),
-                        record.dst_port.value_or(0),
-                        record.icmp_type.value_or(0),
-                        record.icmp_code.value_or(0)};
+  explanation.packet = query::packet_of(record);
   explanation.source_name = name_of(record.src);
   explanation.destination_name = name_of(record.dst);
   explanation.action = record.action == store::Verdict::Deny ? policy::Action::Deny : policy::Action::Allow;

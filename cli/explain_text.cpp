@@ -1,6 +1,7 @@
 #include "cli/explain_text.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <iterator>
 #include <vector>
@@ -323,8 +324,10 @@ void make_printable(std::vector<Line>& lines) {
 }  // namespace
 
 std::string explain_text(const Explanation& explanation, const View& view) {
-  std::vector<Line> lines = direction_lines(explanation.egress, view.wide);
-  for (Line& line : direction_lines(explanation.ingress, view.wide)) lines.push_back(std::move(line));
+  std::vector<Line> lines;
+  for (const auto* direction :
+       {&explanation.host_ingress, &explanation.egress, &explanation.ingress, &explanation.host_egress})
+    for (Line& line : direction_lines(*direction, view.wide)) lines.push_back(std::move(line));
   make_printable(lines);
   const Places places = places_of(lines, view);
   std::string text = title(explanation, view);
@@ -333,18 +336,22 @@ std::string explain_text(const Explanation& explanation, const View& view) {
   if (!explanation.ingress && egress_denied && !explanation.destination_name.starts_with("outside "))
     text +=
         "ingress to " + printable(explanation.destination_name) + ": not asked, egress is denied already\n";
-  if (lines.empty()) text += "neither end is an enforced pod: no policy is asked\n";
+  if (lines.empty()) text += "neither end is an enforced pod or host endpoint: no policy is asked\n";
   return text;
 }
 
 const ExplainedStep* deciding_step(const Explanation& explanation) {
-  const bool by_egress =
-      explanation.egress && (explanation.egress->action == Action::Deny || !explanation.ingress);
-  const auto& direction = by_egress ? explanation.egress : explanation.ingress;
-  if (!direction) return nullptr;
-  const auto found = std::find_if(direction->steps.begin(), direction->steps.end(),
+  const std::optional<ExplainedDirection>* direction = nullptr;
+  const std::array in_order{&explanation.host_ingress, &explanation.egress, &explanation.ingress,
+                            &explanation.host_egress};
+  for (const auto* candidate : in_order)
+    if (direction == nullptr && *candidate && (*candidate)->action == Action::Deny) direction = candidate;
+  for (const auto* candidate : {in_order[2], in_order[1], in_order[0], in_order[3]})
+    if (direction == nullptr && *candidate) direction = candidate;
+  if (direction == nullptr) return nullptr;
+  const auto found = std::find_if((*direction)->steps.begin(), (*direction)->steps.end(),
                                   [](const ExplainedStep& step) { return step.decides; });
-  return found == direction->steps.end() ? nullptr : &*found;
+  return found == (*direction)->steps.end() ? nullptr : &*found;
 }
 
 }  // namespace tierlog::cli

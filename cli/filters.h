@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "cli/command.h"
+#include "query/filters.h"
 #include "store/query.h"
 
 namespace tierlog::cli {
@@ -23,12 +24,16 @@ struct FilterOptions {
   };
   std::deque<Given> given;
   std::vector<std::string> process, domain;
-  std::optional<std::string> since, until, limit, first, last;
+  query::Range range;
 };
 
 // `without`: the name of a filter that the command decides itself.
 void add_filter_options(std::vector<Option>& options, FilterOptions& filters, std::string_view without = {});
 void add_range_options(std::vector<Option>& options, FilterOptions& filters);
+// --since and --until alone.
+void add_time_options(std::vector<Option>& options, FilterOptions& filters);
+// --group-by, --top, --bins, --rate.
+void add_sum_options(std::vector<Option>& options, FilterOptions& filters);
 
 // What was asked for. Errors: InvalidArgument with a sentence.
 Result<store::FlowQuery> to_query(const FilterOptions& filters, WallTime now);

@@ -6,6 +6,7 @@
 #include "cli/console.h"
 #include "cli/exit_code.h"
 #include "cli/filters.h"
+#include "cli/flow_groups.h"
 #include "cli/flow_rows.h"
 #include "cli/follow.h"
 #include "cli/format.h"
@@ -36,6 +37,7 @@ struct Request {
   store::Origin origin;
   Format format;
   std::vector<std::string> policies;  // displays that POLICY stands for
+  std::optional<store::GroupQuery> groups{};  // sums instead of records
 };
 
 Result<void> require_all_policies(store::FlowReader& reader, const store::FlowQuery& query) {
@@ -58,8 +60,14 @@ Result<Request> prepare(const FlowOptions& options) {
   TL_ASSIGN(store::FlowQuery query, to_query(options.filters, SystemClock().wall()));
   if (options.follow && format == Format::Json)
     return fail(ErrorCode::InvalidArgument, "--follow has no end, a JSON object has; use -o jsonl");
-  if (options.follow && (options.filters.until || options.filters.first))
-    return fail(ErrorCode::InvalidArgument, "--follow goes on: it cannot be used with --until or --first");
+  if (options.follow && (options.filters.range.until || options.filters.range.first || options.filters.range.order))
+    return fail(ErrorCode::InvalidArgument,
+                "--follow goes on in the order of time: it cannot be used with --until, --first or --order");
+  TL_ASSIGN(auto groups, query::read_groups(options.filters.range, query));
+  if (options.follow && groups)
+    return fail(ErrorCode::InvalidArgument,
+                "--follow shows records as they come; sums (--group-by, --top, --bins, --rate) are of what is "
+                "there: leave one out");
   TL_ASSIGN(store::FlowReader reader, open_database(options.target));
   TL_TRY(require_all_policies(reader, query));
   std::vector<std::string> policies;
@@ -71,7 +79,8 @@ Result<Request> prepare(const FlowOptions& options) {
   }
   if (options.denied) query.filters.push_back({Field::Action, {"deny"}, false});
   TL_ASSIGN(store::Origin origin, reader.origin());
-  return Request{std::move(reader), std::move(query), std::move(origin), format, std::move(policies)};
+  if (groups) groups->flows = query;
+  return Request{std::move(reader), std::move(query), std::move(origin), format, std::move(policies), std::move(groups)};
 }
 
 // A staged policy denies nothing, but says what it would.
@@ -200,6 +209,17 @@ Result<int> list_denied(const FlowOptions& options, Request& request) {
   return kDone;
 }
 
+Result<int> list_groups(const FlowOptions& options, Request& request) {
+  TL_ASSIGN(const store::GroupResult result, request.reader.groups(*request.groups));
+  Listing listing = group_listing(*request.groups, result);
+  if (result.groups.empty()) {
+    TL_ASSIGN(listing.empty, reason_for_nothing(request, options));
+  }
+  listing.summary += range_text(options.filters, request.query);
+  print(listing, request.format);
+  return kDone;
+}
+
 // Prints records one by one, in the form that was asked for.
 class Printer {
  public:
@@ -227,8 +247,8 @@ class Printer {
 
 Result<int> follow_flows(const FlowOptions& options, Request& request) {
   FollowStart start;
-  if (options.filters.since) start.from = FollowStart::From::Since;
-  if (options.filters.last || options.filters.limit) start = {FollowStart::From::Newest, request.query.limit};
+  if (options.filters.range.since) start.from = FollowStart::From::Since;
+  if (options.filters.range.last || options.filters.range.limit) start = {FollowStart::From::Newest, request.query.limit};
   Printer printer(options, request);
   TL_TRY(follow(request.reader, request.query, start,
                 [&](const store::FlowRecord& record) { printer(record); }));
@@ -238,8 +258,9 @@ Result<int> follow_flows(const FlowOptions& options, Request& request) {
 int run(const FlowOptions& options) {
   auto request = prepare(options);
   if (!request) return complain(request.error());
-  auto code = options.follow   ? follow_flows(options, *request)
-              : options.denied ? list_denied(options, *request)
+  auto code = options.follow    ? follow_flows(options, *request)
+              : request->groups ? list_groups(options, *request)
+              : options.denied  ? list_denied(options, *request)
                                : list_flows(options, *request);
   return code ? *code : complain(code.error());
 }
@@ -249,6 +270,7 @@ void add_common(Command& command, const std::shared_ptr<FlowOptions>& options) {
   command.options.push_back(
       {"--follow", "", "goes on with new records as they come; Ctrl-C ends it", &options->follow});
   add_range_options(command.options, options->filters);
+  add_sum_options(command.options, options->filters);
   add_filter_options(command.options, options->filters, options->denied ? "action" : "");
   add_database_options(command.options, options->target);
   command.exit_codes = kListingExitCodes;
@@ -273,7 +295,9 @@ Command flows_command() {
                       {"tierlog flows --to tenant-01/db --port 5432 --not --from-namespace tenant-01",
                        "Who from elsewhere asked the database"},
                       {"tierlog flows --namespace tenant-02 --action allow --follow -o jsonl",
-                       "Allowed connections of a tenant, as they come, for another program"}};
+                       "Allowed connections of a tenant, as they come, for another program"},
+                      {"tierlog flows --group-by from-workload,to-workload,port --top 10 --bins 1m",
+                       "The ten largest talkers, with what they moved by the minute"}};
   add_common(command, options);
   return command;
 }
@@ -295,7 +319,8 @@ Command denied_command() {
   command.examples = {{"tierlog denied --since 1h", "Everything denied in the last hour"},
                       {"tierlog denied tenant-01-restrict --since 1h", "What one policy denied"},
                       {"tierlog denied --from tenant-02/web --to tenant-01/db --follow",
-                       "Watch one pair while trying again"}};
+                       "Watch one pair while trying again"},
+                      {"tierlog denied --group-by policy,from-workload --top 10", "Which policies deny most, and whom"}};
   add_common(command, options);
   return command;
 }

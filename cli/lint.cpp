@@ -57,9 +57,12 @@ Result<int> lint_paths(const LintOptions& options) {
     topology = endpoints::load_topology(options.topology);
     findings.add(topology->findings);
   }
+  policy::Cluster cluster;
+  if (topology) cluster = std::move(topology->topology.cluster);
+  policy::add_objects(cluster, loaded.set);
   // Warnings about what is only partly understood would be guesses.
   if (!findings.has_errors())
-    findings.add(policy::lint(loaded.set, topology ? &topology->topology.cluster : nullptr));
+    findings.add(policy::lint(loaded.set, cluster.endpoints.empty() && !topology ? nullptr : &cluster));
   findings.sort();
   print_findings(findings, summary_of(findings, loaded.files, loaded.set.policies.size()), format);
   return findings.has_errors() || (options.strict && findings.warnings() > 0) ? kBadInput : kDone;

@@ -1,7 +1,8 @@
-// `tierlog policies` and `tierlog rules`: the board, and each rule with its books.
+// `tierlog policies`: the board; with --history the revisions of one (policy_history.h).
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/console.h"
@@ -9,8 +10,11 @@
 #include "cli/format.h"
 #include "cli/items.h"
 #include "cli/output.h"
-#include "cli/policy_names.h"
+#include "cli/policy_history.h"
 #include "cli/target.h"
+#include "policy/lint.h"
+#include "query/moment.h"
+#include "store/groups.h"
 
 namespace tierlog::cli {
 namespace {
@@ -18,14 +22,11 @@ namespace {
 struct BoardOptions {
   TargetOptions target;
   std::string output = "table";
+  std::string history;
+  std::optional<std::string> unused;
 };
 
-struct RuleOptions {
-  TargetOptions target;
-  std::string policy;
-  std::string output = "table";
-  bool all = false;
-};
+constexpr std::chrono::seconds kRateOver{60};
 
 Column numeric(const char* title, bool wide_only = false) {
   return {title, Align::Right, 0, Cut::End, 0, wide_only, 0, 0};
@@ -36,6 +37,12 @@ Column words(const char* title, std::size_t least = 0, Cut cut = Cut::End) {
 Column extra(const char* title) {
   return {title, Align::Left, 0, Cut::End, 0, true, 0, 0};
 }
+
+// A policy with what it decided in the last minute.
+struct BoardRow {
+  store::PolicyActivity activity;
+  store::Sums rate;
+};
 
 std::vector<Column> board_columns() {
   return {words("TIER", 8),
@@ -48,6 +55,8 @@ std::vector<Column> board_columns() {
           numeric("PASSED"),
           numeric("LOGGED"),
           words("LAST HIT", 12),
+          numeric("ALLOWED/S", true),
+          numeric("DENIED/S", true),
           numeric("POLICY ORDER", true),
           numeric("REV", true),
           extra("SELECTOR"),
@@ -66,7 +75,15 @@ std::string last_hit_text(const store::PolicyActivity& activity, WallTime now) {
   return text;
 }
 
-std::vector<Cell> board_cells(const store::PolicyActivity& activity, bool first_of_tier, WallTime now) {
+std::string per_second(std::uint64_t count) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f",
+                static_cast<double>(count) / static_cast<double>(kRateOver.count()));
+  return text;
+}
+
+std::vector<Cell> board_cells(const BoardRow& row, bool first_of_tier, WallTime now) {
+  const store::PolicyActivity& activity = row.activity;
   const store::PolicyRow& policy = activity.policy;
   const auto count = [&](std::uint64_t value) { return policy.staged ? "-" : with_commas(value); };
   const Style style = policy.staged ? Style::Staged : Style::Plain;
@@ -82,6 +99,8 @@ std::vector<Cell> board_cells(const store::PolicyActivity& activity, bool first_
           count(activity.passed),
           count(activity.logged),
           last_hit_text(activity, now),
+          policy.staged ? "-" : per_second(row.rate.connections),
+          policy.staged ? "-" : per_second(row.rate.denied_packets),
           order_text(policy.order),
           std::to_string(policy.revision),
           or_dash(policy.selector),
@@ -93,14 +112,13 @@ bool is_built_in(const std::string& tier) {
 }
 
 // Tiers in order, each with its policies; a tier of the user's without any gets a line of its own.
-void fill_board(Listing& board, const std::vector<store::TierRow>& tiers,
-                const std::vector<store::PolicyActivity>& activities) {
+void fill_board(Listing& board, const std::vector<store::TierRow>& tiers, const std::vector<BoardRow>& rows) {
   const WallTime now = SystemClock().wall();
   std::map<std::string, std::size_t> policies_of;
-  for (const auto& activity : activities) ++policies_of[activity.policy.tier];
-  auto next = activities.begin();
+  for (const BoardRow& row : rows) ++policies_of[row.activity.policy.tier];
+  auto next = rows.begin();
   const auto add_policies_of = [&](const std::string& tier) {
-    for (bool first = true; next != activities.end() && next->policy.tier == tier; ++next, first = false)
+    for (bool first = true; next != rows.end() && next->activity.policy.tier == tier; ++next, first = false)
       board.table.add(board_cells(*next, first, now));
   };
   for (const store::TierRow& tier : tiers) {
@@ -108,125 +126,83 @@ void fill_board(Listing& board, const std::vector<store::TierRow>& tiers,
       board.table.add({tier.name, order_text(tier.order), "(no policy)"});
     add_policies_of(tier.name);
   }
-  while (next != activities.end()) add_policies_of(next->policy.tier);
+  while (next != rows.end()) add_policies_of(next->activity.policy.tier);
+}
+
+// What each policy decided in the last minute, by its display.
+Result<std::map<std::string, store::Sums>> recent(store::FlowReader& reader, WallTime now) {
+  store::GroupQuery query;
+  query.flows.since = now - kRateOver;
+  TL_ASSIGN(query.fields, store::parse_group_fields("policy,reporter"));
+  TL_ASSIGN(const auto result, reader.groups(query));
+  std::map<std::string, store::Sums> rates;
+  for (const store::FlowSums& group : result.groups) rates[group.names.front()].add(group.sums);
+  return rates;
+}
+
+std::string board_item(const BoardRow& row) {
+  auto item = nlohmann::ordered_json::parse(item_of(row.activity));
+  const auto seconds = static_cast<double>(kRateOver.count());
+  item["allowed_per_second"] = static_cast<double>(row.rate.connections) / seconds;
+  item["denied_per_second"] = static_cast<double>(row.rate.denied_packets) / seconds;
+  return item.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+// Rules that can never match, as lint finds them in the policies in force.
+std::vector<std::string> shadowed(store::FlowReader& reader) {
+  const auto sets = reader.policy_sets();
+  if (!sets || sets->empty()) return {};
+  const auto policies = query::policies_of(reader, sets->back());
+  if (!policies) return {};
+  std::vector<std::string> found;
+  const Diagnostics findings = policy::lint(*policies);
+  for (const Diagnostic& finding : findings.all())
+    if (finding.message.find("can never match") != std::string::npos) found.push_back(finding.to_string());
+  return found;
+}
+
+// Leaves what nothing has hit since then.
+Result<void> keep_unused(const BoardOptions& options, store::FlowReader& reader, WallTime now,
+                         std::vector<BoardRow>& rows, Listing& board) {
+  const auto when = parse_when(*options.unused, now);
+  if (!when)
+    return fail(ErrorCode::InvalidArgument,
+                "--unused \"" + *options.unused + "\" is not understood; expected 30d, 12h or a time");
+  std::erase_if(
+      rows, [&](const BoardRow& row) { return row.activity.last_hit && *row.activity.last_hit >= *when; });
+  const auto sets = reader.policy_sets();
+  if (sets && !sets->empty() && sets->front().since > *when)
+    board.notes.push_back("counting began " + format_for_people(sets->front().since) +
+                          " UTC: what was used before that is not known");
+  if (rows.empty()) board.empty = "every policy was hit since " + format_for_people(*when) + " UTC";
+  return {};
 }
 
 Result<int> show_board(const BoardOptions& options) {
   TL_ASSIGN(const Format format, parse_format(options.output));
   TL_ASSIGN(store::FlowReader reader, open_database(options.target));
+  if (!options.history.empty()) return show_history(reader, options.history, format);
+  const WallTime now = SystemClock().wall();
   TL_ASSIGN(const auto activities, reader.policies());
   TL_ASSIGN(const auto tiers, reader.tiers());
+  TL_ASSIGN(auto rates, recent(reader, now));
+  std::vector<BoardRow> rows;
+  for (const store::PolicyActivity& activity : activities)
+    rows.push_back({activity, rates[activity.policy.display]});
   Listing board(board_columns());
-  for (const store::PolicyActivity& activity : activities) board.items.push_back(item_of(activity));
-  if (activities.empty()) {
+  if (options.unused) TL_TRY(keep_unused(options, reader, now, rows, board));
+  for (const BoardRow& row : rows) board.items.push_back(board_item(row));
+  if (activities.empty())
     board.empty =
         "no policy is loaded: put policy files into a folder that tierlogd reads, or start a lab with "
         "`tierlog lab up TOPOLOGY -f POLICIES`";
-  } else {
-    fill_board(board, tiers, activities);
-  }
+  if (!rows.empty()) fill_board(board, options.unused ? std::vector<store::TierRow>() : tiers, rows);
   const auto since = reader.since();
   board.summary = "allowed counts connections, denied counts packets" +
                   (since ? ", since " + format_for_people(*since).substr(0, 16) : "") +
                   " · `tierlog rules POLICY` for each rule";
+  for (const std::string& finding : shadowed(reader)) board.notes.push_back(finding);
   print(board, format);
-  return kDone;
-}
-
-// The rules of one policy need no column that repeats its name.
-std::vector<Column> rule_columns(bool of_one_policy) {
-  Column policy = words("POLICY", 16, Cut::Middle);
-  policy.wide_only = of_one_policy;
-  return {words("ID"),
-          policy,
-          words("RULE"),
-          numeric("REV"),
-          words("TEXT", 16),
-          numeric("KERNEL"),
-          numeric("RECORDED"),
-          numeric("UNATTR"),
-          numeric("SUPPR"),
-          numeric("KERNEL BYTES", true),
-          extra("IN THE KERNEL"),
-          extra("STATE"),
-          extra("SOURCE")};
-}
-
-// A reserved id has no index and belongs to a direction; an end of tier names what was asked.
-std::string rule_name(const store::RuleRow& rule) {
-  const std::string text = rule_text(rule.direction, rule.rule_index, rule.reason);
-  return rule.rule_index ? text : text + " " + std::string(name(rule.direction));
-}
-
-std::string rule_description(const store::RuleRow& rule) {
-  if (!rule.text.empty()) return rule.text;
-  std::string text = rule.action;
-  if (rule.rule_index == -1) {
-    text += " " + std::string(name(rule.direction)) + " when none of its policies decided";
-    for (std::size_t i = 0; i < rule.also_policies.size(); ++i)
-      text += (i == 0 ? ": " : ", ") + rule.also_policies[i];
-  }
-  return text;
-}
-
-Style action_style(const std::string& action) {
-  return action == "Deny" ? Style::Deny : action == "Allow" ? Style::Allow : Style::Plain;
-}
-
-std::vector<Cell> rule_cells(const store::RuleActivity& activity) {
-  const store::RuleRow& rule = activity.rule;
-  char mark[16];
-  std::snprintf(mark, sizeof mark, "0x%08x", number(rule.id));
-  // Pass and Log rules count what matched them; no record is owed for that.
-  const bool decides = rule.action == "Allow" || rule.action == "Deny";
-  return {to_hex(rule.id),
-          or_dash(rule.policy),
-          Cell(rule_name(rule), action_style(rule.action)),
-          rule.revision == 0 ? "-" : std::to_string(rule.revision),
-          rule_description(rule),
-          with_commas(activity.kernel_packets),
-          decides ? with_commas(activity.recorded_packets) : "-",
-          decides ? with_commas(activity.unattributed) : "-",
-          with_commas(activity.suppressed),
-          with_commas(activity.kernel_bytes),
-          mark,
-          activity.live ? "enforced" : "earlier",
-          or_dash(rule.source)};
-}
-
-std::string books(const std::vector<store::RuleActivity>& rules, const std::string& of) {
-  std::uint64_t kernel = 0, recorded = 0, missing = 0;
-  for (const store::RuleActivity& activity : rules) {
-    if (activity.rule.action != "Allow" && activity.rule.action != "Deny") continue;
-    kernel += activity.kernel_packets;
-    recorded += activity.recorded_packets;
-    missing += activity.unattributed;
-  }
-  return counted(rules.size(), "rule") + of + " · verdict packets: " + with_commas(kernel) +
-         " counted by the kernel, " + with_commas(recorded) + " recorded, " + with_commas(missing) +
-         " unattributed";
-}
-
-Result<int> show_rules(const RuleOptions& options) {
-  TL_ASSIGN(const Format format, parse_format(options.output));
-  TL_ASSIGN(store::FlowReader reader, open_database(options.target));
-  std::vector<std::string> policies;
-  if (!options.policy.empty()) {
-    TL_ASSIGN(policies, require_policies(reader, options.policy));
-  }
-  const bool one = policies.size() == 1;
-  TL_ASSIGN(const auto rules, reader.rules(options.policy, options.all));
-  Listing listing(rule_columns(one));
-  for (const store::RuleActivity& rule : rules) {
-    listing.table.add(rule_cells(rule));
-    listing.items.push_back(item_of(rule));
-  }
-  listing.summary = books(rules, one ? " of " + policies.front() : "");
-  listing.empty =
-      options.policy.empty()
-          ? "no rule is known: the daemon has not loaded policies yet (`tierlog status`)"
-          : "no rule of it is enforced now; `tierlog rules " + options.policy + " --all` shows earlier ones";
-  print(listing, format);
   return kDone;
 }
 
@@ -244,47 +220,25 @@ Command policies_command() {
       "staged: "
       "such a policy decides nothing and the board says what it would have denied. SELECTS counts "
       "endpoints.\n\n"
-      "ALLOWED counts connections, DENIED, PASSED and LOGGED count packets.";
-  command.options = {output_option(options->output, kAllFormats)};
+      "ALLOWED counts connections, DENIED, PASSED and LOGGED count packets. The rates of -o wide are of the "
+      "last "
+      "minute. Rules that can never match are named below the board.";
+  command.options = {
+      output_option(options->output, kAllFormats),
+      {"--unused", "WHEN", "only policies that nothing has hit since: 30d, or a time", &options->unused},
+      {"--history", "POLICY", "the revisions of a policy: what changed and what each decided",
+       &options->history}};
   add_database_options(command.options, options->target);
   command.examples = {
       {"tierlog policies", "The board"},
-      {"tierlog policies -o wide", "With order, revision, selector and file of each policy"},
+      {"tierlog policies -o wide", "With rates, order, revision, selector and file of each policy"},
+      {"tierlog policies --unused 30d", "What could go: nothing has hit it in a month"},
+      {"tierlog policies --history tenant-01-restrict", "What was changed when, and what it decided then"},
       {"tierlog policies -o json | jq '.items[] | select(.endpoints_selected == 0) | .policy'",
        "Policies that select nothing"}};
   command.exit_codes = kListingExitCodes;
   command.run = [options] {
     const auto code = show_board(*options);
-    return code ? *code : complain(code.error());
-  };
-  return command;
-}
-
-Command rules_command() {
-  const auto options = std::make_shared<RuleOptions>();
-  Command command;
-  command.name = "rules";
-  command.summary = "rules with their ids and the books: kernel counter, recorded, unattributed";
-  command.description =
-      "Lists the rules of POLICY, or of all policies, with the id under which the kernel knows each (-o "
-      "wide: also "
-      "as it stands in packet marks, connection labels and log prefixes). For a rule that decides KERNEL = "
-      "RECORDED + "
-      "UNATTR holds, up to what is on its way; Pass and Log rules count what matched them and owe no "
-      "records. SUPPR "
-      "counts log messages that were held back by the limit for one flow.\n\n"
-      "The ends of tiers and what decides where no policy applies have ids too.";
-  command.positionals = {{"POLICY", "name, ns/name, tier/ns/name, shell pattern or /RE2/", &options->policy}};
-  command.options = {output_option(options->output, kAllFormats),
-                     {"--all", "", "also rules of earlier revisions", &options->all}};
-  add_database_options(command.options, options->target);
-  command.examples = {
-      {"tierlog rules tenant-01-restrict", "The rules of one policy"},
-      {"tierlog rules 'security//*' -o wide", "A tier's cluster-wide policies, with places in files"},
-      {"tierlog rules --all -o csv", "Every rule there ever was, for a spreadsheet"}};
-  command.exit_codes = kListingExitCodes;
-  command.run = [options] {
-    const auto code = show_rules(*options);
     return code ? *code : complain(code.error());
   };
   return command;

@@ -9,17 +9,23 @@
 namespace tierlog::cli {
 
 Result<PolicyInput> load_input(const std::vector<std::string>& files, const std::string& topology) {
-  if (topology.empty())
-    return fail(ErrorCode::InvalidArgument,
-                "--topology FILE is missing: with -f it says which pods there are");
   policy::Loaded loaded = policy::load_paths(files);
-  endpoints::LoadedTopology world = endpoints::load_topology(topology);
   Diagnostics findings = loaded.findings;
-  findings.add(world.findings);
+  const bool has_pods = loaded.set.objects && !loaded.set.objects->pods.empty();
+  if (topology.empty() && !has_pods && !findings.has_errors())
+    return fail(ErrorCode::InvalidArgument,
+                "--topology FILE is missing: with -f it says which pods there are (or put Pod objects among the files)");
+  policy::Cluster cluster;
+  if (!topology.empty()) {
+    endpoints::LoadedTopology world = endpoints::load_topology(topology);
+    findings.add(world.findings);
+    cluster = std::move(world.topology.cluster);
+  }
   findings.sort();
   if (findings.has_errors()) return fail(ErrorCode::InvalidArgument, findings.to_string());
   for (const Diagnostic& warning : findings.all()) say(warning.to_string());
-  return PolicyInput{std::move(loaded.set), std::move(world.topology.cluster)};
+  policy::add_objects(cluster, loaded.set);
+  return PolicyInput{std::move(loaded.set), std::move(cluster)};
 }
 
 }  // namespace tierlog::cli

@@ -15,20 +15,70 @@ bool is_plain(const std::string& text) {
   return text.find_first_of("*?[]/\\") == std::string::npos;
 }
 
-Result<std::vector<std::string>> known_names(store::FlowReader& reader, Field field) {
+// What a filter's values are names of; empty: nothing that can be looked up.
+const char* kind_of(Field field) {
+  switch (field) {
+    case Field::Tier:
+      return "tier";
+    case Field::Namespace:
+    case Field::FromNamespace:
+    case Field::ToNamespace:
+      return "namespace";
+    case Field::Pod:
+    case Field::From:
+    case Field::To:
+      return "pod";
+    case Field::Workload:
+    case Field::FromWorkload:
+    case Field::ToWorkload:
+      return "workload";
+    case Field::Node:
+      return "node";
+    case Field::Cluster:
+      return "cluster";
+    default:
+      return "";
+  }
+}
+
+// An address or CIDR is nobody's name.
+bool is_address(const std::string& text) {
+  return Cidr::parse(text).has_value();
+}
+
+Result<std::vector<std::string>> known_names(store::FlowReader& reader, const std::string& kind) {
   std::set<std::string> names;
-  if (field == Field::Tier) {
+  if (kind == "tier") {
     TL_ASSIGN(const auto tiers, reader.tiers());
     for (const store::TierRow& tier : tiers) names.insert(tier.name);
+  } else if (kind == "node" || kind == "cluster") {
+    TL_ASSIGN(const auto origin, reader.origin());
+    names.insert(kind == "node" ? origin.node : origin.cluster);
   } else {
     TL_ASSIGN(const auto endpoints, reader.endpoints());
-    for (const store::EndpointRow& endpoint : endpoints) names.insert(endpoint.endpoint_namespace);
+    for (const store::EndpointRow& endpoint : endpoints) {
+      if (kind == "namespace") names.insert(endpoint.endpoint_namespace);
+      if (kind == "workload") names.insert(endpoint.workload);
+      if (kind == "pod") names.insert(endpoint.endpoint_namespace + "/" + endpoint.name);
+    }
   }
   return std::vector<std::string>(names.begin(), names.end());
 }
 
+// "tenant-01/db" of "db", or what is spelt nearly like it.
+std::string nearest_pod(const std::string& typed, const std::vector<std::string>& pods) {
+  std::vector<std::string> names;
+  for (const std::string& pod : pods) names.push_back(pod.substr(pod.find('/') + 1));
+  if (typed.find('/') != std::string::npos) return nearest(typed, pods);
+  const std::string close = nearest(typed, names);
+  for (std::size_t i = 0; i < names.size(); ++i)
+    if (!close.empty() && names[i] == close) return pods[i];
+  return {};
+}
+
 Result<void> require_name(store::FlowReader& reader, Field field, const std::string& name) {
-  TL_ASSIGN(const auto known, known_names(reader, field));
+  const std::string kind = kind_of(field);
+  TL_ASSIGN(const auto known, known_names(reader, kind));
   for (const std::string& one : known)
     if (one == name) return {};
   // Gone from the node, but in its records.
@@ -37,9 +87,10 @@ Result<void> require_name(store::FlowReader& reader, Field field, const std::str
   any.limit = 1;
   TL_ASSIGN(const auto recorded, reader.flows(any));
   if (!recorded.empty()) return {};
-  const std::string close = nearest(name, known);
-  std::string sentence = std::string("no ") + (field == Field::Tier ? "tier" : "namespace") +
-                         " is called \"" + name + "\", now or in any record";
+  const std::string close = kind == "pod" ? nearest_pod(name, known) : nearest(name, known);
+  for (const std::string& one : known)  // named without its namespace, but without traffic
+    if (kind == "pod" && one.ends_with("/" + name)) return {};
+  std::string sentence = "no " + kind + " is called \"" + name + "\", now or in any record";
   if (!close.empty()) sentence += "; did you mean " + close + "?";
   return fail(ErrorCode::NotFound, std::move(sentence));
 }
@@ -48,11 +99,13 @@ Result<void> require_name(store::FlowReader& reader, Field field, const std::str
 
 Result<void> require_known_names(store::FlowReader& reader, const store::FlowQuery& query) {
   for (const store::FieldFilter& filter : query.filters) {
-    const bool named = filter.field == Field::Tier || filter.field == Field::Namespace ||
-                       filter.field == Field::FromNamespace || filter.field == Field::ToNamespace;
-    if (!named || filter.negate) continue;
-    for (const std::string& value : store::split_values(filter.values))
-      if (is_plain(value)) TL_TRY(require_name(reader, filter.field, value));
+    const std::string kind = kind_of(filter.field);
+    if (kind.empty() || filter.negate) continue;
+    for (const std::string& value : store::split_values(filter.values)) {
+      const bool pod = kind == "pod" && value.find('/') != 0 && !is_address(value) &&
+                       value.find_first_of("*?[]\\") == std::string::npos;
+      if (pod || (kind != "pod" && is_plain(value))) TL_TRY(require_name(reader, filter.field, value));
+    }
   }
   return {};
 }

@@ -98,16 +98,29 @@ std::string repairs_text(const Json& kernel) {
          ": SOMEBODY CHANGES WHAT ENFORCES";
 }
 
+std::string verdicts_text(const Json& verdicts) {
+  const auto per_second = get<double>(verdicts, "per_second");
+  char rate[32];
+  std::snprintf(rate, sizeof rate, per_second < 10 ? "%.1f" : "%.0f", per_second);
+  return (per_second < 1000 ? rate : short_count(static_cast<std::uint64_t>(per_second))) +
+         std::string("/s now · behind by ") +
+         format_duration(Nanoseconds(get<std::int64_t>(verdicts, "behind_ns")));
+}
+
 std::string store_text(const Json& store) {
-  return get<std::string>(store, "path") + "  " + bytes_text(get<std::uint64_t>(store, "bytes")) + " · " +
-         short_count(get<std::uint64_t>(store, "records")) + " records";
+  std::string text = get<std::string>(store, "path") + "  " + bytes_text(get<std::uint64_t>(store, "bytes"));
+  if (const auto limit = get<std::uint64_t>(store, "max_bytes"); limit > 0) text += " of " + bytes_text(limit);
+  text += " · " + short_count(get<std::uint64_t>(store, "records")) + " records";
+  const auto oldest = parse_rfc3339(get<std::string>(store, "oldest_time"));
+  return oldest ? text + " · oldest " + ago(*oldest, SystemClock().wall()) : text;
 }
 
 std::string export_text(const Json& target) {
   const auto error = get<std::string>(target, "error");
+  const auto time = parse_rfc3339(get<std::string>(target, "delivered_time"));
   std::string text = get<std::string>(target, "name") + " " + get<std::string>(target, "target") +
-                     "   delivered up to record " +
-                     with_commas(get<std::uint64_t>(target, "delivered_sequence")) + ", " +
+                     "   delivered up to " + (time ? format_for_people(*time) + " UTC" : "nothing yet") +
+                     " (record " + with_commas(get<std::uint64_t>(target, "delivered_sequence")) + "), " +
                      with_commas(get<std::uint64_t>(target, "waiting")) + " waiting";
   return error.empty() ? text : text + " · FAILING: " + error;
 }
@@ -142,6 +155,14 @@ std::string line_of_source(const Json& status) {
   return "";
 }
 
+std::string names(const Json& list) {
+  std::string text;
+  if (list.is_array())
+    for (const Json& one : list)
+      if (one.is_string()) text += (text.empty() ? "" : ", ") + one.get<std::string>();
+  return text;
+}
+
 std::string status_text(const Json& status) {
   std::string text = printable(headline(status)) + "\n";
   const auto error = get<std::string>(status, "sync_error");
@@ -149,6 +170,13 @@ std::string status_text(const Json& status) {
   text += finding_lines(error);
   text += line("endpoints", with_commas(get<std::uint64_t>(status, "endpoints")) + " (" +
                                 with_commas(get<std::uint64_t>(status, "programmed")) + " programmed)");
+  if (status.contains("log_rate"))
+    text += line("log rate", get<std::string>(status, "log_rate") + " of each Log rule, unless its policy says otherwise");
+  if (status.contains("verdicts")) text += line("verdicts", verdicts_text(part(status, "verdicts")));
+  if (const auto audited = names(part(status, "audited_namespaces")); !audited.empty())
+    text += line("audited", "namespaces " + audited + ": what policies deny there is recorded and not dropped");
+  if (const auto apart = names(part(status, "host_network")); !apart.empty())
+    text += line("host network", apart + ": have the node's address, their policies are not enforced");
   text += line("books", books_text(part(status, "books")));
   if (status.contains("kernel")) {
     text += line("connections", connections_text(part(status, "kernel")));

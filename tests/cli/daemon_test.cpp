@@ -88,11 +88,17 @@ Json good_status() {
           {"endpoints", 212},
           {"programmed", 212},
           {"books", {{"kernel", 1204332}, {"recorded", 1204330}, {"unattributed", 2}}},
-          {"store", {{"path", "/var/lib/tierlog/flows.db"}, {"bytes", 2040109466}, {"records", 19200000}}},
+          {"verdicts", {{"per_second", 1203.4}, {"behind_ns", 40'000'000}}},
+          {"store",
+           {{"path", "/var/lib/tierlog/flows.db"},
+            {"bytes", 2040109466},
+            {"max_bytes", 8589934592},
+            {"records", 19200000}}},
           {"exports",
            {{{"name", "fluentbit"},
              {"target", "tcp://127.0.0.1:24224"},
              {"delivered_sequence", 5},
+             {"delivered_time", "2026-11-21T20:14:07.000000123Z"},
              {"waiting", 0},
              {"error", ""}}}},
           {"warnings", Json::array()}};
@@ -108,9 +114,10 @@ TEST_F(Daemon, StatusFitsOneScreen) {
       "revision "
       "19)\n"
       "endpoints    212 (212 programmed)\n"
+      "verdicts     1.2 k/s now · behind by 40 ms\n"
       "books        1,204,332 verdicts counted by the kernel = 1,204,330 recorded + 2 unattributed       MISSING: see `tierlog rules`\n"
-      "store        /var/lib/tierlog/flows.db  1.9 GiB · 19.2 M records\n"
-      "exports      fluentbit tcp://127.0.0.1:24224   delivered up to record 5, 0 waiting\n"
+      "store        /var/lib/tierlog/flows.db  1.9 GiB of 8.0 GiB · 19.2 M records\n"
+      "exports      fluentbit tcp://127.0.0.1:24224   delivered up to 2026-11-21 20:14:07 UTC (record 5), 0 waiting\n"
       "warnings     none\n");
 }
 

@@ -79,8 +79,11 @@ class ExplainRecord : public ::testing::Test {
 TEST_F(ExplainRecord, TellsBothDirectionsTheDecisionAndItsPlace) {
   auto reader = store::FlowReader::open(path());
   ASSERT_TRUE(reader);
-  const auto told = explain_record(*reader, denied().id);
-  ASSERT_TRUE(told) << told.error().message;
+  const auto answer = explain_record(*reader, denied().id);
+  ASSERT_TRUE(answer) << answer.error().message;
+  EXPECT_FALSE(answer->past);  // nothing is kept of that time
+  EXPECT_EQ(answer->notes.size(), 1u);
+  const policy::Explanation* told = &answer->explanation;
   EXPECT_EQ(told->action, policy::Action::Deny);
   EXPECT_EQ(told->source_name, "a/web");
   ASSERT_TRUE(told->egress && told->ingress);

@@ -227,6 +227,27 @@ TEST_F(Listings, RulesShowTheBooks) {
   EXPECT_TRUE(has(table.out, "of platform/tenant-01/tenant-01-restrict")) << table.out;
 }
 
+TEST_F(Listings, SumsAddUpInTableAndJson) {
+  const Json groups = items({"flows", "--group-by", "action,port", "--bins", "1m", "--rate", "-o", "json"});
+  ASSERT_EQ(groups.size(), 4u);
+  std::uint64_t denied = 0, connections = 0, binned = 0;
+  for (const Json& group : groups) {
+    denied += group["denied_packets"].get<std::uint64_t>();
+    connections += group["connections"].get<std::uint64_t>();
+    for (const Json& bin : group["bins"]) binned += bin["denied_packets"].get<std::uint64_t>();
+    EXPECT_TRUE(group.contains("bytes_per_second"));
+  }
+  EXPECT_EQ(denied, 3u);
+  EXPECT_EQ(connections, 2u);
+  EXPECT_EQ(binned, denied);
+  const Outcome table = run({"flows", "--top", "2", "--bins", "10s"});
+  EXPECT_EQ(table.code, 0);
+  EXPECT_TRUE(has(table.out, "OVER TIME")) << table.out;
+  EXPECT_TRUE(has(table.out, "█")) << table.out;
+  EXPECT_TRUE(has(table.out, "2 connections, 3 denied packets")) << table.out;
+  EXPECT_TRUE(has(table.err, "the 2 largest of 4 groups")) << table.err;
+}
+
 TEST_F(Listings, AnUnknownPolicyIsNo) {
   for (const Words& words : {Words{"denied", "tenat-01-restrict"}, Words{"rules", "tenat-01-restrict"},
                              Words{"flows", "--policy", "tenat-01-restrict"}}) {
