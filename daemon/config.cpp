@@ -120,6 +120,43 @@ void read_group(const Node& value, Config& config, Diagnostics& findings) {
   if (const auto group = read_number(value, 1, findings)) config.nflog_group = *group;
 }
 
+void read_log_rate(const Node& value, Config& config, Diagnostics& findings) {
+  const auto rate = policy::LogRate::parse(value.text);
+  if (rate)
+    config.log_rate = *rate;
+  else
+    findings.error(value.place, "\"" + value.text +
+                                    "\" is no rate; expected messages per second, minute, hour or day, such as "
+                                    "1000/s");
+}
+
+// An empty list: no port is spared.
+Reader failsafes(std::vector<policy::Failsafe> policy::Failsafes::*list) {
+  return [list](const Node& value, Config& config, Diagnostics& findings) {
+    if (value.kind != Kind::Sequence)
+      return expected(value, findings, "a list of ports such as tcp:22; [] for none");
+    (config.failsafes.*list).clear();
+    for (const Node& item : value.items) {
+      if (const auto failsafe = policy::Failsafe::parse(item.text))
+        (config.failsafes.*list).push_back(*failsafe);
+      else
+        findings.error(item.place, "\"" + item.text +
+                                       "\" is no failsafe port; expected one like tcp:22, udp:68 or tcp:10.0.0.0/8:22");
+    }
+  };
+}
+
+void read_without(const Node& value, Config& config, Diagnostics& findings) {
+  static const std::vector<std::string> known{"owner", "egress-hook"};
+  if (value.kind != Kind::Sequence) return expected(value, findings, "a list of owner and egress-hook");
+  for (const Node& item : value.items) {
+    if (item.kind != Kind::Scalar || std::find(known.begin(), known.end(), item.text) == known.end())
+      findings.error(item.place, "unknown feature \"" + item.text + "\"; expected owner or egress-hook");
+    else
+      config.nftables_without.push_back(item.text);
+  }
+}
+
 struct Key {
   std::string name;  // "store.path": path in the store map
   Reader read;
@@ -136,9 +173,13 @@ const std::vector<Key>& keys() {
       {"cni.spool", text(&Config::cni_spool)},
       {"store.path", text(&Config::store_path)},
       {"nflog.group", read_group},
+      {"nftables.without", read_without},
       {"flow_interval", duration(&Config::flow_interval)},
       {"deny_interval", duration(&Config::deny_interval)},
       {"log_interval", duration(&Config::log_interval)},
+      {"log_rate", read_log_rate},
+      {"failsafe.inbound", failsafes(&policy::Failsafes::inbound)},
+      {"failsafe.outbound", failsafes(&policy::Failsafes::outbound)},
       {"enforcement",
        one_of({"enforce", "audit"}, [](Config& c, const std::string& v) { c.audits = v == "audit"; })},
       {"host_to_pod",

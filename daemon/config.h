@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/diagnostics.h"
+#include "policy/program.h"
 
 namespace tierlog::daemon {
 
@@ -28,9 +29,12 @@ struct Config {
   std::string cni_spool;  // default: cni-spool beside the socket
   std::string store_path = "/var/lib/tierlog/flows.db";
   std::uint16_t nflog_group = 4610;
+  std::vector<std::string> nftables_without;  // "owner", "egress-hook": do as on a kernel without it
   std::chrono::milliseconds flow_interval{60'000};
   std::chrono::milliseconds deny_interval{10'000};
   std::chrono::milliseconds log_interval{10'000};
+  policy::LogRate log_rate{1000, 1};  // messages of one Log rule
+  policy::Failsafes failsafes = policy::default_failsafes();
   bool audits = false;  // enforcement: enforce | audit
   bool host_to_pod_by_policy = false;  // host_to_pod: allow | policy
   std::vector<ForwardExport> exports;

@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "daemon/privileges.h"
+#include "daemon/syscalls.h"
 #include "dataplane/nftables/remove.h"
 
 namespace tierlog::daemon {
@@ -24,6 +25,7 @@ using logger::FlowLogger;
 constexpr std::chrono::milliseconds kDrainEvery{5};
 constexpr std::chrono::milliseconds kCommitWithin{20};
 constexpr std::chrono::seconds kCountsEvery{2};
+constexpr std::chrono::seconds kTellEvery{60};
 constexpr std::chrono::seconds kVerifyEvery{2};
 // Long enough for whatever speaks at all to speak once.
 constexpr std::chrono::minutes kSparing{5};
@@ -49,6 +51,7 @@ void tell(const dataplane::SettingChange& change) {
 dataplane::nftables::TableOptions table_options(const Config& config) {
   using dataplane::nftables::TableOptions;
   TableOptions options;
+  options.log_rate = config.log_rate;
   options.nflog_group = config.nflog_group;
   options.deny_interval = std::chrono::duration_cast<std::chrono::seconds>(config.deny_interval);
   options.log_interval = std::chrono::duration_cast<std::chrono::seconds>(config.log_interval);
@@ -56,6 +59,23 @@ dataplane::nftables::TableOptions table_options(const Config& config) {
   options.host_to_pod =
       config.host_to_pod_by_policy ? TableOptions::HostToPod::Policy : TableOptions::HostToPod::Allow;
   return options;
+}
+
+dataplane::nftables::Features features(const Config& config) {
+  const auto has = [&](const char* name) {
+    return std::find(config.nftables_without.begin(), config.nftables_without.end(), name) ==
+           config.nftables_without.end();
+  };
+  return {.owner = has("owner"), .egress_hook = has("egress-hook")};
+}
+
+std::vector<logger::ServiceAddress> addresses_of(const std::vector<endpoints::Service>& services) {
+  std::vector<logger::ServiceAddress> addresses;
+  for (const endpoints::Service& service : services)
+    for (const IpAddr& address : service.cluster_ips)
+      for (const endpoints::ServicePort& port : service.ports)
+        addresses.push_back({address, port.protocol, port.port, service.display()});
+  return addresses;
 }
 
 std::vector<std::string> watched_paths(const Config& config) {
@@ -89,7 +109,10 @@ Result<void> Daemon::open() {
   TL_TRY(forget_gone_pods());
   TL_ASSIGN(auto flows, store::FlowStore::open_writer(config_.store_path, {config_.cluster, config_.node}));
   flows_ = std::make_unique<store::FlowStore>(std::move(flows));
-  TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_)));
+  TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_), features(config_)));
+  if (!backend_->owned()) {
+    TL_ASSIGN(table_watch_, dataplane::nftables::TableWatch::open(backend_->port()));
+  }
   TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
   TL_ASSIGN(conntrack_, dataplane::Conntrack::open());
   for (const dataplane::SettingChange& change : conntrack_->changed()) tell(change);
@@ -98,10 +121,14 @@ Result<void> Daemon::open() {
   recorder_ =
       std::make_unique<Recorder>(*backend_, *events_, *conntrack_, *flows_, config_.store_path, clock_);
   recorder_->set_audit(config_.audits);
+  mismatches_ = std::make_unique<MismatchCases>(fs::path(config_.state_path()).parent_path().string());
   TL_TRY(recorder_->load());
   const auto applied = [this](const auto& program, const auto& policy_sets) {
-    if (auto installed = recorder_->install(program, policy_sets); !installed)
+    if (auto installed = recorder_->install(program, policy_sets, addresses_of(world_->services())); !installed)
       spdlog::error("write catalog: {}", installed.error().message);
+    const auto kept =
+        flows_->put_moment(world_->moment(clock_.wall()), *program->cluster, world_->rule_keys());
+    if (!kept) spdlog::error("write history: {}", kept.error().message);
     if (auto done = living_->on_applied(program, clock_.boottime()); !done)
       spdlog::error("living connections: {}", done.error().message);
   };
@@ -132,6 +159,7 @@ Result<void> Daemon::open() {
         "PODS UNDER BRIDGES ARE NOT ENFORCED AGAINST EACH OTHER: module br_netfilter is not loaded");
   if (backend_->spares_midstream()) spare_until_ = started_ + kSparing;
   living_->look_for_cut(started_);
+  if (backend_->found_audited() && !config_.audits) living_->judge_all(started_);
   log_lines(spdlog::level::warn, world_->warnings().to_string());
   TL_TRY(recorder_->start());
   next_flows_ = clock_.boottime() + std::chrono::duration_cast<Nanoseconds>(config_.flow_interval);
@@ -144,8 +172,11 @@ Result<void> Daemon::open() {
   TL_TRY(replay_spool());
   TL_TRY(drop_privileges());
   capabilities_ = effective_capabilities();
-  spdlog::info("capabilities=\"{}\" no_new_privs=true", capabilities_);
+  if (auto restricted = restrict_syscalls(); !restricted)
+    spdlog::warn("system calls are not restricted: {}", restricted.error().message);
+  spdlog::info("capabilities=\"{}\" no_new_privs=true seccomp={}", capabilities_, syscalls_are_restricted());
   // Threads begin with what is left.
+  recorder_->start_writer();
   for (const ForwardExport& target : config_.exports)
     exports_.push_back(std::make_unique<ExportWorker>(target, config_));
   return {};
@@ -272,6 +303,30 @@ Result<void> Daemon::read_kernel(Nanoseconds now) {
   return {};
 }
 
+void Daemon::keep_mismatches() {
+  for (const logger::Disagreement& found : recorder_->take_disagreements()) {
+    const auto kept = mismatches_->keep(found, world_->policy_texts());
+    if (!kept)
+      spdlog::error("keep a mismatch: {}", kept.error().message);
+    else if (!kept->empty())
+      spdlog::error("THE KERNEL AND THE EVALUATOR DISAGREE, a defect of Tierlog: kernel=\"{}\" evaluator=\"{}\" case={}",
+                    found.kernel, found.evaluator, *kept);
+  }
+}
+
+// Once when it changes, then every minute.
+void Daemon::tell_about_store(Nanoseconds now) {
+  const Recorder::Backlog backlog = recorder_->backlog();
+  if (backlog.problem == store_problem_ && (store_problem_.empty() || now - store_told_ < kTellEvery)) return;
+  store_told_ = now;
+  store_problem_ = backlog.problem;
+  if (store_problem_.empty())
+    spdlog::info("the flow index takes records again");
+  else
+    spdlog::error("the flow index takes no records: {} waiting={} aggregated={}", store_problem_,
+                  backlog.records, backlog.aggregated);
+}
+
 Result<void> Daemon::tick(Nanoseconds now) {
   TL_TRY(keep_in_force(now));
   TL_TRY(read_kernel(now));
@@ -282,8 +337,10 @@ Result<void> Daemon::tick(Nanoseconds now) {
   if (recorder_->pending() && !commit_by_) commit_by_ = now + kCommitWithin;
   if (commit_by_ && now >= *commit_by_) {
     commit_by_.reset();
-    TL_TRY(recorder_->commit());
+    recorder_->commit();
   }
+  keep_mismatches();
+  tell_about_store(now);
   if (watch_->due() && now >= *watch_->due()) {
     watch_->done();
     reload("files changed");
@@ -310,12 +367,14 @@ Result<void> Daemon::run() {
     control_->add_descriptors(descriptors);
     if (now >= next_drain_)
       for (const int fd : {events_->fd(), conntrack_->fd()}) descriptors.push_back({fd, POLLIN, 0});
+    if (table_watch_) descriptors.push_back({table_watch_->fd(), POLLIN, 0});
     if (::poll(descriptors.data(), descriptors.size(), wait_ms(now)) < 0 && errno != EINTR)
       return fail(Error::from_errno(errno, "poll"));
     now = clock_.boottime();
     if (descriptors[0].revents != 0) on_signal(stop);
     if (descriptors[1].revents != 0) watch_->on_readable(now);
     if (descriptors[2].revents != 0 && bridges_->on_readable()) next_verify_ = now;
+    if (table_watch_ && table_watch_->foreign_change()) next_verify_ = now;
     if (now >= next_drain_) {
       TL_ASSIGN(const bool more, recorder_->drain());
       next_drain_ = more ? now : now + kDrainEvery;

@@ -20,6 +20,7 @@
 #include "daemon/instance_lock.h"
 #include "daemon/left_over.h"
 #include "daemon/living.h"
+#include "daemon/mismatch_cases.h"
 #include "daemon/policy_watch.h"
 #include "daemon/recorder.h"
 #include "daemon/service_manager.h"
@@ -27,6 +28,7 @@
 #include "dataplane/conntrack.h"
 #include "dataplane/nftables/backend.h"
 #include "dataplane/nftables/nflog.h"
+#include "dataplane/nftables/watch.h"
 #include "store/flow_store.h"
 #include "store/state_db.h"
 
@@ -58,9 +60,12 @@ class Daemon {
   Result<void> tick(Nanoseconds now);
   Result<void> keep_in_force(Nanoseconds now);
   Result<void> read_kernel(Nanoseconds now);
+  void keep_mismatches();
+  void tell_about_store(Nanoseconds now);
   int wait_ms(Nanoseconds now) const;
   Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
   nlohmann::json status_json();
+  void add_store(nlohmann::json& status);
   nlohmann::json kernel_json() const;
   Result<nlohmann::json> explain(const nlohmann::json& request) const;
   Result<nlohmann::json> endpoints_json() const;
@@ -76,11 +81,15 @@ class Daemon {
   std::unique_ptr<store::StateDb> state_;
   std::unique_ptr<store::FlowStore> flows_;
   std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;
+  std::unique_ptr<dataplane::nftables::TableWatch> table_watch_;  // only where nothing else protects the tables
   std::unique_ptr<dataplane::nftables::NflogSource> events_;
   std::unique_ptr<dataplane::Conntrack> conntrack_;
   std::unique_ptr<LivingConnections> living_;
   std::unique_ptr<Bridges> bridges_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<MismatchCases> mismatches_;
+  std::string store_problem_;  // as told last
+  Nanoseconds store_told_{};
   std::unique_ptr<World> world_;
   std::unique_ptr<PolicyWatch> watch_;
   std::unique_ptr<ControlServer> control_;

@@ -2,6 +2,7 @@
 
 #include <linux/netfilter/nf_conntrack_common.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -47,12 +48,20 @@ void add_endpoint_addresses(const policy::Program& from, const policy::Program& 
   }
 }
 
+// What audit let be is judged in earnest now, whatever its label says.
+bool any_enforced_now(const policy::Program& before, const policy::Program& now) {
+  return std::any_of(now.enforced_by_address.begin(), now.enforced_by_address.end(), [&](const auto& entry) {
+    return !now.endpoints[entry.second].audited && before.audits(entry.first);
+  });
+}
+
 }  // namespace
 
 Judgement judge(const policy::Program& program, const Connection& connection) {
   const ConnectionTuple view = forward_view(connection);
   const policy::Evaluation verdict = policy::evaluate(program, packet_of(view));
-  Judgement judgement{connection.labels, verdict.egress || verdict.ingress};
+  Judgement judgement{connection.labels,
+                      verdict.egress || verdict.ingress || verdict.host_ingress || verdict.host_egress};
   judgement.labels.flags &= ~dataplane::kLabelCut;
   if (!judgement.concerns) return {connection.labels, false};
   if (verdict.action == policy::Action::Deny && is_preexisting(connection.labels) &&
@@ -61,15 +70,19 @@ Judgement judge(const policy::Program& program, const Connection& connection) {
   if (verdict.egress) {
     if (verdict.egress->action == policy::Action::Allow)
       judgement.labels.egress = verdict.egress->rule;
-    else
+    else if (!program.audits(view.source))
       judgement.labels.flags |= dataplane::kLabelCutEgress;
   }
   if (verdict.ingress) {
     if (verdict.ingress->action == policy::Action::Allow)
       judgement.labels.ingress = verdict.ingress->rule;
-    else
+    else if (!program.audits(view.destination))
       judgement.labels.flags |= dataplane::kLabelCutIngress;
   }
+  for (const auto* host : {&verdict.host_ingress, &verdict.host_egress})
+    if (*host && (*host)->action == policy::Action::Deny)
+      judgement.labels.flags |= (*host)->direction == Direction::Egress ? dataplane::kLabelCutEgress
+                                                                         : dataplane::kLabelCutIngress;
   return judgement;
 }
 
@@ -78,6 +91,7 @@ Result<void> LivingConnections::on_applied(const std::shared_ptr<const policy::P
   const auto before = std::exchange(program_, program);
   if (backend_.connections_in_doubt()) due_ = std::min(due_, now + kGrace);
   if (!before) return {};
+  if (any_enforced_now(*before, *program)) judge_all(now);
   std::unordered_set<IpAddr> changed_hands;
   add_endpoint_addresses(*before, *program, changed_hands);
   add_endpoint_addresses(*program, *before, changed_hands);

@@ -1,8 +1,10 @@
 // What the control socket can ask of the daemon (docs/control.md).
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "daemon/daemon.h"
+#include "daemon/syscalls.h"
 #include "logger/rule_names.h"
 #include "policy/explain.h"
 #include "policy/explain_json.h"
@@ -107,6 +109,32 @@ json Daemon::kernel_json() const {
             {"cut_now", living_->cut_now()}}}};
 }
 
+// The flow index, and who is given its records.
+void Daemon::add_store(json& status) {
+  const std::int64_t last = recorder_->last_sequence();
+  const auto oldest = flows_->oldest().value_or(std::nullopt);
+  const auto time_of = [&](std::int64_t sequence) {
+    const auto time = flows_->time_of(sequence).value_or(std::nullopt);
+    return time ? json(format_rfc3339(*time)) : json();
+  };
+  status["store"] = {{"path", config_.store_path},
+                     {"bytes", file_bytes(config_.store_path) + file_bytes(config_.store_path + "-wal")},
+                     {"records", last},
+                     {"oldest_time", oldest ? json(format_rfc3339(*oldest)) : json()}};
+  json exports = json::array();
+  for (const auto& worker : exports_) {
+    const ExportStatus told = worker->status();
+    exports.push_back({{"name", told.name},
+                       {"target", told.target},
+                       {"delivered_sequence", told.delivered_sequence},
+                       {"delivered_time", time_of(told.delivered_sequence)},
+                       {"waiting", std::max<std::int64_t>(0, last - told.delivered_sequence)},
+                       {"skipped", told.skipped},
+                       {"error", told.error}});
+  }
+  status["exports"] = exports;
+}
+
 json Daemon::status_json() {
   const auto program = world_->program();
   json status{{"version", TIERLOG_VERSION},
@@ -115,6 +143,7 @@ json Daemon::status_json() {
               {"dataplane", config_.dataplane},
               {"pid", ::getpid()},
               {"capabilities", capabilities_},
+              {"seccomp", syscalls_are_restricted()},
               {"uptime_ns", (clock_.boottime() - started_).count()},
               {"policies", program->policies.size()},
               {"rules", program->rules.size()},
@@ -151,22 +180,32 @@ json Daemon::status_json() {
   for (const store::LossCount& loss : recorder_->losses())
     if (loss.rule == RuleId::None) losses[loss.cause] = loss.packets;
   status["losses"] = losses;
-  const std::int64_t last = flows_->last_sequence().value_or(0);
-  status["store"] = {{"path", config_.store_path},
-                     {"bytes", file_bytes(config_.store_path) + file_bytes(config_.store_path + "-wal")},
-                     {"records", last}};
-  json exports = json::array();
-  for (const auto& worker : exports_) {
-    const ExportStatus told = worker->status();
-    exports.push_back({{"name", told.name},
-                       {"target", told.target},
-                       {"delivered_sequence", told.delivered_sequence},
-                       {"waiting", std::max<std::int64_t>(0, last - told.delivered_sequence)},
-                       {"skipped", told.skipped},
-                       {"error", told.error}});
-  }
-  status["exports"] = exports;
+  const Recorder::Backlog backlog = recorder_->backlog();
+  if (!backlog.problem.empty()) warnings.push_back("the flow index takes no records: " + backlog.problem);
+  status["backlog"] = {{"records", backlog.records},
+                       {"aggregated", backlog.aggregated},
+                       {"refused_batches", backlog.refused},
+                       {"longest_batch_ns", backlog.longest.count()}};
+  if (!mismatches_->paths().empty())
+    warnings.push_back("the kernel and the evaluator disagreed, a defect of Tierlog; cases to reproduce it: " +
+                       std::to_string(mismatches_->paths().size()) + " in " +
+                       std::filesystem::path(mismatches_->paths().front()).parent_path().string());
+  status["mismatch_cases"] = mismatches_->paths();
+  status["verdicts"] = {{"per_second", recorder_->pace().per_second},
+                        {"behind_ns", recorder_->pace().behind.count()}};
+  add_store(status);
+  status["log_rate"] = config_.log_rate.to_string();
   status["enforcement"] = config_.audits ? "audit" : "enforce";
+  std::set<std::string> audited;
+  for (const policy::ProgramEndpoint& endpoint : program->endpoints)
+    if (endpoint.audited && !config_.audits)
+      audited.insert(program->cluster->endpoints[endpoint.endpoint].endpoint_namespace);
+  status["audited_namespaces"] = audited;
+  json apart = json::array();
+  for (const policy::Endpoint& endpoint : program->cluster->endpoints)
+    if (endpoint.host_network && (endpoint.node.empty() || endpoint.node == config_.node))
+      apart.push_back(endpoint.display());
+  status["host_network"] = apart;
   status["kernel"] = kernel_json();
   status["warnings"] = warnings;
   return status;

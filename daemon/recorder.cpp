@@ -1,5 +1,7 @@
 #include "daemon/recorder.h"
 
+#include <net/if.h>
+
 #include <algorithm>
 #include <iterator>
 #include <thread>
@@ -19,9 +21,13 @@ constexpr std::size_t kEventsPerDrain = 20'000;
 constexpr std::chrono::milliseconds kMessageDelay{30};
 // And, where a number is told that nobody can take back, at most this long.
 constexpr std::chrono::milliseconds kMessagesCome{150};
+// A store that takes longer is behind: its books are compared another time.
+constexpr std::chrono::milliseconds kStoreIsQuick{100};
+// Where somebody waits for what is told: a change of policies, a question.
+constexpr std::chrono::milliseconds kStoreIsWaitedFor{1000};
+constexpr std::chrono::seconds kStoreAtTheEnd{30};
 
-template <typename T>
-void append(std::vector<T>& to, std::vector<T> from) {
+void append(std::vector<store::LossCount>& to, std::vector<store::LossCount> from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
@@ -42,7 +48,13 @@ Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events,
       store_(store),
       store_path_(std::move(store_path)),
       clock_(clock),
-      logger_(backend.denied_lifetime()) {}
+      logger_(backend.denied_lifetime()),
+      writer_(store) {
+  logger_.set_interfaces([](std::uint32_t index) {
+    char name[IF_NAMESIZE];
+    return std::string(::if_indextoname(index, name) == nullptr ? "" : name);
+  });
+}
 
 Result<void> Recorder::load() {
   TL_ASSIGN(told_, store_.told());
@@ -52,27 +64,38 @@ Result<void> Recorder::load() {
   books_.resume(losses);
   TL_ASSIGN(const auto rules, reader.rules({}, true));
   std::vector<store::RuleRow> rows;
-  for (const store::RuleActivity& rule : rules) rows.push_back(rule.rule);
+  for (const store::RuleActivity& rule : rules) {
+    rows.push_back(rule.rule);
+    if (rule.suppressed > 0) logger_.resume_suppressed(rule.rule.id, rule.suppressed);
+  }
   logger_.learn(rows);
   return {};
 }
 
 Result<void> Recorder::install(const std::shared_ptr<const policy::Program>& program,
-                               const std::vector<policy::NetworkSet>& policy_sets) {
+                               const std::vector<policy::NetworkSet>& policy_sets,
+                               std::vector<logger::ServiceAddress> services) {
   // What was denied until now is told by the names that held then.
   if (started_) {
     TL_TRY(drain());
     TL_TRY(read_denied(FlowLogger::Reading::Regular));
   }
   const WallTime now = clock_.wall();
+  events_.tell_translations(!services.empty());
+  logger_.set_services(std::move(services));
   logger_.set_program(program, policy_sets, now);
-  return store_.put_catalog(logger::make_catalog(*program, now));
+  catalog_ = logger::make_catalog(*program, now);
+  TL_ASSIGN(const bool written, settle(kStoreIsWaitedFor));
+  if (written || writer_.problem().empty()) return {};
+  return fail(ErrorCode::Unavailable, writer_.problem());
 }
 
 Result<void> Recorder::start() {
   TL_ASSIGN(const auto denied, backend_.read_denied());
   // After the denied flows: no entry has more than its rule's counter.
   TL_TRY(publish_counts());
+  TL_ASSIGN(const bool written, settle(kStoreAtTheEnd));
+  if (!written) return fail(ErrorCode::Unavailable, "the flow index takes no records: " + writer_.problem());
   TL_ASSIGN(counted_, store_.counted());
   TL_ASSIGN(const auto recorded, store_.recorded());
   PacketsOfRules room = by_rule(counted_);
@@ -91,6 +114,7 @@ Result<void> Recorder::start() {
   std::this_thread::sleep_for(kMessagesCome);
   TL_TRY(drain_all());
   TL_ASSIGN(denied_, backend_.read_denied());
+  TL_TRY(settle(kStoreAtTheEnd));
   TL_ASSIGN(auto balanced, balances());
   for (logger::RuleBalance& balance : balanced) {
     const std::uint64_t told = balance.recorded + balance.waiting;
@@ -142,28 +166,40 @@ Result<void> Recorder::read_connections() {
 
 Result<void> Recorder::read_denied(FlowLogger::Reading reading) {
   TL_TRY(publish_counts());
-  TL_ASSIGN(counted_, store_.counted());
+  TL_ASSIGN(const bool written, settle(kStoreIsQuick));
+  counted_.clear();
+  if (written) {
+    TL_ASSIGN(counted_, store_.counted());
+  }
   counted_at_ = clock_.boottime();
   TL_ASSIGN(denied_, backend_.read_denied());
   logger_.on_denied_counts(denied_, clock_.wall(), reading);
   return {};
 }
 
-Result<void> Recorder::commit() {
-  append(uncommitted_, logger_.take_records());
-  store::ToldChanges changes = logger_.take_changes();
-  append(uncommitted_changes_.connections, std::move(changes.connections));
-  append(uncommitted_changes_.ended, std::move(changes.ended));
-  append(uncommitted_changes_.denied, std::move(changes.denied));
-  append(uncommitted_changes_.forgotten, std::move(changes.forgotten));
-  TL_TRY(store_.insert(uncommitted_, uncommitted_changes_));
-  uncommitted_.clear();
-  uncommitted_changes_ = {};
-  return {};
+void Recorder::commit() {
+  if (!writer_.idle()) return;
+  StoreWriter::Batch batch{std::exchange(catalog_, std::nullopt), logger_.take_entries(),
+                           logger_.take_changes(), std::exchange(counts_, std::nullopt)};
+  if (!batch.empty()) writer_.give(std::move(batch));
+}
+
+// Two batches: one that was under way, and one with what is there now.
+Result<bool> Recorder::settle(Nanoseconds longest) {
+  for (int batch = 0; batch < 2; ++batch) {
+    if (!writer_.wait(longest)) return false;
+    if (!pending()) break;
+    commit();
+  }
+  return writer_.wait(longest);
+}
+
+Recorder::Backlog Recorder::backlog() const {
+  return {logger_.pending().size(), logger_.pending().merged(), writer_.refused(), writer_.problem(),
+          writer_.longest()};
 }
 
 Result<std::vector<logger::RuleBalance>> Recorder::balances() {
-  TL_TRY(commit());
   TL_ASSIGN(const auto sums, store_.recorded());
   const PacketsOfRules recorded = by_rule(sums);
   const PacketsOfRules waiting = logger_.waiting_by_rule(denied_);
@@ -172,12 +208,13 @@ Result<std::vector<logger::RuleBalance>> Recorder::balances() {
     return found == packets.end() ? std::uint64_t{0} : found->second;
   };
   std::vector<logger::RuleBalance> found;
+  const PacketsOfRules& given_up = logger_.pending().given_up();
   for (const store::RuleCount& count : counted_) {
     const store::RuleRow* rule = logger_.rule(count.id);
     if (rule == nullptr || (rule->action != "Allow" && rule->action != "Deny")) continue;
     found.push_back(
         {count.id, rule->action == "Allow", count.packets, of(recorded, count.id), of(waiting, count.id), 0,
-         of(frames_, count.id)});
+         of(frames_, count.id), of(given_up, count.id)});
   }
   return found;
 }
@@ -190,6 +227,11 @@ Result<void> Recorder::balance() {
 
 Result<void> Recorder::declare() {
   if (counted_.empty()) return {};
+  TL_ASSIGN(const bool written, settle(kStoreIsQuick));
+  if (!written) {
+    counted_.clear();
+    return {};
+  }
   TL_ASSIGN(const auto balanced, balances());
   const dataplane::EventLoss loss = events_.loss();
   books_.declare(balanced, {loss.sequence_gaps + loss.overruns + loss.undecodable, overflow_,
@@ -201,13 +243,36 @@ Result<void> Recorder::declare() {
 Result<void> Recorder::publish_counts() {
   TL_ASSIGN(const auto counters, backend_.read_counters());
   TL_ASSIGN(overflow_, backend_.read_overflow());
+  TL_TRY(conntrack_.count_full());
   std::vector<store::RuleCount> counts;
   counts.reserve(counters.size());
   for (const dataplane::RuleCounter& counter : counters) {
     counts.push_back({counter.id, counter.packets, counter.bytes});
     if (counter.frames > 0) frames_[counter.id] = counter.frames;
+    const store::RuleRow* rule = logger_.rule(counter.id);
+    if (rule != nullptr && rule->action == "Log" && counter.packets >= counter.messages)
+      logger_.on_suppressed(counter.id, counter.packets - counter.messages);
   }
-  return store_.put_counts(counts, losses(), clock_.wall());
+  measure_rate(counts);
+  counts_ = StoreWriter::Counts{std::move(counts), losses(), clock_.wall()};
+  return {};
+}
+
+// Over a second at least: whoever asks for status reads the counters too.
+void Recorder::measure_rate(const std::vector<store::RuleCount>& counts) {
+  const Nanoseconds now = clock_.boottime();
+  if (now - verdicts_at_ < std::chrono::seconds(1)) return;
+  std::uint64_t verdicts = 0;
+  for (const store::RuleCount& count : counts) {
+    const store::RuleRow* rule = logger_.rule(count.id);
+    if (rule != nullptr && (rule->action == "Allow" || rule->action == "Deny")) verdicts += count.packets;
+  }
+  const bool measured = verdicts_at_ > Nanoseconds(0) && verdicts >= verdicts_;
+  if (measured)
+    pace_.per_second = static_cast<double>(verdicts - verdicts_) /
+                       std::chrono::duration<double>(now - verdicts_at_).count();
+  verdicts_ = verdicts;
+  verdicts_at_ = now;
 }
 
 // Those without a rule are what readers and sets say of themselves, in their own units.
@@ -216,6 +281,7 @@ std::vector<store::LossCount> Recorder::losses() const {
   const dataplane::ConntrackLoss& ends = conntrack_.loss();
   const logger::LoggerCounts& counts = logger_.counts();
   const logger::ConnectionCounts& connections = logger_.connections().counts();
+  const std::uint64_t merged = logger_.pending().merged();
   std::vector<store::LossCount> all{
       {"nflog-gap", RuleId::None, loss.sequence_gaps},
       {"nflog-overrun", RuleId::None, loss.overruns},
@@ -225,13 +291,21 @@ std::vector<store::LossCount> Recorder::losses() const {
       {"attribution-mismatch", RuleId::None, counts.mismatches},
       {"conntrack-overrun", RuleId::None, ends.overruns},
       {"conntrack-unattributed", RuleId::None, connections.unattributed_packets},
-      {"conntrack-end-unseen", RuleId::None, connections.ends_unseen}};
+      {"conntrack-end-unseen", RuleId::None, connections.ends_unseen},
+      {"conntrack-full", RuleId::None, ends.table_full},
+      {"store-aggregated", RuleId::None, merged}};
   append(all, books_.losses());
   return all;
 }
 
 Result<void> Recorder::flush() {
+  const auto all_written = [this]() -> Result<void> {
+    TL_ASSIGN(const bool written, settle(kStoreAtTheEnd));
+    if (written) return {};
+    return fail(ErrorCode::Unavailable, "the flow index takes no records: " + writer_.problem());
+  };
   TL_TRY(publish_counts());
+  TL_TRY(all_written());
   TL_ASSIGN(const auto before, store_.counted());
   std::this_thread::sleep_for(kMessageDelay);
   TL_TRY(drain_all());
@@ -239,14 +313,16 @@ Result<void> Recorder::flush() {
   // Later counters than these have messages that are still on their way.
   counted_ = before;
   TL_TRY(read_connections());
+  TL_TRY(all_written());
   TL_TRY(declare());
-  return publish_counts();
+  TL_TRY(publish_counts());
+  return all_written();
 }
 
 Result<BookTotals> Recorder::books() {
   BookTotals books;
-  TL_TRY(commit());
   TL_TRY(publish_counts());
+  TL_TRY(settle(kStoreIsWaitedFor));
   TL_ASSIGN(const auto denied, backend_.read_denied());
   // The index keeps counting where a counter began anew (a reboot, a new table), the kernel does not.
   TL_ASSIGN(auto reader, store::FlowReader::open(store_path_));

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/handle.h"
+#include "policy/not_ready.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -55,14 +56,23 @@ policy::Endpoint& endpoint_of(policy::Cluster& cluster, EndpointIndex& known,
   return cluster.endpoints.back();
 }
 
-void deny_everything(policy::Program& program) {
-  for (policy::EndpointClass& endpoint_class : program.classes) {
-    endpoint_class.tiers.clear();
-    endpoint_class.fallback_action = policy::Action::Deny;
-    endpoint_class.fallback = endpoint_class.direction == Direction::Ingress ? reserved::kNotReadyIngress
-                                                                             : reserved::kNotReadyEgress;
+// Notes which key has which id, on the way to the registry.
+class NotingRuleIds final : public policy::RuleIdRegistry {
+ public:
+  NotingRuleIds(policy::RuleIdRegistry& registry, std::vector<store::KnownRule>& noted)
+      : registry_(registry), noted_(noted) {}
+
+  Result<std::vector<policy::RuleIdentity>> identify(const std::vector<policy::RuleKey>& keys) override {
+    TL_ASSIGN(auto identities, registry_.identify(keys));
+    for (std::size_t i = 0; i < keys.size(); ++i)
+      noted_.push_back({store::key_hash(keys[i].text()), identities[i]});
+    return identities;
   }
-}
+
+ private:
+  policy::RuleIdRegistry& registry_;
+  std::vector<store::KnownRule>& noted_;
+};
 
 }  // namespace
 
@@ -71,12 +81,8 @@ policy::Cluster assemble_cluster(const endpoints::Topology& topology,
                                  const policy::PolicySet& policies, const std::string& node,
                                  const std::vector<IpAddr>& node_addresses) {
   policy::Cluster cluster = topology.cluster;
-  for (const policy::NamespaceObject& object : policies.namespaces) {
-    policy::NamespaceObject& known = cluster.namespaces[object.name];
-    known.name = object.name;
-    for (const auto& [key, value] : object.labels) known.labels[key] = value;
-    if (object.log_decisions != policy::LogDecisions::None) known.log_decisions = object.log_decisions;
-  }
+  policy::add_objects(cluster, policies);
+  for (policy::HostEndpoint& host : cluster.host_endpoints) host.local = host.node == node;
   EndpointIndex known;
   for (std::size_t i = 0; i < cluster.endpoints.size(); ++i)
     known.try_emplace({cluster.endpoints[i].endpoint_namespace, cluster.endpoints[i].name}, i);
@@ -172,10 +178,17 @@ std::shared_ptr<const policy::Cluster> World::assemble() const {
 
 Result<void> World::apply() {
   const auto attempt = [&]() -> Result<void> {
+    std::vector<store::KnownRule> rule_keys;
+    NotingRuleIds ids(state_, rule_keys);
     TL_ASSIGN(auto compiled,
-              policy::compile(inputs_.policies, assemble(), state_,
-                              {.scope = policy::CompileOptions::Scope::Local, .revision = revision_ + 1}));
-    if (!ready_) deny_everything(compiled);
+              policy::compile(inputs_.policies, assemble(), ids,
+                              {.scope = policy::CompileOptions::Scope::Local,
+                               .revision = revision_ + 1,
+                               .memory = &memory_,
+                               .failsafes = config_.failsafes}));
+    if (!ready_) policy::deny_everything(compiled);
+    if (config_.audits)
+      for (policy::ProgramEndpoint& endpoint : compiled.endpoints) endpoint.audited = true;
     if (!config_.host_to_pod_by_policy)
       for (const policy::NodeObject& node : compiled.cluster->nodes)
         if (node.name == config_.node)
@@ -186,6 +199,7 @@ Result<void> World::apply() {
     const auto program = std::make_shared<const policy::Program>(std::move(compiled));
     TL_TRY(backend_.apply(program));
     program_ = program;
+    rule_keys_ = std::move(rule_keys);
     ++revision_;
     TL_TRY(state_.put(kRevisionKey, std::to_string(revision_)));
     applied_(program_, inputs_.policies.network_sets);
@@ -196,13 +210,24 @@ Result<void> World::apply() {
   return done;
 }
 
+store::Moment World::moment(WallTime since) const {
+  std::vector<IpAddr> hosts(program_->host_addresses.begin(), program_->host_addresses.end());
+  std::sort(hosts.begin(), hosts.end());
+  return {.since = since,
+          .revision = program_->revision,
+          .ready = ready_,
+          .texts = inputs_.policy_texts,
+          .host_addresses = std::move(hosts)};
+}
+
 // What is in force says the same: nothing has to be done, and no revision to be counted.
 bool World::in_force(const Inputs& inputs) const {
   if (!ready_ || !last_error().empty() || !program_) return false;
   if (inputs.policy_texts != inputs_.policy_texts || inputs.topology_text != inputs_.topology_text)
     return false;
   const auto cluster = assemble();
-  return cluster->endpoints == program_->cluster->endpoints && cluster->nodes == program_->cluster->nodes;
+  return cluster->endpoints == program_->cluster->endpoints && cluster->nodes == program_->cluster->nodes &&
+         cluster->host_endpoints == program_->cluster->host_endpoints;
 }
 
 Result<void> World::reload() {

@@ -22,6 +22,7 @@
 #include "endpoints/topology.h"
 #include "policy/compile.h"
 #include "policy/load.h"
+#include "store/history.h"
 #include "store/state_db.h"
 
 namespace tierlog::daemon {
@@ -62,6 +63,12 @@ class World {
   // Since when the texts in force are.
   WallTime in_force_since() const { return since_; }
   const Diagnostics& warnings() const { return inputs_.warnings; }
+  // What the Program in force was made from, for those who look back (store/history.h).
+  store::Moment moment(WallTime since) const;
+  const std::vector<store::KnownRule>& rule_keys() const { return rule_keys_; }
+  const std::vector<policy::SourceText>& policy_texts() const { return inputs_.policy_texts; }
+  // As the topology tells them, with their own addresses.
+  const std::vector<endpoints::Service>& services() const { return inputs_.topology.services; }
 
  private:
   Result<void> use(Inputs inputs);
@@ -79,7 +86,9 @@ class World {
   std::vector<std::string> closed_interfaces_;
   Inputs inputs_;
   std::vector<store::RegisteredEndpoint> registered_;
+  policy::CompileMemory memory_;
   std::shared_ptr<const policy::Program> program_;
+  std::vector<store::KnownRule> rule_keys_;  // of program_
   bool ready_ = false;
   std::uint64_t revision_ = 0;
   WallTime since_{};

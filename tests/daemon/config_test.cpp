@@ -18,6 +18,9 @@ store: {path: /var/lib/x/flows.db}
 nflog: {group: 12}
 deny_interval: 1m
 log_interval: 2s
+nftables: {without: [owner]}
+log_rate: 5/m
+failsafe: {inbound: [tcp:2222, "udp:10.0.0.0/8:68"], outbound: []}
 host_to_pod: policy
 exports:
 - {type: fluentbit, name: main, host: 10.0.0.1, port: 24225, tag: t}
@@ -34,8 +37,13 @@ log: {level: debug}
   EXPECT_EQ(c.socket, "/run/x.sock");
   EXPECT_EQ(c.state_path(), "/var/lib/x/state.db");
   EXPECT_EQ(c.nflog_group, 12);
+  EXPECT_EQ(c.nftables_without, (std::vector<std::string>{"owner"}));
   EXPECT_EQ(c.deny_interval, std::chrono::minutes(1));
   EXPECT_EQ(c.log_interval, std::chrono::seconds(2));
+  EXPECT_EQ(c.log_rate, (policy::LogRate{5, 60}));
+  ASSERT_EQ(c.failsafes.inbound.size(), 2u);
+  EXPECT_EQ(c.failsafes.inbound[0], (policy::Failsafe{protocol::kTcp, 2222, {}}));
+  EXPECT_TRUE(c.failsafes.outbound.empty());
   EXPECT_TRUE(c.host_to_pod_by_policy);
   ASSERT_EQ(c.exports.size(), 2u);
   EXPECT_EQ(c.exports[0].name, "main");
