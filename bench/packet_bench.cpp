@@ -2,53 +2,23 @@
 //
 //   packet_bench [ROUNDS]      (root; makes network namespaces of its own and leaves nothing)
 //
-//   source --veth--> node (routes, judges) --veth--> sink (drops at its ingress)
-// Each variant has such a way of its own; they take turns within each round. The sender's frames go through
-// the whole way in its own context, so its CPU time and that of its CPU's ksoftirqd is the packet's.
-// A second process takes the log messages, as the daemon does.
-#include <arpa/inet.h>
-#include <linux/if_packet.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
-#include <linux/netlink.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-
+// Each variant has a way of its own (way.h); they take turns within each round.
 #include <algorithm>
-#include <array>
-#include <atomic>
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <sstream>
 #include <thread>
 
 #include "bench/programs.h"
-#include "bench/support.h"
-#include "dataplane/conntrack_settings.h"
-#include "dataplane/nftables/backend.h"
-#include "dataplane/nftables/nflog.h"
+#include "bench/way.h"
 
 namespace {
 
 using namespace tierlog;
 using namespace tierlog::bench;
 using namespace std::chrono_literals;
-using dataplane::nftables::NftablesBackend;
 
-constexpr int kSenderCpu = 0;
-constexpr int kReaderCpu = 1;
-constexpr std::size_t kFlows = 1000;  // established ones
 constexpr std::size_t kEstablishedPackets = 60'000;
 constexpr std::size_t kNewFlows = 20'000;
-constexpr const char* kSource = "10.1.0.2";
-constexpr const char* kSink = "10.2.0.2";
-constexpr const char* kMacs[4] = {"02:00:00:00:01:02", "02:00:00:00:01:01", "02:00:00:00:02:01",
-                                  "02:00:00:00:02:02"};
 
 struct Variant {
   const char* name;
@@ -65,63 +35,6 @@ constexpr Variant kVariants[] = {
     {"pod -> outside, 100 rules before", true, false, true, 100},
 };
 
-std::uint16_t checksum(const std::uint8_t* bytes, std::size_t count) {
-  std::uint32_t sum = 0;
-  for (std::size_t i = 0; i < count; i += 2) sum += static_cast<std::uint32_t>(bytes[i] << 8 | bytes[i + 1]);
-  while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<std::uint16_t>(~sum);
-}
-
-using Frame = std::array<std::uint8_t, 242>;
-
-void put16(std::uint8_t* at, std::uint16_t value) {
-  at[0] = static_cast<std::uint8_t>(value >> 8);
-  at[1] = static_cast<std::uint8_t>(value);
-}
-
-void put_mac(std::uint8_t* at, const char* text) {
-  for (int i = 0; i < 6; ++i) at[i] = static_cast<std::uint8_t>(std::strtoul(text + 3 * i, nullptr, 16));
-}
-
-Frame udp_frame(const char* from_mac, const char* to_mac, const char* from, const char* to) {
-  Frame frame{};
-  put_mac(frame.data(), to_mac);
-  put_mac(frame.data() + 6, from_mac);
-  put16(frame.data() + 12, ETHERTYPE_IP);
-  std::uint8_t* ip = frame.data() + 14;
-  ip[0] = 0x45;
-  put16(ip + 2, static_cast<std::uint16_t>(frame.size() - 14));
-  ip[8] = 64;
-  ip[9] = 17;
-  ::inet_pton(AF_INET, from, ip + 12);
-  ::inet_pton(AF_INET, to, ip + 16);
-  put16(ip + 10, checksum(ip, 20));
-  put16(ip + 24, static_cast<std::uint16_t>(frame.size() - 34));  // no UDP checksum: allowed in IPv4
-  return frame;
-}
-
-// The ports of flow number `flow`.
-void aim(Frame& frame, std::size_t flow, bool reply) {
-  const auto client = static_cast<std::uint16_t>(20'000 + flow % 40'000);
-  const auto server = static_cast<std::uint16_t>(9'000 + flow / 40'000);
-  put16(frame.data() + 34, reply ? server : client);
-  put16(frame.data() + 36, reply ? client : server);
-}
-
-Fd packet_socket(const char* device) {
-  Fd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));  // protocol 0: receives nothing
-  sockaddr_ll address{};
-  address.sll_family = AF_PACKET;
-  address.sll_ifindex = static_cast<int>(::if_nametoindex(device));
-  const int one = 1;
-  ::setsockopt(socket.get(), SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one);
-  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    std::perror("bind a packet socket");
-    std::exit(3);
-  }
-  return socket;
-}
-
 std::string policies(const Variant& variant) {
   std::string text;
   for (const char* direction : {"Egress", "Ingress"}) {
@@ -135,230 +48,17 @@ std::string policies(const Variant& variant) {
   return text;
 }
 
-struct Shared {
-  std::atomic<std::uint64_t> events{0};
-};
-
-class Way {
- public:
-  explicit Way(const Variant& variant) : variant_(variant) {
-    source_ = new_netns();
-    node_ = new_netns();
-    sink_ = new_netns();
-    lay_links();
-    variant.tierlog ? judge() : track_only();
-    enter(source_);
-    sender_ = packet_socket("eth0");
-    enter(sink_);
-    replier_ = packet_socket("eth0");
-    enter(node_);
-    flusher_ = Fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
-  }
-  ~Way() {
-    if (reader_ != 0) end_child(reader_);
-    if (shared_ != nullptr) ::munmap(shared_, sizeof(Shared));
-  }
-  Way(const Way&) = delete;
-  Way& operator=(const Way&) = delete;
-
-  // Each flow opened and answered, so that conntrack knows it as established.
-  void establish() {
-    Frame forth = udp_frame(kMacs[0], kMacs[1], kSource, kSink);
-    Frame back = udp_frame(kMacs[3], kMacs[2], kSink, kSource);
-    for (std::size_t flow = 0; flow < kFlows; ++flow) {
-      aim(forth, flow, false);
-      aim(back, flow, true);
-      put(sender_, forth);
-      put(replier_, back);
-    }
-  }
-
-  // ns of CPU a packet.
-  double send(const SenderCpu& cpu, std::size_t packets, std::size_t flows) {
-    Frame frame = udp_frame(kMacs[0], kMacs[1], kSource, kSink);
-    const std::uint64_t arrived_before = arrived();
-    const std::uint64_t before = cpu.now_ns();
-    for (std::size_t i = 0; i < packets; ++i) {
-      aim(frame, i % flows, false);
-      put(sender_, frame);
-    }
-    const std::uint64_t after = cpu.now_ns();
-    std::this_thread::sleep_for(20ms);
-    const std::uint64_t came = arrived() - arrived_before;
-    lost_ += packets - std::min<std::uint64_t>(came, packets);
-    return static_cast<double>(after - before) / static_cast<double>(packets);
-  }
-
-  void forget_flows() {
-    struct {
-      nlmsghdr header;
-      nfgenmsg netfilter;
-    } request{};
-    request.header.nlmsg_len = sizeof request;
-    request.header.nlmsg_type = (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE;
-    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
-    request.netfilter.nfgen_family = AF_INET;
-    char answer[256];
-    if (::send(flusher_.get(), &request, sizeof request, 0) < 0 ||
-        ::recv(flusher_.get(), answer, sizeof answer, 0) < 0) {
-      std::perror("flush conntrack");
-      std::exit(3);
-    }
-  }
-
-  std::uint64_t events() const { return shared_ == nullptr ? 0 : shared_->events.load(); }
-  std::uint64_t lost() const { return lost_; }
-  // Packets that the rules allowed by a policy: each opened a connection.
-  std::uint64_t judged() {
-    if (!backend_) return 0;
-    std::uint64_t packets = 0;
-    const auto counters = backend_->read_counters();
-    if (counters)
-      for (const auto& counter : *counters)
-        if (find_reserved(counter.id) == nullptr) packets += counter.packets;
-    return packets;
-  }
-  const Variant& variant() const { return variant_; }
-
- private:
-  void lay_links() {
-    enter(node_);
-    must_run({"sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"});
-    // The other ends are moved by descriptor paths of this process: the namespaces have no names.
-    const std::string self = "/proc/" + std::to_string(::getpid()) + "/fd/";
-    std::string text;
-    const auto link = [&](const char* device, int near, int far, const Fd& there) {
-      text += std::string("link add ") + device + " address " + kMacs[near] +
-              " type veth peer name eth0 address " + kMacs[far] + " netns " + self +
-              std::to_string(there.get()) + "\n";
-    };
-    link("calsource", 1, 0, source_);
-    link("calsink", 2, 3, sink_);
-    text +=
-        "addr add 10.1.0.1/24 dev calsource\naddr add 10.2.0.1/24 dev calsink\n"
-        "link set calsource up\nlink set calsink up\n";
-    text += std::string("neigh replace ") + kSource + " lladdr " + kMacs[0] +
-            " dev calsource nud permanent\n" + "neigh replace " + kSink + " lladdr " + kMacs[3] +
-            " dev calsink nud permanent\n";
-    must_feed({"ip", "-batch", "-"}, text);
-    must_run({"sysctl", "-qw", "net.ipv4.ip_forward=1"});
-    for (const Fd* end : {&source_, &sink_}) {
-      enter(*end);
-      must_run({"sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"});
-      must_run({"ip", "link", "set", "eth0", "up"});
-      must_feed({"nft", "-f", "-"},
-                "table netdev end { chain c { type filter hook ingress device eth0 priority 0; drop; }; }");
-    }
-    enter(node_);
-  }
-
-  // A rule that nothing reaches makes the kernel track connections: no rule is in a packet's way.
-  void track_only() {
-    must_feed({"nft", "-f", "-"}, "table inet yardstick { chain unused { ct state new accept; }; }");
-  }
-
-  void judge() {
-    static_cast<void>(dataplane::set_conntrack_switches());
-    auto backend = NftablesBackend::open({});
-    if (!backend) {
-      std::fprintf(stderr, "%s\n", backend.error().message.c_str());
-      std::exit(3);
-    }
-    backend_ = std::move(*backend);
-    std::vector<policy::Endpoint> pods{
-        local_pod("a", "source", kSource, {}, variant_.guard ? "calsource" : "")};
-    pods[0].mac = kMacs[0];
-    if (variant_.both_local) {
-      pods.push_back(local_pod("a", "sink", kSink, {}, variant_.guard ? "calsink" : ""));
-      pods[1].mac = kMacs[3];
-    }
-    policy::MemoryRuleIds ids;
-    if (auto done = backend_->apply(program_of(policies(variant_), std::move(pods), ids)); !done) {
-      std::fprintf(stderr, "%s\n", done.error().message.c_str());
-      std::exit(3);
-    }
-    static_cast<void>(backend_->end_sparing());
-    static_cast<void>(backend_->settle(false));  // nothing lives yet that would have to be judged anew
-    start_reader();
-  }
-
-  void start_reader() {
-    shared_ = static_cast<Shared*>(
-        ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
-    new (shared_) Shared;
-    reader_ = start_child([this] {
-      pin_to_cpu(kReaderCpu);
-      auto source = dataplane::nftables::NflogSource::open(dataplane::nftables::TableOptions{}.nflog_group);
-      std::vector<dataplane::VerdictEvent> events;
-      while (source) {
-        events.clear();
-        while ((*source)->drain(events, 20'000).value_or(false)) {
-        }
-        shared_->events += events.size();
-        std::this_thread::sleep_for(5ms);
-      }
-      std::fprintf(stderr, "%s\n", source.error().message.c_str());
-      return 3;
-    });
-    std::this_thread::sleep_for(50ms);
-  }
-
-  static void put(const Fd& socket, const Frame& frame) {
-    while (::send(socket.get(), frame.data(), frame.size(), 0) < 0)
-      if (errno != ENOBUFS && errno != EAGAIN) {
-        std::perror("send a frame");
-        std::exit(3);
-      }
-  }
-
-  std::uint64_t arrived() const {
-    enter(sink_);
-    std::istringstream lines(text_of("/proc/thread-self/net/dev"));
-    enter(node_);
-    for (std::string line; std::getline(lines, line);) {
-      const std::size_t colon = line.find("eth0:");
-      if (colon == std::string::npos) continue;
-      std::istringstream numbers(line.substr(colon + 5));
-      std::uint64_t bytes = 0, packets = 0;
-      numbers >> bytes >> packets;
-      return packets;
-    }
-    return 0;
-  }
-
-  const Variant& variant_;
-  Fd source_, node_, sink_, sender_, replier_, flusher_;
-  std::unique_ptr<NftablesBackend> backend_;
-  Shared* shared_ = nullptr;
-  pid_t reader_ = 0;
-  std::uint64_t lost_ = 0;
-};
-
-using Ways = std::vector<std::unique_ptr<Way>>;
-using Figures = std::vector<std::vector<double>>;  // by variant, by round
-
-// In turns, each round beginning with another one.
-Figures take_turns(const Ways& ways, int rounds, const std::function<double(Way&)>& measure) {
-  Figures figures(ways.size());
-  for (int round = -1; round < rounds; ++round)
-    for (std::size_t i = 0; i < ways.size(); ++i) {
-      const std::size_t turn = (i + static_cast<std::size_t>(round + 1)) % ways.size();
-      const double figure = measure(*ways[turn]);
-      if (round >= 0) figures[turn].push_back(figure);  // the first round only warms up
-    }
-  return figures;
-}
-
 void print(const char* what, const Ways& ways, const Figures& figures) {
   std::printf("%s\n", what);
   for (std::size_t i = 0; i < ways.size(); ++i)
-    std::printf("  %-38s %7.0f ns CPU/packet   ratio %s\n", ways[i]->variant().name, median(figures[i]),
+    std::printf("  %-38s %7.0f ns CPU/packet   ratio %s\n", ways[i]->setup().name.c_str(), median(figures[i]),
                 to_text(paired(figures[i], figures[0])).c_str());
 }
 
 int run(int rounds) {
   Ways ways;
-  for (const Variant& variant : kVariants) ways.push_back(std::make_unique<Way>(variant));
+  for (const Variant& variant : kVariants) ways.push_back(std::make_unique<Way>(
+        WaySetup{variant.name, variant.tierlog, variant.both_local, variant.guard, policies(variant), {}, {}}));
   pin_to_cpu(kSenderCpu);
   const SenderCpu cpu(kSenderCpu);
   for (const auto& way : ways) way->establish();

@@ -27,7 +27,7 @@ std::shared_ptr<const policy::Program> program_of(const std::string& text, std::
   for (const policy::Endpoint& pod : pods)
     cluster->namespaces[pod.endpoint_namespace].name = pod.endpoint_namespace;
   cluster->endpoints = std::move(pods);
-  auto program = policy::compile(loaded.set, cluster, ids);
+  auto program = policy::compile(loaded.set, cluster, ids, {.scope = policy::CompileOptions::Scope::Local});
   if (!loaded.findings.has_errors() && program)
     return std::make_shared<const policy::Program>(std::move(*program));
   std::fprintf(stderr, "%s%s\n", loaded.findings.to_string().c_str(),

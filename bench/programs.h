@@ -11,7 +11,7 @@ namespace tierlog::bench {
 
 policy::Endpoint local_pod(const std::string& ns, const std::string& name, const std::string& address,
                            policy::Labels labels = {}, const std::string& interface = {});
-// Ends this program when the text has errors.
+// Enforced are the local ones. Ends this program when the text has errors.
 std::shared_ptr<const policy::Program> program_of(const std::string& text, std::vector<policy::Endpoint> pods,
                                                   policy::RuleIdRegistry& ids);
 // A NetworkPolicy whose head is written; rules are appended in YAML's flow style.

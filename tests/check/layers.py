@@ -16,19 +16,20 @@ ROOMS = {
     "base": [],
     "policy": ["base"],
     "store": ["base", "policy"],
+    "query": ["base", "policy", "store"],
     "dataplane/nftables": ["base", "policy", "dataplane"],
     "dataplane": ["base", "policy"],
     # Of its neighbours only what carries data, never what reads a kernel or a file.
     "logger": ["base", "policy", "dataplane/events.h", "dataplane/backend.h", "dataplane/connection.h",
-               "store/record.h", "store/catalog.h", "store/told.h"],
+               "store/record.h", "store/catalog.h", "store/told.h", "store/flow_entry.h"],
     "exporters": ["base", "store"],
     "endpoints": ["base", "policy"],
     "cni": ["base", "endpoints"],
-    "daemon": ["base", "policy", "store", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints"],
+    "daemon": ["base", "policy", "store", "query", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints"],
     # Policy test cases read verdicts of real packets back from the flow index; the lab itself does not.
     "lab/cases": ["base", "policy", "endpoints", "store", "logger", "dataplane/nftables", "dataplane", "lab"],
     "lab": ["base", "policy", "endpoints"],
-    "cli": ["base", "policy", "store", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints", "lab/cases",
+    "cli": ["base", "policy", "store", "query", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints", "lab/cases",
             "lab"],
 }
 EVERYTHING = ["tests", "bench"]  # may include any room

@@ -177,6 +177,33 @@ TEST_P(Bypass, AddressesThatPodsGiveThemselvesAreDead) {
     }
 }
 
+// Pods are made with it off, so that labs come up fast; here a pod looks for others that have its address.
+TEST_P(Bypass, DuplicateAddressesAreFoundThroughTheGuard) {
+  ASSERT_TRUE(enforced_);
+  const auto in_mallory = [&](const std::string& command) {
+    return enforced_->exec("t/mallory", {"sh", "-c", command}).value_or(-1);
+  };
+  const std::string until_known =
+      "for i in $(seq 60); do ip -6 addr show dev eth0 to ADDRESS | grep -q tentative || break; sleep 0.1; done; ";
+  const auto waits = [&](const std::string& address) {
+    std::string text = until_known;
+    return text.replace(text.find("ADDRESS"), 7, address);
+  };
+  ASSERT_EQ(in_mallory("echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_dad; echo 1 > /proc/sys/net/ipv6/conf/all/accept_dad; "
+                       "echo 1 > /proc/sys/net/ipv6/conf/eth0/dad_transmits"),
+            0);
+  EXPECT_EQ(in_mallory("own=$(ip -6 -o addr show dev eth0 to fd01::5 | awk '{ print $4 }'); "
+                       "ip -6 addr del $own dev eth0 && ip -6 addr add $own dev eth0 && " +
+                       waits("fd01::5") + "ip -6 addr show dev eth0 to fd01::5 | grep inet6 | grep -vE 'tentative|dadfailed'"),
+            0)
+      << "its own address is nobody else's";
+  if (!bridged()) return;  // a routed pod has its link to itself
+  EXPECT_EQ(in_mallory("ip -6 addr add fd01::6/64 dev eth0 && " + waits("fd01::6") +
+                       "sleep 0.3; ip -6 addr show dev eth0 to fd01::6 | grep -q dadfailed"),
+            0)
+      << "the friend answers";
+}
+
 // Where there is no bridge there is nothing to switch.
 TEST_P(BypassOfBridges, SwitchingBridgeNetfilterOffIsRepairedCountedAndLogged) {
   ASSERT_TRUE(enforced_);

@@ -198,6 +198,28 @@ TEST_F(Life, RemoveTakesEveryTableOfOursAndNoOther) {
   EXPECT_EQ(said_, "nothing of ours is in the kernel\n");
 }
 
+// As on kernels before 6.9.
+TEST_F(Life, WithoutAnOwnerAFlushedRulesetIsMadeAnewAtOnceAndTold) {
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  ASSERT_EQ(on_node(tierlogd("--remove")), 0) << said_;
+  std::ofstream(lab_->folder() + "/tierlogd.yaml", std::ios::app) << "nftables: {without: [owner, egress-hook]}\n";
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_TRUE(warned_of("cannot protect the table"));
+  ASSERT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+  ASSERT_EQ(on_node("nft flush ruleset"), 0);
+  for (int i = 0; i < 200 && status()["kernel"]["table_repairs"] == 0; ++i) ::usleep(25'000);
+  EXPECT_EQ(status()["kernel"]["table_repairs"], 1);
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+  std::ifstream log(lab_->folder() + "/tierlogd.log");
+  const std::string lines{std::istreambuf_iterator<char>(log), {}};
+  EXPECT_NE(lines.find("the tables were changed by somebody else"), std::string::npos);
+  // Its successor finds tables without an owner and goes on; killed, they stay.
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+}
+
 TEST_F(Life, CheckReadsAndChangesNothing) {
   const auto revision = status()["revision"];
   EXPECT_EQ(on_node(tierlogd("--check")), 0) << said_;

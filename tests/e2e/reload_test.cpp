@@ -38,7 +38,7 @@ std::string sixteen_tiers() {
     text += "---\napiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: " + tier +
             "}\nspec: {order: 1}\n---\n"
             "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: " +
-            tier + ".p}\nspec: {tier: " + tier + ", ingress: [{action: Pass}]}\n";
+            tier + ".p}\nspec: {tier: " + tier + ", ingress: [{action: Pass, protocol: TCP, source: {ports: [7]}}]}\n";
   }
   return text;
 }
