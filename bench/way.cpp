@@ -216,8 +216,11 @@ void Way::judge() {
     pods.push_back(local_pod("a", "sink", kSink, {}, setup_.guard ? "calsink" : ""));
     pods[1].mac = kMacs[3];
   }
+  pods.insert(pods.end(), setup_.others.begin(), setup_.others.end());
   policy::MemoryRuleIds ids;
-  if (auto done = backend_->apply(program_of(policies(variant_), std::move(pods), ids)); !done) {
+  const auto program = program_of(setup_.policies, std::move(pods), ids);
+  const auto start = Stopwatch::now();
+  if (auto done = backend_->apply(program); !done) {
     std::fprintf(stderr, "%s\n", done.error().message.c_str());
     std::exit(3);
   }
