@@ -18,6 +18,7 @@ ROOMS = {
     "store": ["base", "policy"],
     "query": ["base", "policy", "store"],
     "dataplane/nftables": ["base", "policy", "dataplane"],
+    "dataplane/ebpf": ["base", "policy", "dataplane"],
     "dataplane": ["base", "policy"],
     # Of its neighbours only what carries data, never what reads a kernel or a file.
     "logger": ["base", "policy", "dataplane/events.h", "dataplane/backend.h", "dataplane/connection.h",
@@ -25,11 +26,11 @@ ROOMS = {
     "exporters": ["base", "store"],
     "endpoints": ["base", "policy"],
     "cni": ["base", "endpoints"],
-    "daemon": ["base", "policy", "store", "query", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints"],
+    "daemon": ["base", "policy", "store", "query", "dataplane/nftables", "dataplane/ebpf", "dataplane", "logger", "exporters", "endpoints"],
     # Policy test cases read verdicts of real packets back from the flow index; the lab itself does not.
-    "lab/cases": ["base", "policy", "endpoints", "store", "logger", "dataplane/nftables", "dataplane", "lab"],
+    "lab/cases": ["base", "policy", "endpoints", "store", "logger", "dataplane/nftables", "dataplane/ebpf", "dataplane", "lab"],
     "lab": ["base", "policy", "endpoints"],
-    "cli": ["base", "policy", "store", "query", "dataplane/nftables", "dataplane", "logger", "exporters", "endpoints", "lab/cases",
+    "cli": ["base", "policy", "store", "query", "dataplane/nftables", "dataplane/ebpf", "dataplane", "logger", "exporters", "endpoints", "lab/cases",
             "lab"],
 }
 EVERYTHING = ["tests", "bench"]  # may include any room
@@ -38,6 +39,7 @@ EVERYTHING = ["tests", "bench"]  # may include any room
 FOREIGN = [
     (r"libnftnl/", ["dataplane/nftables/"]),
     (r"libmnl/", ["dataplane/", "lab/", "endpoints/"]),
+    (r"bpf/", ["dataplane/"]),
     (r"sqlite3\.h", ["store/"]),
     (r"yaml-cpp/", ["base/yaml.cpp"]),
     (r"msgpack", ["exporters/fluentbit/"]),
