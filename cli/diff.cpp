@@ -8,10 +8,10 @@
 #include "cli/filters.h"
 #include "cli/format.h"
 #include "cli/output.h"
-#include "cli/policy_names.h"
 #include "cli/target.h"
 #include "policy/lint.h"
 #include "policy/load.h"
+#include "query/names.h"
 #include "query/recommend.h"
 #include "query/replay.h"
 
@@ -134,7 +134,7 @@ Result<int> diff(const DiffOptions& options) {
   TL_ASSIGN(store::FlowQuery asked, to_query(options.filters, SystemClock().wall()));
   TL_ASSIGN(const policy::PolicySet policies, load_files(options.files));
   TL_ASSIGN(store::FlowReader reader, open_database(options.target));
-  TL_TRY(require_known_names(reader, asked));
+  TL_TRY(query::require_known_names(reader, asked));
   TL_ASSIGN(query::Replay replay, query::replay(reader, policies, asked, [](std::uint64_t flows) {
               progress("replaying: " + with_commas(flows) + " distinct flows");
             }));

@@ -1,19 +1,12 @@
 #include "cli/filters.h"
 
+#include "query/listing.h"
 #include "store/groups.h"
 
 namespace tierlog::cli {
 namespace {
 
 constexpr const char* kGroup = "Filters (several values: repeat or use commas; --not negates the next one)";
-
-std::string unit_phrase(Nanoseconds ago) {
-  using namespace std::chrono_literals;
-  if (ago == 1h) return "hour";
-  if (ago == 24h) return "day";
-  if (ago == 1min) return "minute";
-  return format_duration(ago);
-}
 
 }  // namespace
 
@@ -80,13 +73,7 @@ Result<store::FlowQuery> to_query(const FilterOptions& filters, WallTime now) {
 }
 
 std::string range_text(const FilterOptions& filters, const store::FlowQuery& query) {
-  std::string text;
-  if (query.since) {
-    const auto ago = parse_duration(*filters.range.since);
-    text = ago ? " in the last " + unit_phrase(*ago) : " since " + format_for_people(*query.since);
-  }
-  if (query.until) text += " until " + format_for_people(*query.until);
-  return text;
+  return query::range_text(filters.range, query);
 }
 
 bool restricts(const FilterOptions& filters) {

@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <nlohmann/json.hpp>
 
 #include "cli/format.h"
+#include "query/items.h"
 
 namespace tierlog::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using query::seconds_of;
 using store::FlowSums;
 using store::GroupQuery;
 using store::GroupResult;
@@ -18,22 +18,10 @@ using store::Sums;
 
 constexpr std::size_t kSparkWidth = 30;
 
-// "from-workload" -> "from_workload", as keys of records are written.
-std::string key_of(std::string_view field) {
-  std::string key(field);
-  std::replace(key.begin(), key.end(), '-', '_');
-  return key;
-}
-
 std::string title_of(std::string_view field) {
   std::string title(field);
   for (char& c : title) c = c == '-' ? ' ' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return title;
-}
-
-double seconds_of(const GroupResult& result) {
-  const double seconds = std::chrono::duration<double>(result.until - result.from).count();
-  return std::max(seconds, 1.0);
 }
 
 std::string per_second(std::uint64_t count, double seconds) {
@@ -55,39 +43,6 @@ std::vector<std::uint64_t> heights(const std::vector<Sums>& bins, bool by_bytes)
   std::vector<std::uint64_t> values;
   for (const Sums& bin : bins) values.push_back(height(bin, by_bytes));
   return values;
-}
-
-Json sums_json(const Sums& sums) {
-  return {
-      {"records", sums.records}, {"connections", sums.connections}, {"denied_packets", sums.denied_packets},
-      {"packets", sums.packets}, {"bytes_out", sums.bytes_out},     {"bytes_in", sums.bytes_in}};
-}
-
-Json bins_json(const GroupResult& result, const std::vector<Sums>& bins) {
-  Json list = Json::array();
-  for (std::size_t i = 0; i < bins.size(); ++i) {
-    Json bin{{"time", format_rfc3339(result.from + static_cast<std::int64_t>(i) * result.bin)}};
-    bin.update(sums_json(bins[i]));
-    list.push_back(std::move(bin));
-  }
-  return list;
-}
-
-std::string item_of(const GroupQuery& query, const GroupResult& result, const FlowSums& group) {
-  Json item = Json::object();
-  for (std::size_t i = 0; i < query.fields.size(); ++i)
-    item[key_of(query.fields[i]->name)] = group.names[i].empty() ? Json() : Json(group.names[i]);
-  item.update(sums_json(group.sums));
-  item["first_time"] = format_rfc3339(group.first);
-  item["last_time"] = format_rfc3339(group.last);
-  if (query.rate) {
-    const double seconds = seconds_of(result);
-    item["connections_per_second"] = static_cast<double>(group.sums.connections) / seconds;
-    item["denied_packets_per_second"] = static_cast<double>(group.sums.denied_packets) / seconds;
-    item["bytes_per_second"] = static_cast<double>(group.sums.bytes_out + group.sums.bytes_in) / seconds;
-  }
-  if (query.bin) item["bins"] = bins_json(result, group.bins);
-  return item.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::vector<Column> columns(const GroupQuery& query) {
@@ -159,7 +114,7 @@ Listing group_listing(const GroupQuery& query, const GroupResult& result) {
   const bool by_bytes = all.bytes_out + all.bytes_in > 0;
   for (const FlowSums& group : result.groups) {
     listing.table.add(cells(query, result, group, by_bytes));
-    listing.items.push_back(item_of(query, result, group));
+    listing.items.push_back(query::item_of(query, result, group));
   }
   if (result.all > result.groups.size())
     listing.notes.push_back("the " + with_commas(result.groups.size()) + " largest of " +

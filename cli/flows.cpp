@@ -12,14 +12,11 @@
 #include "cli/format.h"
 #include "cli/items.h"
 #include "cli/output.h"
-#include "cli/policy_names.h"
 #include "cli/target.h"
-#include "store/patterns.h"
+#include "query/listing.h"
 
 namespace tierlog::cli {
 namespace {
-
-using Field = store::FieldFilter::Field;
 
 struct FlowOptions {
   TargetOptions target;
@@ -33,103 +30,31 @@ struct FlowOptions {
 // What the options came to: everything a listing needs.
 struct Request {
   store::FlowReader reader;
-  store::FlowQuery query;
-  store::Origin origin;
+  query::Listing listing;
   Format format;
-  std::vector<std::string> policies;  // displays that POLICY stands for
-  std::optional<store::GroupQuery> groups{};  // sums instead of records
 };
-
-Result<void> require_all_policies(store::FlowReader& reader, const store::FlowQuery& query) {
-  for (const store::FieldFilter& filter : query.filters) {
-    if (filter.field != Field::Policy || filter.negate) continue;
-    for (const std::string& value : store::split_values(filter.values))
-      TL_TRY(require_policies(reader, value));
-  }
-  return {};
-}
-
-bool asks_for_policy(const store::FlowQuery& query) {
-  return std::any_of(query.filters.begin(), query.filters.end(), [](const store::FieldFilter& filter) {
-    return filter.field == Field::Policy && !filter.negate;
-  });
-}
 
 Result<Request> prepare(const FlowOptions& options) {
   TL_ASSIGN(const Format format, parse_format(options.output));
-  TL_ASSIGN(store::FlowQuery query, to_query(options.filters, SystemClock().wall()));
+  query::Asked asked;
+  TL_ASSIGN(asked.query, to_query(options.filters, SystemClock().wall()));
+  asked.range = options.filters.range;
+  asked.policy = options.policy;
+  asked.denied = options.denied;
+  asked.restricts = restricts(options.filters);
   if (options.follow && format == Format::Json)
     return fail(ErrorCode::InvalidArgument, "--follow has no end, a JSON object has; use -o jsonl");
-  if (options.follow && (options.filters.range.until || options.filters.range.first || options.filters.range.order))
+  if (options.follow && (asked.range.until || asked.range.first || asked.range.order))
     return fail(ErrorCode::InvalidArgument,
                 "--follow goes on in the order of time: it cannot be used with --until, --first or --order");
-  TL_ASSIGN(auto groups, query::read_groups(options.filters.range, query));
+  TL_ASSIGN(const auto groups, query::read_groups(asked.range, asked.query));
   if (options.follow && groups)
     return fail(ErrorCode::InvalidArgument,
                 "--follow shows records as they come; sums (--group-by, --top, --bins, --rate) are of what is "
                 "there: leave one out");
   TL_ASSIGN(store::FlowReader reader, open_database(options.target));
-  TL_TRY(require_all_policies(reader, query));
-  std::vector<std::string> policies;
-  if (!options.policy.empty()) {
-    TL_ASSIGN(policies, require_policies(reader, options.policy));
-    if (asks_for_policy(query))
-      return fail(ErrorCode::InvalidArgument, "POLICY and --policy both choose policies; give one of them");
-    query.filters.push_back({Field::Policy, {options.policy}, false});
-  }
-  if (options.denied) query.filters.push_back({Field::Action, {"deny"}, false});
-  TL_ASSIGN(store::Origin origin, reader.origin());
-  if (groups) groups->flows = query;
-  return Request{std::move(reader), std::move(query), std::move(origin), format, std::move(policies), std::move(groups)};
-}
-
-// A staged policy denies nothing, but says what it would.
-Result<std::string> staged_hint(Request& request) {
-  TL_ASSIGN(const auto board, request.reader.policies());
-  std::uint64_t would = 0;
-  for (const std::string& display : request.policies) {
-    const auto found = std::find_if(board.begin(), board.end(), [&](const store::PolicyActivity& activity) {
-      return activity.policy.display == display;
-    });
-    if (found == board.end() || !found->policy.staged) return std::string();
-    would += found->staged_denied;
-  }
-  return request.policies.front() + " is staged and denies nothing; it would have denied " +
-         counted(would, "packet") +
-         ": `tierlog flows --staged-action deny` lists what staged policies would deny";
-}
-
-// Why the listing is empty, and what to try.
-Result<std::string> reason_for_nothing(Request& request, const FlowOptions& options) {
-  const std::string what = options.denied ? "denied flow" : "flow";
-  store::FlowQuery any_record;
-  any_record.limit = 1;
-  TL_ASSIGN(const auto any, request.reader.flows(any_record));
-  TL_TRY(require_known_names(request.reader, request.query));
-  if (any.empty())
-    return std::string(
-        "nothing has been recorded yet: records appear with the first connection from or to an "
-        "enforced pod (`tierlog status` says whether the daemon sees traffic)");
-  store::FlowQuery whole_time = request.query;
-  whole_time.since = whole_time.until = std::nullopt;
-  whole_time.limit = 1;
-  TL_ASSIGN(const auto newest, request.reader.flows(whole_time));
-  const std::string range = range_text(options.filters, request.query);
-  if (!newest.empty())
-    return "no " + what + " matches" + range + "; the newest that does ended " +
-           format_for_people(newest.front().record.end) + " UTC (try another time range)";
-  if (!request.policies.empty()) {
-    TL_ASSIGN(const auto hint, staged_hint(request));
-    if (!hint.empty()) return hint;
-  }
-  if (!options.policy.empty() && !restricts(options.filters))
-    return request.policies.front() +
-           (request.policies.size() > 1 ? " and the others that match have" : " has") +
-           " denied nothing that is recorded; `tierlog rules " + options.policy +
-           "` shows what its rules counted";
-  if (options.denied && !restricts(options.filters))
-    return std::string("nothing has been denied so far; `tierlog flows` lists what was allowed");
-  return "no recorded " + what + " matches these filters; leave one out or list all with `tierlog flows`";
+  TL_ASSIGN(query::Listing listing, query::begin(reader, std::move(asked)));
+  return Request{std::move(reader), std::move(listing), format};
 }
 
 // Packets that rules of the asked policies counted but no record names, in all.
@@ -140,24 +65,18 @@ Result<std::uint64_t> unattributed(Request& request, const std::string& policy) 
   return sum;
 }
 
-// Cuts what was asked for beyond the limit to find out whether there is more, and says so.
+// What was found beyond the limit shows that there is more.
 template <typename Items>
 void cut_to_limit(Items& items, const store::FlowQuery& query, std::vector<std::string>& notes) {
   if (query.limit == 0 || items.size() <= query.limit) return;
   items.resize(query.limit);
-  notes.push_back(std::string("there are more than the ") + (query.oldest_first ? "oldest " : "newest ") +
-                  with_commas(query.limit) + "; --limit 0 shows all");
-}
-
-store::FlowQuery one_more(store::FlowQuery query) {
-  if (query.limit > 0) ++query.limit;
-  return query;
+  notes.push_back(query::there_is_more(query));
 }
 
 Result<int> list_flows(const FlowOptions& options, Request& request) {
-  TL_ASSIGN(auto stored, request.reader.flows(one_more(request.query)));
+  TL_ASSIGN(auto stored, request.reader.flows(query::one_more(request.listing.asked.query)));
   Listing listing(flow_columns());
-  cut_to_limit(stored, request.query, listing.notes);
+  cut_to_limit(stored, request.listing.asked.query, listing.notes);
   std::vector<store::FlowRecord> records;
   for (store::StoredRecord& item : stored) records.push_back(std::move(item.record));
   const SharedNames shared = shared_names(records);
@@ -165,12 +84,12 @@ Result<int> list_flows(const FlowOptions& options, Request& request) {
   for (const store::FlowRecord& record : records) {
     denied += record.action == store::Verdict::Deny;
     listing.table.add(flow_cells(record, shared));
-    listing.items.push_back(item_of(record, request.origin));
+    listing.items.push_back(item_of(record, request.listing.origin));
   }
   if (records.empty()) {
-    TL_ASSIGN(listing.empty, reason_for_nothing(request, options));
+    TL_ASSIGN(listing.empty, query::reason_for_nothing(request.reader, request.listing));
   }
-  listing.summary = counted(records.size(), "record") + range_text(options.filters, request.query) + " · " +
+  listing.summary = counted(records.size(), "record") + range_text(options.filters, request.listing.asked.query) + " · " +
                     with_commas(records.size() - denied) + " allow, " + with_commas(denied) + " deny";
   print(listing, request.format);
   return kDone;
@@ -185,24 +104,24 @@ Result<std::string> denied_summary(const FlowOptions& options, Request& request,
   }
   TL_ASSIGN(const std::uint64_t missing, unattributed(request, options.policy));
   std::string by;
-  if (request.policies.size() == 1) by = " by " + request.policies.front();
-  if (request.policies.size() > 1) by = " by " + counted(request.policies.size(), "policy");
-  return counted(groups.size(), "flow") + " denied" + by + range_text(options.filters, request.query) +
+  if (request.listing.policies.size() == 1) by = " by " + request.listing.policies.front();
+  if (request.listing.policies.size() > 1) by = " by " + counted(request.listing.policies.size(), "policy");
+  return counted(groups.size(), "flow") + " denied" + by + range_text(options.filters, request.listing.asked.query) +
          " · " + counted(packets, "packet") + ", " + bytes_text(bytes) + " · " + counted(missing, "packet") +
          " unattributed";
 }
 
 Result<int> list_denied(const FlowOptions& options, Request& request) {
-  TL_ASSIGN(auto groups, request.reader.grouped_flows(one_more(request.query)));
+  TL_ASSIGN(auto groups, request.reader.grouped_flows(query::one_more(request.listing.asked.query)));
   Listing listing(denied_columns());
-  cut_to_limit(groups, request.query, listing.notes);
+  cut_to_limit(groups, request.listing.asked.query, listing.notes);
   const SharedNames shared = shared_names(groups);
   for (const store::FlowGroup& group : groups) {
     listing.table.add(denied_cells(group, shared));
-    listing.items.push_back(item_of(group, request.origin));
+    listing.items.push_back(item_of(group, request.listing.origin));
   }
   if (groups.empty()) {
-    TL_ASSIGN(listing.empty, reason_for_nothing(request, options));
+    TL_ASSIGN(listing.empty, query::reason_for_nothing(request.reader, request.listing));
   }
   TL_ASSIGN(listing.summary, denied_summary(options, request, groups));
   print(listing, request.format);
@@ -210,12 +129,12 @@ Result<int> list_denied(const FlowOptions& options, Request& request) {
 }
 
 Result<int> list_groups(const FlowOptions& options, Request& request) {
-  TL_ASSIGN(const store::GroupResult result, request.reader.groups(*request.groups));
-  Listing listing = group_listing(*request.groups, result);
+  TL_ASSIGN(const store::GroupResult result, request.reader.groups(*request.listing.groups));
+  Listing listing = group_listing(*request.listing.groups, result);
   if (result.groups.empty()) {
-    TL_ASSIGN(listing.empty, reason_for_nothing(request, options));
+    TL_ASSIGN(listing.empty, query::reason_for_nothing(request.reader, request.listing));
   }
-  listing.summary += range_text(options.filters, request.query);
+  listing.summary += range_text(options.filters, request.listing.asked.query);
   print(listing, request.format);
   return kDone;
 }
@@ -226,7 +145,7 @@ class Printer {
   Printer(const FlowOptions& options, const Request& request)
       : denied_(options.denied),
         as_lines_(request.format == Format::Table || request.format == Format::Wide),
-        origin_(request.origin),
+        origin_(request.listing.origin),
         items_(request.format),
         table_(options.denied ? denied_columns() : flow_columns(),
                stdout_view(request.format == Format::Wide)) {
@@ -248,9 +167,9 @@ class Printer {
 Result<int> follow_flows(const FlowOptions& options, Request& request) {
   FollowStart start;
   if (options.filters.range.since) start.from = FollowStart::From::Since;
-  if (options.filters.range.last || options.filters.range.limit) start = {FollowStart::From::Newest, request.query.limit};
+  if (options.filters.range.last || options.filters.range.limit) start = {FollowStart::From::Newest, request.listing.asked.query.limit};
   Printer printer(options, request);
-  TL_TRY(follow(request.reader, request.query, start,
+  TL_TRY(follow(request.reader, request.listing.asked.query, start,
                 [&](const store::FlowRecord& record) { printer(record); }));
   return kDone;
 }
@@ -259,7 +178,7 @@ int run(const FlowOptions& options) {
   auto request = prepare(options);
   if (!request) return complain(request.error());
   auto code = options.follow    ? follow_flows(options, *request)
-              : request->groups ? list_groups(options, *request)
+              : request->listing.groups ? list_groups(options, *request)
               : options.denied  ? list_denied(options, *request)
                                : list_flows(options, *request);
   return code ? *code : complain(code.error());

@@ -33,13 +33,6 @@ std::string icmp_text(std::uint8_t proto, std::optional<std::uint8_t> type,
 
 }  // namespace
 
-std::string with_commas(std::uint64_t value) {
-  std::string text = std::to_string(value);
-  for (auto i = static_cast<std::ptrdiff_t>(text.size()) - 3; i > 0; i -= 3)
-    text.insert(static_cast<std::size_t>(i), 1, ',');
-  return text;
-}
-
 std::string short_count(std::uint64_t value) {
   constexpr std::array<Scale, 3> kScales{{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}}};
   for (const Scale& scale : kScales)
@@ -54,18 +47,6 @@ std::string bytes_text(std::uint64_t bytes) {
   for (const Scale& scale : kScales)
     if (static_cast<double>(bytes) >= scale.one) return scaled(static_cast<double>(bytes), scale);
   return std::to_string(bytes) + " B";
-}
-
-std::string counted(std::uint64_t count, std::string_view singular) {
-  std::string word(singular);
-  if (count != 1) {
-    if (word.ends_with('y') && !word.ends_with("ey")) {
-      word.replace(word.size() - 1, 1, "ies");
-    } else {
-      word += 's';
-    }
-  }
-  return with_commas(count) + " " + word;
 }
 
 std::string ago(std::optional<WallTime> then, WallTime now) {
@@ -131,13 +112,6 @@ std::string rule_text(Direction direction, std::optional<int> index, std::string
 
 std::string rule_text(const store::FlowRecord& record) {
   return rule_text(record.direction, record.rule_index, name(record.reason));
-}
-
-std::string under_tier(std::string_view display) {
-  const auto slash = display.find('/');
-  if (slash == std::string_view::npos) return std::string(display);
-  const std::string_view rest = display.substr(slash + 1);
-  return std::string(rest);
 }
 
 std::string id_text(RuleId rule) {

@@ -6,16 +6,15 @@
 #include <string>
 #include <string_view>
 
+#include "base/text.h"
 #include "base/time.h"
 #include "cli/table.h"
 #include "store/record.h"
 
 namespace tierlog::cli {
 
-std::string with_commas(std::uint64_t value);                         // "1,204,332"
 std::string short_count(std::uint64_t value);                         // "999", "1.2 k", "19.2 M"
 std::string bytes_text(std::uint64_t bytes);                          // "960 B", "1.9 GiB"
-std::string counted(std::uint64_t count, std::string_view singular);  // "1 flow", "1,204 flows"
 std::string ago(std::optional<WallTime> then, WallTime now);          // "3 s ago", "never"
 Cell time_cell(WallTime t);                                           // full, brief without the year
 
@@ -30,8 +29,6 @@ Cell port_cell(const store::FlowRecord& record);  // brief "icmp echo", "icmp 3/
 // "ingress[2]", "end-of-tier", or the reason when no rule decided.
 std::string rule_text(Direction direction, std::optional<int> index, std::string_view reason);
 std::string rule_text(const store::FlowRecord& record);
-// "tier/ns/name" -> "ns/name", "tier//name" -> "/name": as printed under a tier.
-std::string under_tier(std::string_view display);
 std::string id_text(RuleId rule);  // "2a", "-" for none
 Style style_of(store::Verdict verdict);
 

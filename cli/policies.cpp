@@ -2,22 +2,20 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/exit_code.h"
 #include "cli/format.h"
-#include "cli/items.h"
 #include "cli/output.h"
 #include "cli/policy_history.h"
 #include "cli/target.h"
-#include "policy/lint.h"
-#include "query/moment.h"
-#include "store/groups.h"
+#include "query/board.h"
 
 namespace tierlog::cli {
 namespace {
+
+using query::BoardRow;
 
 struct BoardOptions {
   TargetOptions target;
@@ -25,8 +23,6 @@ struct BoardOptions {
   std::string history;
   std::optional<std::string> unused;
 };
-
-constexpr std::chrono::seconds kRateOver{60};
 
 Column numeric(const char* title, bool wide_only = false) {
   return {title, Align::Right, 0, Cut::End, 0, wide_only, 0, 0};
@@ -37,12 +33,6 @@ Column words(const char* title, std::size_t least = 0, Cut cut = Cut::End) {
 Column extra(const char* title) {
   return {title, Align::Left, 0, Cut::End, 0, true, 0, 0};
 }
-
-// A policy with what it decided in the last minute.
-struct BoardRow {
-  store::PolicyActivity activity;
-  store::Sums rate;
-};
 
 std::vector<Column> board_columns() {
   return {words("TIER", 8),
@@ -78,7 +68,7 @@ std::string last_hit_text(const store::PolicyActivity& activity, WallTime now) {
 std::string per_second(std::uint64_t count) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f",
-                static_cast<double>(count) / static_cast<double>(kRateOver.count()));
+                static_cast<double>(count) / static_cast<double>(query::kRateOver.count()));
   return text;
 }
 
@@ -129,79 +119,21 @@ void fill_board(Listing& board, const std::vector<store::TierRow>& tiers, const 
   while (next != rows.end()) add_policies_of(next->activity.policy.tier);
 }
 
-// What each policy decided in the last minute, by its display.
-Result<std::map<std::string, store::Sums>> recent(store::FlowReader& reader, WallTime now) {
-  store::GroupQuery query;
-  query.flows.since = now - kRateOver;
-  TL_ASSIGN(query.fields, store::parse_group_fields("policy,reporter"));
-  TL_ASSIGN(const auto result, reader.groups(query));
-  std::map<std::string, store::Sums> rates;
-  for (const store::FlowSums& group : result.groups) rates[group.names.front()].add(group.sums);
-  return rates;
-}
-
-std::string board_item(const BoardRow& row) {
-  auto item = nlohmann::ordered_json::parse(item_of(row.activity));
-  const auto seconds = static_cast<double>(kRateOver.count());
-  item["allowed_per_second"] = static_cast<double>(row.rate.connections) / seconds;
-  item["denied_per_second"] = static_cast<double>(row.rate.denied_packets) / seconds;
-  return item.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-}
-
-// Rules that can never match, as lint finds them in the policies in force.
-std::vector<std::string> shadowed(store::FlowReader& reader) {
-  const auto sets = reader.policy_sets();
-  if (!sets || sets->empty()) return {};
-  const auto policies = query::policies_of(reader, sets->back());
-  if (!policies) return {};
-  std::vector<std::string> found;
-  const Diagnostics findings = policy::lint(*policies);
-  for (const Diagnostic& finding : findings.all())
-    if (finding.message.find("can never match") != std::string::npos) found.push_back(finding.to_string());
-  return found;
-}
-
-// Leaves what nothing has hit since then.
-Result<void> keep_unused(const BoardOptions& options, store::FlowReader& reader, WallTime now,
-                         std::vector<BoardRow>& rows, Listing& board) {
-  const auto when = parse_when(*options.unused, now);
-  if (!when)
-    return fail(ErrorCode::InvalidArgument,
-                "--unused \"" + *options.unused + "\" is not understood; expected 30d, 12h or a time");
-  std::erase_if(
-      rows, [&](const BoardRow& row) { return row.activity.last_hit && *row.activity.last_hit >= *when; });
-  const auto sets = reader.policy_sets();
-  if (sets && !sets->empty() && sets->front().since > *when)
-    board.notes.push_back("counting began " + format_for_people(sets->front().since) +
-                          " UTC: what was used before that is not known");
-  if (rows.empty()) board.empty = "every policy was hit since " + format_for_people(*when) + " UTC";
-  return {};
-}
-
 Result<int> show_board(const BoardOptions& options) {
   TL_ASSIGN(const Format format, parse_format(options.output));
   TL_ASSIGN(store::FlowReader reader, open_database(options.target));
   if (!options.history.empty()) return show_history(reader, options.history, format);
-  const WallTime now = SystemClock().wall();
-  TL_ASSIGN(const auto activities, reader.policies());
+  TL_ASSIGN(const query::Board found, query::board(reader, options.unused, SystemClock().wall()));
   TL_ASSIGN(const auto tiers, reader.tiers());
-  TL_ASSIGN(auto rates, recent(reader, now));
-  std::vector<BoardRow> rows;
-  for (const store::PolicyActivity& activity : activities)
-    rows.push_back({activity, rates[activity.policy.display]});
   Listing board(board_columns());
-  if (options.unused) TL_TRY(keep_unused(options, reader, now, rows, board));
-  for (const BoardRow& row : rows) board.items.push_back(board_item(row));
-  if (activities.empty())
-    board.empty =
-        "no policy is loaded: put policy files into a folder that tierlogd reads, or start a lab with "
-        "`tierlog lab up TOPOLOGY -f POLICIES`";
-  if (!rows.empty()) fill_board(board, options.unused ? std::vector<store::TierRow>() : tiers, rows);
+  board.notes = found.notes;
+  board.empty = found.empty;
+  for (const BoardRow& row : found.rows) board.items.push_back(query::item_of(row));
+  if (!found.rows.empty()) fill_board(board, options.unused ? std::vector<store::TierRow>() : tiers, found.rows);
   const auto since = reader.since();
   board.summary = "allowed counts connections, denied counts packets" +
                   (since ? ", since " + format_for_people(*since).substr(0, 16) : "") +
                   " · `tierlog rules POLICY` for each rule";
-  for (const std::string& finding : shadowed(reader)) board.notes.push_back(finding);
   print(board, format);
   return kDone;
 }

@@ -5,7 +5,7 @@
 #include "cli/console.h"
 #include "cli/exit_code.h"
 #include "cli/format.h"
-#include "cli/policy_names.h"
+#include "query/names.h"
 #include "query/revisions.h"
 
 namespace tierlog::cli {
@@ -54,7 +54,7 @@ std::string text_of(const Revision& revision, bool colour) {
 }  // namespace
 
 Result<int> show_history(store::FlowReader& reader, const std::string& pattern, Format format) {
-  TL_ASSIGN(const auto displays, require_policies(reader, pattern));
+  TL_ASSIGN(const auto displays, query::require_policies(reader, pattern));
   TL_ASSIGN(const auto revisions, query::revisions_of(reader, displays));
   Listing listing({});
   for (const Revision& revision : revisions) listing.items.push_back(item_of(revision));

@@ -8,8 +8,8 @@
 #include "cli/format.h"
 #include "cli/items.h"
 #include "cli/output.h"
-#include "cli/policy_names.h"
 #include "cli/target.h"
+#include "query/names.h"
 
 namespace tierlog::cli {
 namespace {
@@ -113,7 +113,7 @@ Result<int> show_rules(const RuleOptions& options) {
   TL_ASSIGN(store::FlowReader reader, open_database(options.target));
   std::vector<std::string> policies;
   if (!options.policy.empty()) {
-    TL_ASSIGN(policies, require_policies(reader, options.policy));
+    TL_ASSIGN(policies, query::require_policies(reader, options.policy));
   }
   const bool one = policies.size() == 1;
   TL_ASSIGN(const auto rules, reader.rules(options.policy, options.all));
@@ -124,10 +124,7 @@ Result<int> show_rules(const RuleOptions& options) {
     listing.items.push_back(item_of(rule));
   }
   listing.summary = books(rules, one ? " of " + policies.front() : "");
-  listing.empty =
-      options.policy.empty()
-          ? "no rule is known: the daemon has not loaded policies yet (`tierlog status`)"
-          : "no rule of it is enforced now; `tierlog rules " + options.policy + " --all` shows earlier ones";
+  listing.empty = query::no_rules(options.policy);
   print(listing, format);
   return kDone;
 }

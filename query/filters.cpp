@@ -1,5 +1,6 @@
 #include "query/filters.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/diagnostics.h"
@@ -114,7 +115,8 @@ std::optional<store::GroupQuery::Order> group_order(std::string_view text) {
 std::vector<std::string> filter_names() {
   std::vector<std::string> names;
   for (const FilterSpec& spec : kFilters) names.emplace_back(spec.name);
-  for (const char* name : {"since", "until", "limit", "first", "last", "order"}) names.emplace_back(name);
+  for (const char* name : {"since", "until", "limit", "first", "last", "order", "group-by", "top", "bins", "rate"})
+    names.emplace_back(name);
   return names;
 }
 
@@ -125,6 +127,9 @@ std::optional<std::string>* range_part(Range& range, std::string_view name) {
   if (name == "first") return &range.first;
   if (name == "last") return &range.last;
   if (name == "order") return &range.order;
+  if (name == "group-by") return &range.group_by;
+  if (name == "top") return &range.top;
+  if (name == "bins") return &range.bins;
   return nullptr;
 }
 
@@ -199,26 +204,32 @@ Result<std::optional<store::GroupQuery>> read_groups(const Range& range, const s
   return std::optional<store::GroupQuery>{std::move(groups)};
 }
 
-Result<store::FlowQuery> parse_query(const std::vector<std::pair<std::string, std::string>>& parameters,
-                                     WallTime now) {
-  store::FlowQuery query;
-  Range range;
-  for (const auto& [given, value] : parameters) {
+Result<Parsed> parse_query(const std::vector<std::pair<std::string, std::string>>& parameters, WallTime now) {
+  Parsed parsed;
+  store::FlowQuery& query = parsed.query;
+  for (const auto& [typed, value] : parameters) {
+    std::string given = typed;
+    std::replace(given.begin(), given.end(), '_', '-');
     const bool negate = given.starts_with("not-");
     const std::string name = negate ? given.substr(4) : given;
     if (const char* why = without_data(name)) return fail(ErrorCode::InvalidArgument, why);
     if (const FilterSpec* spec = find_filter(name)) {
       query.filters.push_back({spec->field, {value}, negate});
-    } else if (auto* part = negate ? nullptr : range_part(range, name)) {
+      // A flag may stand alone: "logged" is "logged=true".
+      if (spec->value == nullptr && value.empty()) query.filters.back().values.clear();
+    } else if (name == "rate" && !negate) {
+      if (value != "" && value != "true" && value != "false") return fail(wrong("rate", value, "true or false"));
+      parsed.range.rate = value != "false";
+    } else if (auto* part = negate ? nullptr : range_part(parsed.range, name)) {
       *part = value;
     } else {
       const std::string close = nearest(name, filter_names());
-      return fail(ErrorCode::InvalidArgument, "unknown filter \"" + given + "\"" +
+      return fail(ErrorCode::InvalidArgument, "unknown filter \"" + typed + "\"" +
                                                   (close.empty() ? "" : "; did you mean " + close + "?"));
     }
   }
-  TL_TRY(apply_range(range, now, query));
-  return query;
+  TL_TRY(apply_range(parsed.range, now, query));
+  return parsed;
 }
 
 }  // namespace tierlog::query

@@ -47,10 +47,14 @@ Result<void> apply_range(const Range& range, WallTime now, store::FlowQuery& que
 // What --group-by, --top, --bins, --order and --rate ask for; nothing when sums are not asked for.
 Result<std::optional<store::GroupQuery>> read_groups(const Range& range, const store::FlowQuery& query);
 
-// All at once, from names and values: filters ("not-" in front negates; a flag's value is "true" or
-// "false"), since, until, limit, first, last, order. Errors: InvalidArgument, also for a name that is
-// unknown, with the nearest one that is known.
-Result<store::FlowQuery> parse_query(const std::vector<std::pair<std::string, std::string>>& parameters,
-                                     WallTime now);
+struct Parsed {
+  store::FlowQuery query;
+  Range range;
+};
+
+// All at once, from names and values: filters ("not-" in front negates; a flag's value is "true", "false" or
+// nothing), since, until, limit, first, last, order, group-by, top, bins, rate. "_" stands for "-", so that the keys
+// of records are names too. Errors: InvalidArgument, also for a name that is unknown, with the nearest known one.
+Result<Parsed> parse_query(const std::vector<std::pair<std::string, std::string>>& parameters, WallTime now);
 
 }  // namespace tierlog::query

@@ -334,6 +334,12 @@ Result<WhereClause> WhereClause::of(const FlowQuery& query, const Origin& origin
   if (query.since) require("f.end_ns >= " + where.add(to_ns(*query.since)));
   if (query.until) require("f.end_ns <= " + where.add(to_ns(*query.until)));
   if (query.after_sequence > 0) require("f.seq > " + where.add(query.after_sequence));
+  if (query.behind) {
+    // The first of the two is what the index is searched by.
+    const std::string end = where.add(query.behind->end_ns);
+    require("f.end_ns <= " + end);
+    require("(f.end_ns < " + end + " OR f.seq < " + where.add(query.behind->sequence) + ")");
+  }
   where.set_sql(sql.empty() ? "1" : sql);
   return where;
 }

@@ -51,6 +51,7 @@ class FlowRowReader {
   Result<StoredRecord> read(const sqlite::Statement& row);
   // All rows of a statement that selects kFlowColumns.
   Result<std::vector<StoredRecord>> read_all(sqlite::Statement& statement);
+  DictionaryReader& dictionary() { return dictionary_; }
 
  private:
   explicit FlowRowReader(DictionaryReader dictionary) : dictionary_(std::move(dictionary)) {}

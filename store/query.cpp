@@ -143,7 +143,8 @@ Result<void> FlowReader::scan(const FlowQuery& query,
                 "SELECT f.seq, f.start_ns, f.end_ns, f.reporter, f.direction, f.action, f.reason, f.rule,"
                 " f.src, f.dst, f.proto, coalesce(f.src_port, -1), coalesce(f.dst_port, -1),"
                 " coalesce(f.icmp_type, -1), coalesce(f.icmp_code, -1), coalesce(f.connections, 0),"
-                " f.verdict_packets, coalesce(f.bytes_out, 0) + coalesce(f.bytes_in, 0)"
+                " f.verdict_packets, coalesce(f.packets_out, 0), coalesce(f.packets_in, 0),"
+                " coalesce(f.bytes_out, 0), coalesce(f.bytes_in, 0), coalesce(f.end_reason, 0)"
                 " FROM flow AS f WHERE " +
                 where.sql()));
   where.bind(select);
@@ -168,9 +169,24 @@ Result<void> FlowReader::scan(const FlowQuery& query,
     flow.icmp_code = static_cast<std::int16_t>(select.integer(14));
     flow.connections = select.count(15);
     flow.verdict_packets = select.count(16);
-    flow.bytes = select.count(17);
+    flow.packets_out = select.count(17);
+    flow.packets_in = select.count(18);
+    flow.bytes_out = select.count(19);
+    flow.bytes_in = select.count(20);
+    flow.bytes = flow.bytes_out + flow.bytes_in;
+    flow.end_reason = static_cast<EndReason>(select.integer(21));
     take(flow);
   }
+}
+
+Result<Peer> FlowReader::peer(std::int64_t reference) {
+  TL_ASSIGN(const Peer* found, impl_->rows.dictionary().peer(reference));
+  return *found;
+}
+
+Result<RuleNames> FlowReader::rule_names(std::int64_t reference) {
+  TL_ASSIGN(const RuleRevision* found, impl_->rows.dictionary().rule(reference));
+  return RuleNames{found->rule, found->tier, found->policy, found->policy_kind, found->policy_namespace};
 }
 
 Result<FlowRecord> FlowReader::record_at(std::int64_t sequence) {

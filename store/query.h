@@ -64,6 +64,11 @@ struct FlowQuery {
   bool oldest_first = false;             // in the order of writing
   // Only records after this sequence (--follow).
   std::int64_t after_sequence = 0;
+  // Only records that the newest-first listing has behind this one: the next page.
+  struct Place {
+    std::int64_t end_ns = 0, sequence = 0;
+  };
+  std::optional<Place> behind;
 };
 
 // Denied records of one flow summed: what `tierlog denied` lists.
@@ -90,6 +95,14 @@ struct ScannedFlow {
   std::int32_t src_port = -1, dst_port = -1;  // -1 = none
   std::int16_t icmp_type = -1, icmp_code = -1;
   std::uint64_t connections = 0, verdict_packets = 0, bytes = 0;  // bytes of both ways
+  std::uint64_t packets_out = 0, packets_in = 0, bytes_out = 0, bytes_in = 0;  // 0 where they were not measured
+  EndReason end_reason{};
+};
+
+// What a rule was called when it decided.
+struct RuleNames {
+  RuleId rule{};
+  std::string tier, policy, policy_kind, policy_namespace;
 };
 
 struct GroupQuery;  // store/groups.h
@@ -134,6 +147,9 @@ class FlowReader {
   Result<std::vector<FlowGroup>> grouped_flows(const FlowQuery& query);
   // All records that match, in no order. `query.limit` is not used.
   Result<void> scan(const FlowQuery& query, const std::function<void(const ScannedFlow&)>& take);
+  // What the references of a ScannedFlow stand for. Errors: Corrupt for one that is none.
+  Result<Peer> peer(std::int64_t reference);
+  Result<RuleNames> rule_names(std::int64_t reference);
   // Errors: NotFound when retention took it.
   Result<FlowRecord> record_at(std::int64_t sequence);
   // Sums by fields (store/groups.h). An allowed connection between two pods of this node is counted once,

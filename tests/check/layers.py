@@ -14,9 +14,11 @@ import sys
 # Rooms, most special path first. A room may include itself, and the rooms or single headers listed here.
 ROOMS = {
     "base": [],
+    "http": ["base"],
     "policy": ["base"],
     "store": ["base", "policy"],
     "query": ["base", "policy", "store"],
+    "api": ["base", "store", "query", "http"],
     "dataplane/nftables": ["base", "policy", "dataplane"],
     "dataplane/ebpf": ["base", "policy", "dataplane"],
     "dataplane": ["base", "policy"],
@@ -26,7 +28,8 @@ ROOMS = {
     "exporters": ["base", "store"],
     "endpoints": ["base", "policy"],
     "cni": ["base", "endpoints"],
-    "daemon": ["base", "policy", "store", "query", "dataplane/nftables", "dataplane/ebpf", "dataplane", "logger", "exporters", "endpoints"],
+    "daemon": ["base", "http", "policy", "store", "query", "api", "dataplane/nftables", "dataplane/ebpf", "dataplane",
+               "logger", "exporters", "endpoints"],
     # Policy test cases read verdicts of real packets back from the flow index; the lab itself does not.
     "lab/cases": ["base", "policy", "endpoints", "store", "logger", "dataplane/nftables", "dataplane/ebpf", "dataplane", "lab"],
     "lab": ["base", "policy", "endpoints"],
@@ -38,8 +41,9 @@ EVERYTHING = ["tests", "bench"]  # may include any room
 # A foreign library's headers, and the only places that may include them.
 FOREIGN = [
     (r"libnftnl/", ["dataplane/nftables/"]),
-    (r"libmnl/", ["dataplane/", "lab/", "endpoints/"]),
-    (r"bpf/", ["dataplane/"]),
+    (r"libmnl/", ["dataplane/", "lab/", "endpoints/", "exporters/prometheus/"]),
+    (r"bpf/", ["dataplane/", "exporters/prometheus/"]),
+    (r"microhttpd", ["http/"]),
     (r"sqlite3\.h", ["store/"]),
     (r"yaml-cpp/", ["base/yaml.cpp"]),
     (r"msgpack", ["exporters/fluentbit/"]),

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "cli/policy_names.h"
+#include "query/names.h"
 
 namespace tierlog::cli {
 namespace {
@@ -80,10 +80,10 @@ TEST(Policies, UnderATierAreShort) {
 
 TEST(Policies, NearestIsFoundByEveryForm) {
   const std::vector<std::string> known = {"security//quarantine", "platform/tenant-01/tenant-01-restrict"};
-  EXPECT_EQ(nearest_policy("tenat-01-restrict", known), known[1]);
-  EXPECT_EQ(nearest_policy("tenant-01/tenant-01-restrit", known), known[1]);
-  EXPECT_EQ(nearest_policy("quarantne", known), known[0]);
-  EXPECT_EQ(nearest_policy("something-else-entirely", known), "");
+  EXPECT_EQ(query::nearest_policy("tenat-01-restrict", known), known[1]);
+  EXPECT_EQ(query::nearest_policy("tenant-01/tenant-01-restrit", known), known[1]);
+  EXPECT_EQ(query::nearest_policy("quarantne", known), known[0]);
+  EXPECT_EQ(query::nearest_policy("something-else-entirely", known), "");
 }
 
 }  // namespace

@@ -22,11 +22,11 @@ TEST(FilterNames, BecomeAQuery) {
                                   {"limit", "5"}},
                                  kNow);
   ASSERT_TRUE(query) << query.error().message;
-  ASSERT_EQ(query->filters.size(), 4u);
-  EXPECT_EQ(query->filters[2].field, Field::Namespace);
-  EXPECT_TRUE(query->filters[2].negate);
-  EXPECT_EQ(query->since, kNow - std::chrono::hours(1));
-  EXPECT_EQ(query->limit, 5u);
+  ASSERT_EQ(query->query.filters.size(), 4u);
+  EXPECT_EQ(query->query.filters[2].field, Field::Namespace);
+  EXPECT_TRUE(query->query.filters[2].negate);
+  EXPECT_EQ(query->query.since, kNow - std::chrono::hours(1));
+  EXPECT_EQ(query->query.limit, 5u);
 }
 
 TEST(FilterNames, EveryOneOfTheInterfaceIsThere) {
@@ -71,9 +71,9 @@ TEST(Times, AreTakenAsPeopleWriteThem) {
                            "2026-11-21T20:14", "2026-11-21T21:14:00+01:00"}) {
     const auto query = parse_query({{"since", text}}, kNow);
     ASSERT_TRUE(query) << text;
-    EXPECT_EQ(query->since, parse_rfc3339("2026-11-21T20:14:00Z")) << text;
+    EXPECT_EQ(query->query.since, parse_rfc3339("2026-11-21T20:14:00Z")) << text;
   }
-  EXPECT_EQ(parse_query({{"since", "2026-11-21"}}, kNow)->since, parse_rfc3339("2026-11-21T00:00:00Z"));
+  EXPECT_EQ(parse_query({{"since", "2026-11-21"}}, kNow)->query.since, parse_rfc3339("2026-11-21T00:00:00Z"));
   EXPECT_FALSE(parse_query({{"since", "2026-13-41"}}, kNow));
 }
 

@@ -1,12 +1,12 @@
-#include "cli/policy_names.h"
+#include "query/names.h"
 
 #include <set>
 
 #include "base/diagnostics.h"
-#include "cli/format.h"
+#include "base/text.h"
 #include "store/patterns.h"
 
-namespace tierlog::cli {
+namespace tierlog::query {
 namespace {
 
 using Field = store::FieldFilter::Field;
@@ -141,4 +141,9 @@ Result<std::vector<std::string>> require_policies(store::FlowReader& reader, con
   return fail(ErrorCode::NotFound, std::move(sentence));
 }
 
-}  // namespace tierlog::cli
+std::string no_rules(const std::string& policy) {
+  return policy.empty() ? "no rule is known: the daemon has not loaded policies yet (`tierlog status`)"
+                        : "no rule of it is enforced now; `tierlog rules " + policy + " --all` shows earlier ones";
+}
+
+}  // namespace tierlog::query

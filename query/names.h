@@ -1,4 +1,4 @@
-// cli/policy_names.h - POLICY as users type it -> the policies it stands for, or a helpful refusal.
+// query/names.h - POLICY as users type it -> the policies it stands for, or a helpful refusal.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 #include "base/result.h"
 #include "store/query.h"
 
-namespace tierlog::cli {
+namespace tierlog::query {
 
 // Displays that `pattern` stands for, at least one. Errors: NotFound with the nearest known name,
 // InvalidArgument for a pattern that is none.
@@ -20,4 +20,7 @@ Result<void> require_known_names(store::FlowReader& reader, const store::FlowQue
 // The display that `typed` probably means: near to its name, ns/name or full form; empty when none is.
 std::string nearest_policy(const std::string& typed, const std::vector<std::string>& displays);
 
-}  // namespace tierlog::cli
+// Why no rule of POLICY, or of anybody when it is empty, is listed.
+std::string no_rules(const std::string& policy);
+
+}  // namespace tierlog::query
