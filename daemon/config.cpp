@@ -10,6 +10,7 @@
 
 #include "base/time.h"
 #include "base/yaml.h"
+#include "http/address.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -157,6 +158,29 @@ void read_without(const Node& value, Config& config, Diagnostics& findings) {
   }
 }
 
+void read_listen(const Node& value, Config& config, Diagnostics& findings) {
+  if (value.kind != Kind::Scalar) return expected(value, findings, "an address such as 127.0.0.1:9477, or none");
+  config.http_listen = value.text == "none" ? "" : value.text;
+  if (config.http_listen.empty()) return;
+  if (const auto address = http::parse_address(value.text); !address)
+    findings.error(value.place, address.error().message + ", or none");
+}
+
+Reader truth(bool Config::*field) {
+  return one_of({"true", "false"}, [field](Config& c, const std::string& v) { c.*field = v == "true"; });
+}
+
+Reader count(std::size_t Config::*field, std::int64_t highest) {
+  return [field, highest](const Node& value, Config& config, Diagnostics& findings) {
+    const auto parsed = value.as_int();
+    if (parsed && *parsed >= 1 && *parsed <= highest)
+      config.*field = static_cast<std::size_t>(*parsed);
+    else
+      findings.error(value.place, "\"" + value.text + "\" is out of range; expected a number from 1 to " +
+                                      std::to_string(highest));
+  };
+}
+
 struct Key {
   std::string name;  // "store.path": path in the store map
   Reader read;
@@ -185,6 +209,16 @@ const std::vector<Key>& keys() {
       {"host_to_pod",
        one_of({"allow", "policy"},
               [](Config& c, const std::string& v) { c.host_to_pod_by_policy = v == "policy"; })},
+      {"http.listen", read_listen},
+      {"http.tls.cert", text(&Config::http_certificate)},
+      {"http.tls.key", text(&Config::http_key)},
+      {"http.token", text(&Config::http_token)},
+      {"metrics.rules", truth(&Config::metrics_rules)},
+      {"metrics.max_series", count(&Config::metrics_max_series, 1'000'000)},
+      {"metrics.node", truth(&Config::metrics_node)},
+      {"metrics.labels",
+       one_of({"aks", "snake"}, [](Config& c, const std::string& v) { c.metrics_snake = v == "snake"; })},
+      {"metrics.remotes", count(&Config::metrics_remotes, 10'000)},
       {"exports", read_exports},
       {"log.level", one_of({"debug", "info", "warning", "error"},
                            [](Config& c, const std::string& v) { c.log_level = v; })},
@@ -259,6 +293,9 @@ LoadedConfig from_documents(const yaml::Documents& documents, const std::vector<
       expected(top, loaded.findings, "a map of settings");
   }
   read_overrides(overrides, config, loaded.findings);
+  if (config.http_certificate.empty() != config.http_key.empty())
+    loaded.findings.error({documents.documents.empty() ? "--http.tls" : documents.documents.front().place.file, 0, 0},
+                          "http.tls has only one of cert and key; expected both");
   if (config.cni_spool.empty())
     config.cni_spool = (std::filesystem::path(config.socket).parent_path() / "cni-spool").string();
   loaded.findings.sort();

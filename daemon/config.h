@@ -38,6 +38,14 @@ struct Config {
   bool audits = false;  // enforcement: enforce | audit
   bool host_to_pod_by_policy = false;  // host_to_pod: allow | policy
   std::vector<ForwardExport> exports;
+  std::string http_listen = "127.0.0.1:9477";  // empty: no HTTP (http.listen: none)
+  std::string http_certificate, http_key;      // PEM files; both or none
+  std::string http_token;                      // file whose first line is the token; empty: none is asked for
+  bool metrics_rules = false;                  // series for each rule
+  std::size_t metrics_max_series = 2000;       // of one kind whose labels are not policies
+  bool metrics_node = true;
+  bool metrics_snake = false;  // metrics.labels: aks | snake
+  std::size_t metrics_remotes = 100;
   std::string log_level = "info";
 
   std::string state_path() const;  // state.db beside the flow index

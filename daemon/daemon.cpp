@@ -124,6 +124,7 @@ Result<void> Daemon::open() {
   mismatches_ = std::make_unique<MismatchCases>(fs::path(config_.state_path()).parent_path().string());
   TL_TRY(recorder_->load());
   const auto applied = [this](const auto& program, const auto& policy_sets) {
+    ++syncs_.done;
     if (auto installed = recorder_->install(program, policy_sets, addresses_of(world_->services())); !installed)
       spdlog::error("write catalog: {}", installed.error().message);
     const auto kept =
@@ -142,7 +143,11 @@ Result<void> Daemon::open() {
   if (!backend_->older_layout().empty())
     spdlog::warn("tables of \"{}\" are replaced; what opens a connection meanwhile has to wait",
                  backend_->older_layout());
-  if (auto begun = world_->start(); !begun) {
+  const Nanoseconds before = clock_.boottime();
+  auto begun = world_->start();
+  syncs_.last = clock_.boottime() - before;
+  if (!begun) {
+    ++syncs_.failed;
     if (!world_->program()) return begun;
     log_lines(spdlog::level::err, begun.error().message);
     if (world_->source() == World::Source::LastGood)
@@ -170,6 +175,9 @@ Result<void> Daemon::open() {
             }));
   control_ = std::make_unique<ControlServer>(std::move(control));
   TL_TRY(replay_spool());
+  if (!config_.http_listen.empty()) {
+    TL_ASSIGN(http_, HttpFace::open(config_, clock_));
+  }
   TL_TRY(drop_privileges());
   capabilities_ = effective_capabilities();
   if (auto restricted = restrict_syscalls(); !restricted)
@@ -179,6 +187,8 @@ Result<void> Daemon::open() {
   recorder_->start_writer();
   for (const ForwardExport& target : config_.exports)
     exports_.push_back(std::make_unique<ExportWorker>(target, config_));
+  publish();
+  keep_answering(clock_.boottime());
   return {};
 }
 
@@ -219,8 +229,17 @@ void Daemon::tell_service_manager() {
                                                           : what + " in force, NOT WHAT THE FILES SAY");
 }
 
+Result<void> Daemon::read_files() {
+  const Nanoseconds before = clock_.boottime();
+  auto done = world_->reload();
+  syncs_.last = clock_.boottime() - before;
+  syncs_.failed += !done;
+  publish();
+  return done;
+}
+
 void Daemon::reload(const char* why) {
-  const auto done = world_->reload();
+  const auto done = read_files();
   if (done) {
     spdlog::info("policies in force: revision={} policies={} rules={} because=\"{}\"",
                  world_->program()->revision, world_->program()->policies.size(),
@@ -333,7 +352,9 @@ Result<void> Daemon::tick(Nanoseconds now) {
   if (now >= next_counts_) {
     next_counts_ = now + kCountsEvery;
     TL_TRY(recorder_->publish_counts());
+    publish();
   }
+  keep_answering(now);
   if (recorder_->pending() && !commit_by_) commit_by_ = now + kCommitWithin;
   if (commit_by_ && now >= *commit_by_) {
     commit_by_.reset();

@@ -2,9 +2,9 @@
 // the one loop that drives both.
 //
 //   policy files, CNI --> World --> Backend --> kernel --> EventSource --> Recorder --> flows.db
-//                           ^ control socket, inotify, signals                ` ExportWorkers (threads)
+//                           ^ control socket, inotify, signals                ` ExportWorkers, HttpFace (threads)
 //
-// One thread but for the exports. Rules stay in the kernel when it ends, however it ends.
+// One thread but for the exports, the writer of the flow index and HTTP. Rules stay in the kernel when it ends, however it ends.
 #pragma once
 
 #include <memory>
@@ -17,6 +17,7 @@
 #include "daemon/config.h"
 #include "daemon/control_server.h"
 #include "daemon/export_worker.h"
+#include "daemon/http_face.h"
 #include "daemon/instance_lock.h"
 #include "daemon/left_over.h"
 #include "daemon/living.h"
@@ -55,6 +56,7 @@ class Daemon {
   Result<void> forget_gone_pods();
   Result<void> replay_spool();
   void tell_service_manager();
+  Result<void> read_files();  // policies and topology
   void reload(const char* why);
   void on_signal(bool& stop);
   Result<void> tick(Nanoseconds now);
@@ -64,8 +66,14 @@ class Daemon {
   void tell_about_store(Nanoseconds now);
   int wait_ms(Nanoseconds now) const;
   Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
-  nlohmann::json status_json();
-  void add_store(nlohmann::json& status);
+  // WithoutIndex: nothing that has to be read from a file.
+  enum class Detail : std::uint8_t { All, WithoutIndex };
+  nlohmann::json status_json(Detail detail);
+  void add_books(nlohmann::json& status, nlohmann::json& warnings);
+  void add_store(nlohmann::json& status, Detail detail);
+  prometheus::Health health();
+  void publish();
+  void keep_answering(Nanoseconds now);
   nlohmann::json kernel_json() const;
   Result<nlohmann::json> explain(const nlohmann::json& request) const;
   Result<nlohmann::json> endpoints_json() const;
@@ -94,6 +102,13 @@ class Daemon {
   std::unique_ptr<PolicyWatch> watch_;
   std::unique_ptr<ControlServer> control_;
   std::vector<std::unique_ptr<ExportWorker>> exports_;
+  std::unique_ptr<HttpFace> http_;  // null: http.listen is none
+  std::string http_problem_;        // as told last
+  Nanoseconds next_http_{};
+  struct Syncs {
+    std::uint64_t done = 0, failed = 0;
+    Nanoseconds last{};  // how long the last reading and applying took
+  } syncs_;
   // Until then, connections from before the first start are let be.
   std::optional<Nanoseconds> spare_until_;
   Nanoseconds next_verify_{};

@@ -110,10 +110,12 @@ json Daemon::kernel_json() const {
 }
 
 // The flow index, and who is given its records.
-void Daemon::add_store(json& status) {
+void Daemon::add_store(json& status, Detail detail) {
   const std::int64_t last = recorder_->last_sequence();
-  const auto oldest = flows_->oldest().value_or(std::nullopt);
+  const bool all = detail == Detail::All;
+  const auto oldest = all ? flows_->oldest().value_or(std::nullopt) : std::nullopt;
   const auto time_of = [&](std::int64_t sequence) {
+    if (!all) return json();
     const auto time = flows_->time_of(sequence).value_or(std::nullopt);
     return time ? json(format_rfc3339(*time)) : json();
   };
@@ -135,7 +137,19 @@ void Daemon::add_store(json& status) {
   status["exports"] = exports;
 }
 
-json Daemon::status_json() {
+void Daemon::add_books(json& status, json& warnings) {
+  if (const auto books = recorder_->books()) {
+    json causes = json::object();
+    for (const auto& [cause, packets] : books->causes) causes[std::string(cause)] = packets;
+    status["books"] = {{"kernel", books->kernel},         {"recorded", books->recorded},
+                       {"waiting", books->waiting},       {"unattributed", books->unattributed},
+                       {"undeclared", books->undeclared}, {"causes", causes}};
+  } else {
+    warnings.push_back("books: " + books.error().message);
+  }
+}
+
+json Daemon::status_json(Detail detail) {
   const auto program = world_->program();
   json status{{"version", TIERLOG_VERSION},
               {"node", config_.node},
@@ -167,19 +181,12 @@ json Daemon::status_json() {
     warnings.push_back(
         "connections older than the first start that policies deny now, but that cannot be cut: " +
         std::to_string(living_->counts().uncuttable));
-  if (const auto books = recorder_->books()) {
-    json causes = json::object();
-    for (const auto& [cause, packets] : books->causes) causes[std::string(cause)] = packets;
-    status["books"] = {{"kernel", books->kernel},         {"recorded", books->recorded},
-                       {"waiting", books->waiting},       {"unattributed", books->unattributed},
-                       {"undeclared", books->undeclared}, {"causes", causes}};
-  } else {
-    warnings.push_back("books: " + books.error().message);
-  }
+  if (detail == Detail::All) add_books(status, warnings);
   json losses = json::object();
   for (const store::LossCount& loss : recorder_->losses())
     if (loss.rule == RuleId::None) losses[loss.cause] = loss.packets;
   status["losses"] = losses;
+  if (!http_problem_.empty()) warnings.push_back("HTTP does not answer: " + http_problem_);
   const Recorder::Backlog backlog = recorder_->backlog();
   if (!backlog.problem.empty()) warnings.push_back("the flow index takes no records: " + backlog.problem);
   status["backlog"] = {{"records", backlog.records},
@@ -193,7 +200,7 @@ json Daemon::status_json() {
   status["mismatch_cases"] = mismatches_->paths();
   status["verdicts"] = {{"per_second", recorder_->pace().per_second},
                         {"behind_ns", recorder_->pace().behind.count()}};
-  add_store(status);
+  add_store(status, detail);
   status["log_rate"] = config_.log_rate.to_string();
   status["enforcement"] = config_.audits ? "audit" : "enforce";
   std::set<std::string> audited;
@@ -257,14 +264,14 @@ Result<json> Daemon::explain(const json& request) const {
 
 Result<json> Daemon::handle(const json& request, Trust trust) {
   const std::string op = request["op"].get<std::string>();
-  if (op == "status") return json{{"status", status_json()}};
+  if (op == "status") return json{{"status", status_json(Detail::All)}};
   if (op == "endpoints") return endpoints_json();
   if (op == "explain") return explain(request);
   const bool owner_only = op == "reload" || op == "flush" || op.rfind("cni-", 0) == 0;
   if (owner_only && trust != Trust::Owner)
     return fail(ErrorCode::Refused, "only root may ask for \"" + op + "\"");
   if (op == "reload") {
-    TL_TRY(world_->reload());
+    TL_TRY(read_files());
     return json{{"revision", world_->program()->revision}};
   }
   if (op == "flush") {

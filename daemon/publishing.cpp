@@ -1,0 +1,72 @@
+// What the loop tells HTTP at intervals (http_face.h).
+#include <spdlog/spdlog.h>
+
+#include <nlohmann/json.hpp>
+
+#include "daemon/daemon.h"
+
+namespace tierlog::daemon {
+namespace {
+
+// Somebody else has the address: perhaps not for long.
+constexpr std::chrono::seconds kTryEvery{10};
+
+}  // namespace
+
+prometheus::Health Daemon::health() {
+  prometheus::Health health;
+  health.dataplane = config_.dataplane;
+  health.enforcement = config_.audits ? "audit" : "enforce";
+  health.ready = world_->ready();
+  health.in_sync = world_->last_error().empty();
+  health.in_force_since = world_->in_force_since();
+  health.revision = world_->program()->revision;
+  health.syncs = syncs_.done;
+  health.sync_failures = syncs_.failed;
+  health.sync_duration = syncs_.last;
+  health.verdicts_per_second = recorder_->pace().per_second;
+  health.event_lag = recorder_->pace().behind;
+  const Recorder::Backlog backlog = recorder_->backlog();
+  health.backlog_records = backlog.records;
+  health.backlog_aggregated = backlog.aggregated;
+  health.backlog_refused = backlog.refused;
+  for (const auto& worker : exports_) {
+    const ExportStatus told = worker->status();
+    health.exports.push_back({told.name, told.delivered_sequence, told.skipped, !told.error.empty()});
+  }
+  for (std::size_t i = 0; i < logger::kLossCauses; ++i)
+    health.causes.emplace_back(name(static_cast<logger::LossCause>(i)));
+  for (const store::LossCount& loss : recorder_->losses())
+    if (loss.rule == RuleId::None) health.losses.emplace_back(loss.cause, loss.packets);
+  health.repairs = {{"tables", table_repairs_}, {"bridges", bridges_->repairs()}};
+  const LivingCounts& living = living_->counts();
+  health.connections = {{"judged_anew", living.judged}, {"relabelled", living.relabelled},
+                        {"cut", living.cut},            {"resumed", living.resumed},
+                        {"removed", living.removed},    {"uncuttable", living.uncuttable}};
+  return health;
+}
+
+void Daemon::publish() {
+  if (!http_) return;
+  const nlohmann::json status = status_json(Detail::WithoutIndex);
+  prometheus::Health now = health();
+  now.store_bytes = status["store"].value("bytes", std::uint64_t{0});
+  http_->publish(std::move(now), status);
+}
+
+// Whether it answers or not, the rules are in force.
+void Daemon::keep_answering(Nanoseconds now) {
+  if (!http_ || http_->answers() || now < next_http_) return;
+  next_http_ = now + kTryEvery;
+  if (const auto started = http_->start(); !started) {
+    if (started.error().message != http_problem_) spdlog::error("HTTP: {}", started.error().message);
+    http_problem_ = started.error().message;
+    return;
+  }
+  http_problem_.clear();
+  spdlog::info("http={}", http_->url());
+  if (http_->is_open_to_all())
+    spdlog::warn("whoever reaches {} reads all flow records: no token is asked for (http.token)", http_->url());
+}
+
+}  // namespace tierlog::daemon

@@ -1,0 +1,85 @@
+// exporters/prometheus/collector.h - answers scrapes: from the flow index by read-only connections, from what the
+// daemon's loop published last, and from the node's own counters.
+//
+//   flows.db --> [Collector: a thread sums records behind a cursor] --scrape()--> http/
+//   daemon loop --Health--^        ^-- NodeSource: /proc, netlink, BPF
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "base/time.h"
+#include "exporters/prometheus/exposition.h"
+#include "exporters/prometheus/families.h"
+#include "exporters/prometheus/health.h"
+#include "exporters/prometheus/tally.h"
+
+namespace tierlog::prometheus {
+
+// What the node's kernel counts; called for each scrape, from one thread at a time.
+class NodeSource {
+ public:
+  virtual ~NodeSource() = default;
+  struct Context {
+    const Index& index;
+    const Sums& sums;
+  };
+  virtual void pod_families(Exposition& out, const Context& context) = 0;
+  virtual void node_families(Exposition& out, const Context& context) = 0;
+};
+
+struct Options {
+  std::string version, node, cluster;
+  std::string flows_path;
+  std::string tally_file;
+  bool rules = false;  // series for each rule, too
+  std::size_t max_series = 2000;
+  LabelStyle labels = LabelStyle::Aks;
+};
+
+class Collector {
+ public:
+  // nullptr: the loop has told nothing yet.
+  using HealthOf = std::function<std::shared_ptr<const Health>()>;
+  // `node` may be null: no metrics of the node.
+  Collector(Options options, HealthOf health, std::unique_ptr<NodeSource> node, const Clock& clock);
+  ~Collector();
+  Collector(const Collector&) = delete;
+  Collector& operator=(const Collector&) = delete;
+
+  void start();  // the thread that sums
+
+  struct Answer {
+    std::string type, body;
+  };
+  // Errors: Unavailable before the first Health; what the flow index says.
+  Result<Answer> scrape(std::string_view accept);
+  // Takes in what is written now; the thread does it every second.
+  Result<void> catch_up();
+
+ private:
+  Result<Index> read(const Health& health);
+  void run();
+  Result<store::FlowReader*> reader();
+
+  Options options_;
+  HealthOf health_;
+  std::unique_ptr<NodeSource> node_;
+  const Clock& clock_;
+  std::mutex scraping_;  // one scrape at a time
+  std::mutex mutex_;     // tally_
+  Tally tally_;
+  std::optional<store::FlowReader> reader_;        // the thread's
+  std::optional<store::FlowReader> scrape_reader_;  // of scrapes
+  std::condition_variable wake_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace tierlog::prometheus
