@@ -51,7 +51,8 @@ struct Answer {
 Response to_response(const Answer& answer) {
   Response response;
   response.body = "{\"items\":[";
-  for (std::size_t i = 0; i < answer.items.size(); ++i) response.body += (i == 0 ? "" : ",") + answer.items[i];
+  for (std::size_t i = 0; i < answer.items.size(); ++i)
+    response.body += (i == 0 ? "" : ",") + answer.items[i];
   std::string notes = dump(Json(answer.notes));
   notes.pop_back();
   response.body += "],\"notes\":" + notes;
@@ -83,7 +84,7 @@ Result<void> no_more(const Parameters& parameters, const std::vector<std::string
   std::string list;
   for (const std::string& one : known) list += (list.empty() ? "" : ", ") + one;
   return fail(expected("unknown parameter \"" + name + "\"; " +
-                       (!close.empty()   ? "did you mean " + close + "?"
+                       (!close.empty() ? "did you mean " + close + "?"
                         : list.empty() ? "expected none"
                                        : "expected one of " + list)));
 }
@@ -127,8 +128,8 @@ Result<Answer> sums(Flows& flows) {
   const std::size_t shown = std::min(result.groups.size(), kMostRows);
   for (std::size_t i = 0; i < shown; ++i)
     answer.items.push_back(query::item_of(groups, result, result.groups[i]));
-  if (result.all > shown)
-    answer.notes.push_back("the " + with_commas(shown) + " largest of " + counted(result.all, "group"));
+  answer.notes = query::notes_of(groups, result);
+  if (result.groups.size() > shown) answer.notes.push_back("only " + with_commas(shown) + " are listed; use top=N");
   return answer;
 }
 
@@ -149,8 +150,9 @@ Result<Answer> records(Flows& flows) {
     found.resize(query.limit);
     const store::StoredRecord& last = found.back();
     answer.notes.push_back(query::there_is_more(query));
-    answer.next = query.oldest_first ? std::to_string(last.sequence)
-                                     : std::to_string(to_ns(last.record.end)) + "-" + std::to_string(last.sequence);
+    answer.next = query.oldest_first
+                      ? std::to_string(last.sequence)
+                      : std::to_string(to_ns(last.record.end)) + "-" + std::to_string(last.sequence);
   }
   for (const store::StoredRecord& stored : found)
     answer.items.push_back(query::item_of(stored.record, flows.listing.origin));
@@ -190,7 +192,8 @@ Result<Answer> flows(store::FlowReader& reader, const std::string& policy, bool 
   if (denied)
     for (const auto& [name, value] : parameters)
       if (name == "action" || name == "not-action")
-        return fail(expected("unknown filter \"" + name + "\": denied lists what was denied; ask flows for others"));
+        return fail(
+            expected("unknown filter \"" + name + "\": denied lists what was denied; ask flows for others"));
   TL_ASSIGN(query::Parsed parsed, query::parse_query(parameters, now));
   asked.query = std::move(parsed.query);
   asked.range = std::move(parsed.range);
@@ -207,7 +210,8 @@ Result<Answer> flows(store::FlowReader& reader, const std::string& policy, bool 
 
 Result<Answer> one_record(store::FlowReader& reader, const std::string& id) {
   TL_ASSIGN(const auto record, reader.record(id));
-  if (!record) return fail(ErrorCode::NotFound, "no record has the id " + id + ", or it is not kept any more");
+  if (!record)
+    return fail(ErrorCode::NotFound, "no record has the id " + id + ", or it is not kept any more");
   TL_ASSIGN(const auto origin, reader.origin());
   return Answer{{query::item_of(*record, origin)}, {}, {}};
 }
@@ -264,9 +268,10 @@ Response index() {
   return {200, "application/json",
           dump(Json{{"version", "v1"},
                     {"program", std::string("tierlogd ") + TIERLOG_VERSION},
-                    {"resources", {"/api/v1/flows", "/api/v1/flows/ID", "/api/v1/denied", "/api/v1/denied/POLICY",
-                                   "/api/v1/policies", "/api/v1/rules", "/api/v1/rules/POLICY", "/api/v1/endpoints",
-                                   "/api/v1/losses", "/api/v1/status"}}})};
+                    {"resources",
+                     {"/api/v1/flows", "/api/v1/flows/ID", "/api/v1/denied", "/api/v1/denied/POLICY",
+                      "/api/v1/policies", "/api/v1/rules", "/api/v1/rules/POLICY", "/api/v1/endpoints",
+                      "/api/v1/losses", "/api/v1/status"}}})};
 }
 
 }  // namespace
@@ -279,7 +284,8 @@ struct Api::Impl {
   Result<Answer> ask(const std::string& resource, const std::string& below, const Parameters& parameters);
 };
 
-Result<Answer> Api::Impl::ask(const std::string& resource, const std::string& below, const Parameters& parameters) {
+Result<Answer> Api::Impl::ask(const std::string& resource, const std::string& below,
+                              const Parameters& parameters) {
   const WallTime now = clock.wall();
   TL_ASSIGN(store::FlowReader reader, readers.take());
   Result<Answer> answer = fail(ErrorCode::NotFound, "");
@@ -296,8 +302,9 @@ Result<Answer> Api::Impl::ask(const std::string& resource, const std::string& be
   else if (resource == "losses" && below.empty())
     answer = losses(reader, parameters);
   else
-    answer = fail(ErrorCode::NotFound, "there is no /api/v1/" + resource + (below.empty() ? "" : "/" + below) +
-                                           "; /api/v1 lists what there is");
+    answer =
+        fail(ErrorCode::NotFound, "there is no /api/v1/" + resource + (below.empty() ? "" : "/" + below) +
+                                      "; /api/v1 lists what there is");
   readers.give_back(std::move(reader));
   return answer;
 }

@@ -6,6 +6,7 @@
 
 #include "cli/format.h"
 #include "query/items.h"
+#include "query/listing.h"
 
 namespace tierlog::cli {
 namespace {
@@ -116,14 +117,7 @@ Listing group_listing(const GroupQuery& query, const GroupResult& result) {
     listing.table.add(cells(query, result, group, by_bytes));
     listing.items.push_back(query::item_of(query, result, group));
   }
-  if (result.all > result.groups.size())
-    listing.notes.push_back("the " + with_commas(result.groups.size()) + " largest of " +
-                            counted(result.all, "group") + "; the sums below are over all of them");
-  if (query.bin)
-    listing.notes.push_back(
-        "OVER TIME: " + std::string(by_bytes ? "bytes" : "connections and denied packets") + " from " +
-        format_for_people(result.from) + " UTC on, " + counted(result.total.bins.size(), "bin") + " of " +
-        format_duration(result.bin));
+  listing.notes = query::notes_of(query, result);
   listing.summary = counted(all.connections, "connection") + ", " +
                     counted(all.denied_packets, "denied packet") + ", " + bytes_text(all.bytes_out) +
                     " out, " + bytes_text(all.bytes_in) + " in";

@@ -184,6 +184,8 @@ std::string status_text(const Json& status) {
   }
   text += line("store", store_text(part(status, "store")));
   text += lines("exports", part(status, "exports"), "none", export_text);
+  if (status.contains("http"))
+    text += line("http", status["http"].is_string() ? get<std::string>(status, "http") + " (/metrics, /api/v1)" : "none");
   text += lines("warnings", part(status, "warnings"), "none", [](const Json& warning) {
     return warning.is_string() ? warning.get<std::string>() : warning.dump();
   });

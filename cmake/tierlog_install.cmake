@@ -2,6 +2,8 @@
 # package, or by hand as docs/install.md says.
 install(DIRECTORY examples/ DESTINATION ${CMAKE_INSTALL_DATADIR}/tierlog/examples)
 install(FILES deploy/tierlogd.yaml DESTINATION ${CMAKE_INSTALL_DATADIR}/tierlog/deploy)
+install(DIRECTORY deploy/prometheus deploy/grafana DESTINATION ${CMAKE_INSTALL_DATADIR}/tierlog/deploy
+  PATTERN "*.py" EXCLUDE)
 install(DIRECTORY deploy/cni DESTINATION ${CMAKE_INSTALL_DATADIR}/tierlog/deploy)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR})

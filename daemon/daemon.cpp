@@ -143,11 +143,7 @@ Result<void> Daemon::open() {
   if (!backend_->older_layout().empty())
     spdlog::warn("tables of \"{}\" are replaced; what opens a connection meanwhile has to wait",
                  backend_->older_layout());
-  const Nanoseconds before = clock_.boottime();
-  auto begun = world_->start();
-  syncs_.last = clock_.boottime() - before;
-  if (!begun) {
-    ++syncs_.failed;
+  if (auto begun = begin_world(); !begun) {
     if (!world_->program()) return begun;
     log_lines(spdlog::level::err, begun.error().message);
     if (world_->source() == World::Source::LastGood)
@@ -175,9 +171,7 @@ Result<void> Daemon::open() {
             }));
   control_ = std::make_unique<ControlServer>(std::move(control));
   TL_TRY(replay_spool());
-  if (!config_.http_listen.empty()) {
-    TL_ASSIGN(http_, HttpFace::open(config_, clock_));
-  }
+  TL_TRY(open_http());
   TL_TRY(drop_privileges());
   capabilities_ = effective_capabilities();
   if (auto restricted = restrict_syscalls(); !restricted)
@@ -227,15 +221,6 @@ void Daemon::tell_service_manager() {
                                        program.rules.size(), program.endpoints.size());
   manager_.ready(world_->source() == World::Source::Files ? what + " in force"
                                                           : what + " in force, NOT WHAT THE FILES SAY");
-}
-
-Result<void> Daemon::read_files() {
-  const Nanoseconds before = clock_.boottime();
-  auto done = world_->reload();
-  syncs_.last = clock_.boottime() - before;
-  syncs_.failed += !done;
-  publish();
-  return done;
 }
 
 void Daemon::reload(const char* why) {

@@ -56,6 +56,8 @@ class Daemon {
   Result<void> forget_gone_pods();
   Result<void> replay_spool();
   void tell_service_manager();
+  Result<void> open_http();
+  Result<void> begin_world();
   Result<void> read_files();  // policies and topology
   void reload(const char* why);
   void on_signal(bool& stop);

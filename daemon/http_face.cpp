@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "exporters/prometheus/node/node_source.h"
 #include "store/query.h"
 
 namespace tierlog::daemon {
@@ -25,7 +26,8 @@ Result<std::string> read_file(const std::string& path, const char* key) {
   return text.str();
 }
 
-// As Recorder::books() has them, but from the flow index alone: what the next reading will bring is on its way.
+// As Recorder::books() has them, but from the flow index alone: what the next reading will bring is on its
+// way.
 void add_books(json& status, store::FlowReader& reader) {
   const auto rules = reader.rules({}, true);
   const auto losses = reader.losses();
@@ -41,8 +43,8 @@ void add_books(json& status, store::FlowReader& reader) {
   std::map<std::string, std::uint64_t> causes;
   for (const store::LossCount& loss : *losses)
     if (loss.rule != RuleId::None && loss.packets > 0) causes[loss.cause] += loss.packets;
-  status["books"] = {{"kernel", kernel},     {"recorded", recorded},   {"unattributed", unattributed},
-                     {"waiting", waiting}, {"undeclared", 0}, {"causes", causes}};
+  status["books"] = {{"kernel", kernel},   {"recorded", recorded}, {"unattributed", unattributed},
+                     {"waiting", waiting}, {"undeclared", 0},      {"causes", causes}};
 }
 
 void add_times(json& status, store::FlowReader& reader) {
@@ -56,7 +58,8 @@ void add_times(json& status, store::FlowReader& reader) {
   const auto first = reader.flows(oldest);
   status["store"]["oldest_time"] =
       first && !first->empty() ? json(format_rfc3339(first->front().record.end)) : json();
-  for (json& one : status["exports"]) one["delivered_time"] = time_of(one.value("delivered_sequence", std::int64_t{0}));
+  for (json& one : status["exports"])
+    one["delivered_time"] = time_of(one.value("delivered_sequence", std::int64_t{0}));
 }
 
 }  // namespace
@@ -80,7 +83,8 @@ Result<std::unique_ptr<HttpFace>> HttpFace::open(const Config& config, const Clo
     TL_ASSIGN(std::string token, read_file(config.http_token, "http.token"));
     token.erase(std::min(token.size(), token.find_first_of("\r\n")));
     if (token.empty())
-      return fail(ErrorCode::InvalidArgument, "http.token: the first line of " + config.http_token + " is empty");
+      return fail(ErrorCode::InvalidArgument,
+                  "http.token: the first line of " + config.http_token + " is empty");
     face->options_.token = token;
   }
   prometheus::Options options;
@@ -92,6 +96,16 @@ Result<std::unique_ptr<HttpFace>> HttpFace::open(const Config& config, const Clo
   options.rules = config.metrics_rules;
   options.max_series = config.metrics_max_series;
   options.labels = config.metrics_snake ? prometheus::LabelStyle::Snake : prometheus::LabelStyle::Aks;
+  std::unique_ptr<prometheus::NodeMetrics> node;
+  if (config.metrics_node) {
+    std::unique_ptr<prometheus::KernelEvents> events;
+    auto opened = prometheus::KernelEvents::open();
+    if (opened)
+      events = std::move(*opened);
+    else
+      face->events_problem_ = opened.error().message;
+    node = std::make_unique<prometheus::NodeMetrics>(std::move(events), config.metrics_remotes, clock);
+  }
   HttpFace* self = face.get();
   face->collector_ = std::make_unique<prometheus::Collector>(
       std::move(options),
@@ -99,8 +113,9 @@ Result<std::unique_ptr<HttpFace>> HttpFace::open(const Config& config, const Clo
         const auto now = self->published();
         return now ? now->health : nullptr;
       },
-      nullptr, clock);
-  face->api_ = std::make_unique<api::Api>(config.store_path, [self] { return self->status(); }, clock);
+      std::move(node), clock);
+  face->api_ = std::make_unique<api::Api>(
+      config.store_path, [self] { return self->status(); }, clock);
   return face;
 }
 
@@ -108,11 +123,12 @@ Result<void> HttpFace::start() {
   TL_ASSIGN(auto server, http::Server::listen(options_));
   using http::Request;
   using Cost = http::Route::Cost;
-  TL_TRY(server->start({{"/metrics", [this](const Request& request) { return metrics(request); }, Cost::Short, false},
-                        {"/healthz", [this](const Request&) { return healthz(); }, Cost::Short, true},
-                        {"/readyz", [this](const Request&) { return readyz(); }, Cost::Short, true},
-                        {api::Api::kPrefix, [this](const Request& request) { return api_->answer(request); },
-                         Cost::Long, false}}));
+  TL_TRY(server->start(
+      {{"/metrics", [this](const Request& request) { return metrics(request); }, Cost::Short, false},
+       {"/healthz", [this](const Request&) { return healthz(); }, Cost::Short, true},
+       {"/readyz", [this](const Request&) { return readyz(); }, Cost::Short, true},
+       {api::Api::kPrefix, [this](const Request& request) { return api_->answer(request); }, Cost::Long,
+        false}}));
   collector_->start();
   server_ = std::move(server);
   return {};
@@ -149,7 +165,8 @@ std::shared_ptr<const std::string> HttpFace::status() const {
     add_books(status, *reader);
     add_times(status, *reader);
   }
-  return std::make_shared<const std::string>(status.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  return std::make_shared<const std::string>(status.dump(2, ' ', false, json::error_handler_t::replace) +
+                                             "\n");
 }
 
 http::Response HttpFace::metrics(const http::Request& request) {

@@ -23,7 +23,8 @@ namespace tierlog::daemon {
 
 class HttpFace {
  public:
-  // Reads certificate and token; opens what needs privileges. Errors: InvalidArgument (a file of the settings).
+  // Reads certificate and token; opens what needs privileges. Errors: InvalidArgument (a file of the
+  // settings).
   static Result<std::unique_ptr<HttpFace>> open(const Config& config, const Clock& clock);
   ~HttpFace();
 
@@ -32,6 +33,8 @@ class HttpFace {
   Result<void> start();
   bool answers() const { return server_ != nullptr; }
   std::string url() const;
+  // Why the kernel's tracepoints tell nothing; empty: they do, or nobody asked for it.
+  const std::string& events_problem() const { return events_problem_; }
   bool is_open_to_all() const;  // beyond loopback, and no token is asked for
 
   // What status and metrics tell until the next call.
@@ -49,6 +52,7 @@ class HttpFace {
   const Config& config_;
   const Clock& clock_;
   http::Options options_;
+  std::string events_problem_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Published> published_;
   std::unique_ptr<prometheus::Collector> collector_;

@@ -201,6 +201,7 @@ json Daemon::status_json(Detail detail) {
   status["verdicts"] = {{"per_second", recorder_->pace().per_second},
                         {"behind_ns", recorder_->pace().behind.count()}};
   add_store(status, detail);
+  status["http"] = http_ && http_->answers() ? json(http_->url()) : json();
   status["log_rate"] = config_.log_rate.to_string();
   status["enforcement"] = config_.audits ? "audit" : "enforce";
   std::set<std::string> audited;

@@ -13,6 +13,32 @@ constexpr std::chrono::seconds kTryEvery{10};
 
 }  // namespace
 
+Result<void> Daemon::open_http() {
+  if (config_.http_listen.empty()) return {};
+  TL_ASSIGN(http_, HttpFace::open(config_, clock_));
+  if (!http_->events_problem().empty())
+    spdlog::warn("metrics: drop reasons come from /proc, TCP flags and round trip times are absent: {}",
+                 http_->events_problem());
+  return {};
+}
+
+Result<void> Daemon::begin_world() {
+  const Nanoseconds before = clock_.boottime();
+  auto begun = world_->start();
+  syncs_.last = clock_.boottime() - before;
+  syncs_.failed += !begun;
+  return begun;
+}
+
+Result<void> Daemon::read_files() {
+  const Nanoseconds before = clock_.boottime();
+  auto done = world_->reload();
+  syncs_.last = clock_.boottime() - before;
+  syncs_.failed += !done;
+  publish();
+  return done;
+}
+
 prometheus::Health Daemon::health() {
   prometheus::Health health;
   health.dataplane = config_.dataplane;
@@ -40,9 +66,9 @@ prometheus::Health Daemon::health() {
     if (loss.rule == RuleId::None) health.losses.emplace_back(loss.cause, loss.packets);
   health.repairs = {{"tables", table_repairs_}, {"bridges", bridges_->repairs()}};
   const LivingCounts& living = living_->counts();
-  health.connections = {{"judged_anew", living.judged}, {"relabelled", living.relabelled},
-                        {"cut", living.cut},            {"resumed", living.resumed},
-                        {"removed", living.removed},    {"uncuttable", living.uncuttable}};
+  health.connections = {
+      {"judged_anew", living.judged}, {"relabelled", living.relabelled}, {"cut", living.cut},
+      {"resumed", living.resumed},    {"removed", living.removed},       {"uncuttable", living.uncuttable}};
   return health;
 }
 
@@ -66,7 +92,8 @@ void Daemon::keep_answering(Nanoseconds now) {
   http_problem_.clear();
   spdlog::info("http={}", http_->url());
   if (http_->is_open_to_all())
-    spdlog::warn("whoever reaches {} reads all flow records: no token is asked for (http.token)", http_->url());
+    spdlog::warn("whoever reaches {} reads all flow records: no token is asked for (http.token)",
+                 http_->url());
 }
 
 }  // namespace tierlog::daemon

@@ -14,7 +14,8 @@ constexpr int kBacklog = 128;
 
 Error no_address(std::string_view text) {
   return {ErrorCode::InvalidArgument,
-          "\"" + std::string(text) + "\" is no address to listen on; expected one like 127.0.0.1:9477 or [::1]:9477",
+          "\"" + std::string(text) +
+              "\" is no address to listen on; expected one like 127.0.0.1:9477 or [::1]:9477",
           0};
 }
 

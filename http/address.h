@@ -17,7 +17,8 @@ struct Address {
   bool operator==(const Address&) const = default;
 };
 
-// ADDRESS:PORT or [ADDRESS]:PORT; "localhost" stands for 127.0.0.1. Errors: InvalidArgument with what was expected.
+// ADDRESS:PORT or [ADDRESS]:PORT; "localhost" stands for 127.0.0.1. Errors: InvalidArgument with what was
+// expected.
 Result<Address> parse_address(std::string_view text);
 bool is_loopback(const IpAddr& ip);
 std::string to_string(const Address& address);

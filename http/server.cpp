@@ -26,8 +26,8 @@ using Steady = std::chrono::steady_clock;
 
 // A request is this much at most, its headers included; what is larger is refused (431).
 constexpr std::size_t kRequestBytes = 32 * 1024;
-// From a connection's beginning, or the end of its last answer, to the end of the next request's headers: who sends
-// byte by byte to hold a place is cut off.
+// From a connection's beginning, or the end of its last answer, to the end of the next request's headers: who
+// sends byte by byte to hold a place is cut off.
 constexpr std::chrono::seconds kToAsk{30};
 constexpr std::chrono::seconds kLookEvery{5};
 
@@ -89,7 +89,8 @@ struct StopDaemon {
 
 Response refusal(int status, std::string_view message) {
   const nlohmann::json body{{"error", message}};
-  return {status, "application/json", body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"};
+  return {status, "application/json",
+          body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"};
 }
 
 struct Server::Impl {
@@ -114,10 +115,12 @@ struct Server::Impl {
 
   static MHD_Result on_request(void* self, MHD_Connection* connection, const char* url, const char* method,
                                const char* version, const char* body, std::size_t* body_size, void** state);
-  static void on_answered(void* self, MHD_Connection* connection, void** state, MHD_RequestTerminationCode why);
+  static void on_answered(void* self, MHD_Connection* connection, void** state,
+                          MHD_RequestTerminationCode why);
   static void on_connection(void* self, MHD_Connection* connection, void** state,
                             MHD_ConnectionNotificationCode what);
-  static void on_complaint(void* self, const char* format, va_list arguments) __attribute__((format(printf, 2, 0)));
+  static void on_complaint(void* self, const char* format, va_list arguments)
+      __attribute__((format(printf, 2, 0)));
 };
 
 const Route* Server::Impl::route_to(const std::string& path) const {
@@ -149,8 +152,8 @@ std::optional<Response> Server::Impl::refuse(MHD_Connection* connection, const c
 
 MHD_Result Server::Impl::send(MHD_Connection* connection, const Response& response) {
   // The library takes a buffer that it may write into; MUST_COPY leaves ours alone.
-  MHD_Response* made = MHD_create_response_from_buffer(response.body.size(),
-                                                       const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
+  MHD_Response* made = MHD_create_response_from_buffer(
+      response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
   if (made == nullptr) return MHD_NO;
   MHD_add_response_header(made, "Content-Type", response.type.c_str());
   MHD_add_response_header(made, "Cache-Control", "no-store");
@@ -184,8 +187,9 @@ MHD_Result Server::Impl::begin(MHD_Connection* connection, const char* url, cons
   return MHD_YES;
 }
 
-MHD_Result Server::Impl::on_request(void* self, MHD_Connection* connection, const char* url, const char* method,
-                                    const char*, const char*, std::size_t*, void** state) {
+MHD_Result Server::Impl::on_request(void* self, MHD_Connection* connection, const char* url,
+                                    const char* method, const char*, const char*, std::size_t*,
+                                    void** state) {
   auto& server = *static_cast<Impl*>(self);
   auto* exchange = static_cast<Exchange*>(*state);
   if (exchange == nullptr) {
@@ -197,7 +201,8 @@ MHD_Result Server::Impl::on_request(void* self, MHD_Connection* connection, cons
   return exchange->response ? send(connection, *exchange->response) : MHD_YES;
 }
 
-void Server::Impl::on_answered(void* self, MHD_Connection* connection, void** state, MHD_RequestTerminationCode) {
+void Server::Impl::on_answered(void* self, MHD_Connection* connection, void** state,
+                               MHD_RequestTerminationCode) {
   delete static_cast<Exchange*>(*state);
   *state = nullptr;
   static_cast<Impl*>(self)->deadlines.set(
@@ -258,10 +263,11 @@ Result<void> Server::start(std::vector<Route> routes) {
   items.push_back({MHD_OPTION_END, 0, nullptr});
   Fd copy(::fcntl(impl.socket.get(), F_DUPFD_CLOEXEC, 0));  // the library closes it
   if (!copy) return fail(Error::from_errno(errno, "copy", "the listening socket"));
-  impl.daemon.reset(MHD_start_daemon(
-      flags, 0, nullptr, nullptr, &Impl::on_request, &impl, MHD_OPTION_EXTERNAL_LOGGER, &Impl::on_complaint, &impl,
-      MHD_OPTION_LISTEN_SOCKET, copy.release(), MHD_OPTION_NOTIFY_COMPLETED, &Impl::on_answered, &impl,
-      MHD_OPTION_NOTIFY_CONNECTION, &Impl::on_connection, &impl, MHD_OPTION_ARRAY, items.data(), MHD_OPTION_END));
+  impl.daemon.reset(
+      MHD_start_daemon(flags, 0, nullptr, nullptr, &Impl::on_request, &impl, MHD_OPTION_EXTERNAL_LOGGER,
+                       &Impl::on_complaint, &impl, MHD_OPTION_LISTEN_SOCKET, copy.release(),
+                       MHD_OPTION_NOTIFY_COMPLETED, &Impl::on_answered, &impl, MHD_OPTION_NOTIFY_CONNECTION,
+                       &Impl::on_connection, &impl, MHD_OPTION_ARRAY, items.data(), MHD_OPTION_END));
   if (!impl.daemon) {
     const std::lock_guard lock(impl.mutex);
     return fail(tls ? ErrorCode::InvalidArgument : ErrorCode::Io,

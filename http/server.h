@@ -2,9 +2,10 @@
 //
 //   Prometheus, curl, a web page --GET--> [Server: one thread for all sockets] --> workers --> Handler
 //
-// It knows nothing of flows or metrics, and reads only: GET and HEAD. One thread (libmicrohttpd, epoll) reads and
-// writes all connections, so that slow clients cost nothing but their place; a few workers run the handler.
-// Answers that may take long (Handler::Kind::Long) never occupy the last worker: the short ones always get through.
+// It knows nothing of flows or metrics, and reads only: GET and HEAD. One thread (libmicrohttpd, epoll) reads
+// and writes all connections, so that slow clients cost nothing but their place; a few workers run the
+// handler. Answers that may take long (Handler::Kind::Long) never occupy the last worker: the short ones
+// always get through.
 #pragma once
 
 #include <cstdint>

@@ -40,8 +40,9 @@ Result<void> keep_unused(const std::string& unused, store::FlowReader& reader, W
   if (!when)
     return fail(ErrorCode::InvalidArgument,
                 "--unused \"" + unused + "\" is not understood; expected 30d, 12h or a time");
-  std::erase_if(
-      board.rows, [&](const BoardRow& row) { return row.activity.last_hit && *row.activity.last_hit >= *when; });
+  std::erase_if(board.rows, [&](const BoardRow& row) {
+    return row.activity.last_hit && *row.activity.last_hit >= *when;
+  });
   const auto sets = reader.policy_sets();
   if (sets && !sets->empty() && sets->front().since > *when)
     board.notes.push_back("counting began " + format_for_people(sets->front().since) +

@@ -14,7 +14,8 @@ std::string item_of(const store::FlowRecord& record, const store::Origin& origin
 // how many there are.
 std::string item_of(const store::FlowGroup& group, const store::Origin& origin);
 // The fields that were asked for, their sums, rates and bins.
-std::string item_of(const store::GroupQuery& query, const store::GroupResult& result, const store::FlowSums& group);
+std::string item_of(const store::GroupQuery& query, const store::GroupResult& result,
+                    const store::FlowSums& group);
 std::string item_of(const store::PolicyActivity& activity);
 std::string item_of(const store::RuleActivity& activity);
 std::string item_of(const store::EndpointRow& endpoint);

@@ -113,6 +113,20 @@ std::string there_is_more(const store::FlowQuery& query) {
          with_commas(query.limit) + "; --limit 0 shows all";
 }
 
+std::vector<std::string> notes_of(const store::GroupQuery& query, const store::GroupResult& result) {
+  std::vector<std::string> notes;
+  if (result.all > result.groups.size())
+    notes.push_back("the " + with_commas(result.groups.size()) + " largest of " + counted(result.all, "group") +
+                    "; the sums below are over all of them");
+  const store::Sums& all = result.total.sums;
+  const bool by_bytes = all.bytes_out + all.bytes_in > 0;
+  if (query.bin)
+    notes.push_back("OVER TIME: " + std::string(by_bytes ? "bytes" : "connections and denied packets") + " from " +
+                    format_for_people(result.from) + " UTC on, " + counted(result.total.bins.size(), "bin") + " of " +
+                    format_duration(result.bin));
+  return notes;
+}
+
 std::string range_text(const Range& range, const store::FlowQuery& query) {
   std::string text;
   if (query.since) {

@@ -1,5 +1,5 @@
-// query/listing.h - what `flows` and `denied` list, whoever asks: completes the question, and says why an answer is
-// empty.
+// query/listing.h - what `flows` and `denied` list, whoever asks: completes the question, and says why an
+// answer is empty.
 //
 //   cli/, api/ --[Asked]--> begin() --[Listing]--> FlowReader --rows--> query/items.h
 #pragma once
@@ -10,16 +10,17 @@
 
 #include "base/result.h"
 #include "query/filters.h"
+#include "store/groups.h"
 #include "store/query.h"
 
 namespace tierlog::query {
 
 struct Asked {
   store::FlowQuery query;
-  Range range;            // as typed
-  std::string policy;     // POLICY of `denied`
-  bool denied = false;    // only what was denied, summed by flow
-  bool restricts = false; // a filter or time range was given
+  Range range;             // as typed
+  std::string policy;      // POLICY of `denied`
+  bool denied = false;     // only what was denied, summed by flow
+  bool restricts = false;  // a filter or time range was given
 };
 
 struct Listing {
@@ -38,6 +39,9 @@ Result<std::string> reason_for_nothing(store::FlowReader& reader, const Listing&
 // One row more than the limit, to find out whether there is more; and what to say then.
 store::FlowQuery one_more(store::FlowQuery query);
 std::string there_is_more(const store::FlowQuery& query);
+
+// What is to be known of sums: which groups are left out, what the bins are.
+std::vector<std::string> notes_of(const store::GroupQuery& query, const store::GroupResult& result);
 
 // " in the last hour", " since 2026-...", "": the time range as the end of a sentence.
 std::string range_text(const Range& range, const store::FlowQuery& query);

@@ -12,7 +12,8 @@ constexpr int kSaveEvery = 30;  // sums
 
 std::set<PodKey> pods_of(const std::vector<store::EndpointRow>& endpoints) {
   std::set<PodKey> pods;
-  for (const store::EndpointRow& one : endpoints) pods.insert({one.endpoint_namespace, one.workload, one.name});
+  for (const store::EndpointRow& one : endpoints)
+    pods.insert({one.endpoint_namespace, one.workload, one.name});
   return pods;
 }
 

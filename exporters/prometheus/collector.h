@@ -1,5 +1,5 @@
-// exporters/prometheus/collector.h - answers scrapes: from the flow index by read-only connections, from what the
-// daemon's loop published last, and from the node's own counters.
+// exporters/prometheus/collector.h - answers scrapes: from the flow index by read-only connections, from what
+// the daemon's loop published last, and from the node's own counters.
 //
 //   flows.db --> [Collector: a thread sums records behind a cursor] --scrape()--> http/
 //   daemon loop --Health--^        ^-- NodeSource: /proc, netlink, BPF
@@ -75,7 +75,7 @@ class Collector {
   std::mutex scraping_;  // one scrape at a time
   std::mutex mutex_;     // tally_
   Tally tally_;
-  std::optional<store::FlowReader> reader_;        // the thread's
+  std::optional<store::FlowReader> reader_;         // the thread's
   std::optional<store::FlowReader> scrape_reader_;  // of scrapes
   std::condition_variable wake_;
   bool stop_ = false;

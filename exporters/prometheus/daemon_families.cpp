@@ -78,7 +78,8 @@ void store_and_exports(Exposition& out, const Index& index, const Health& health
     return Value(static_cast<std::uint64_t>(std::max<std::int64_t>(0, one.delivered_sequence)));
   });
   each(Metric::ExportWaiting, [&](const ExportHealth& one, std::size_t) {
-    return Value(static_cast<std::uint64_t>(std::max<std::int64_t>(0, index.last_sequence - one.delivered_sequence)));
+    return Value(
+        static_cast<std::uint64_t>(std::max<std::int64_t>(0, index.last_sequence - one.delivered_sequence)));
   });
   each(Metric::ExportAge, [&](const ExportHealth&, std::size_t i) {
     const auto since = i < index.waiting_since.size() ? index.waiting_since[i] : std::nullopt;

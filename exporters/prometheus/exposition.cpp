@@ -78,8 +78,8 @@ Format negotiate(std::string_view accept) {
     const std::string_view range = accept.substr(0, end);
     if (range.find("application/openmetrics-text") != std::string_view::npos)
       open_metrics = std::max(open_metrics, quality(range));
-    else if (range.find("text/plain") != std::string_view::npos || range.find("*/*") != std::string_view::npos ||
-             range.find("text/*") != std::string_view::npos)
+    else if (range.find("text/plain") != std::string_view::npos ||
+             range.find("*/*") != std::string_view::npos || range.find("text/*") != std::string_view::npos)
       text = std::max(text, quality(range));
     accept = end == std::string_view::npos ? std::string_view() : accept.substr(end + 1);
   }
@@ -113,7 +113,8 @@ Exposition::Exposition(Format format, std::string_view node, std::string_view cl
     : format_(format),
       style_(style),
       common_(pair_of("node", node) + "," + pair_of("cluster", cluster)),
-      kappie_common_(pair_of(styled("NodeName", style), node) + "," + pair_of(styled("Cluster", style), cluster)) {
+      kappie_common_(pair_of(styled("NodeName", style), node) + "," +
+                     pair_of(styled("Cluster", style), cluster)) {
   text_.reserve(1 << 20);
 }
 

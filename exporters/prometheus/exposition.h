@@ -27,7 +27,8 @@ using Value = std::variant<std::uint64_t, double>;
 
 class Exposition {
  public:
-  Exposition(Format format, std::string_view node, std::string_view cluster, LabelStyle style = LabelStyle::Aks);
+  Exposition(Format format, std::string_view node, std::string_view cluster,
+             LabelStyle style = LabelStyle::Aks);
 
   // Begins the family; until the next one, samples are of it.
   void family(Metric metric);
@@ -47,7 +48,7 @@ class Exposition {
   LabelStyle style_;
   std::string common_, kappie_common_;  // the labels that all have
   std::string text_;
-  std::string name_;                // of the running family's samples
+  std::string name_;                 // of the running family's samples
   std::vector<std::string> labels_;  // its label names with '="', without node and cluster
   bool kappie_ = false;
   std::size_t samples_ = 0;

@@ -1,4 +1,5 @@
-// exporters/prometheus/health.h - what the daemon's loop tells of itself at intervals, for /metrics and the probes.
+// exporters/prometheus/health.h - what the daemon's loop tells of itself at intervals, for /metrics and the
+// probes.
 //
 //   daemon/ --[Health]--> collector.h
 #pragma once

@@ -19,16 +19,19 @@ constexpr std::array kSpecs{
          "Which program answers; always 1."},
     Spec{M::Ready, "tierlog_ready", Gauge, "", "1 when a good policy set is in force, as /readyz says."},
     Spec{M::PolicyPackets, "tierlog_policy_packets_total", Counter, kPolicyLabels,
-         "Packets of the flows that the policy decided: allowed ones both ways as conntrack counted them, denied ones "
+         "Packets of the flows that the policy decided: allowed ones both ways as conntrack counted them, "
+         "denied ones "
          "each."},
     Spec{M::PolicyBytes, "tierlog_policy_bytes_total", Counter, kPolicyLabels,
          "L3 bytes of the same packets."},
     Spec{M::PolicyConnections, "tierlog_policy_connections_total", Counter, kPolicyLabels,
          "Connections that the policy allowed; of denied flows none is counted."},
     Spec{M::PolicyVerdicts, "tierlog_policy_verdicts_total", Counter, kPolicyLabels,
-         "Packets that the kernel's counters of the policy's rules counted: allow the first packets of connections, "
+         "Packets that the kernel's counters of the policy's rules counted: allow the first packets of "
+         "connections, "
          "deny each packet, pass and log what matched."},
-    Spec{M::PolicyLastHit, "tierlog_policy_last_hit_timestamp_seconds", Gauge, "tier policy policy_kind namespace",
+    Spec{M::PolicyLastHit, "tierlog_policy_last_hit_timestamp_seconds", Gauge,
+         "tier policy policy_kind namespace",
          "When the policy last decided something; absent when it never did."},
     Spec{M::PolicyEndpoints, "tierlog_policy_endpoints", Gauge, "tier policy policy_kind namespace",
          "Endpoints that the policy selects."},
@@ -36,9 +39,10 @@ constexpr std::array kSpecs{
          "tier policy policy_kind namespace", "Packets that the staged policy would have denied."},
     Spec{M::DeniedPackets, "tierlog_denied_packets_total", Counter,
          "tier policy direction from_namespace to_namespace",
-         "Denied packets by the namespaces of both sides (empty: no pod); beyond the limit of series in \"other\"."},
-    Spec{M::DeniedBytes, "tierlog_denied_bytes_total", Counter, "tier policy direction from_namespace to_namespace",
-         "L3 bytes of the same packets."},
+         "Denied packets by the namespaces of both sides (empty: no pod); beyond the limit of series in "
+         "\"other\"."},
+    Spec{M::DeniedBytes, "tierlog_denied_bytes_total", Counter,
+         "tier policy direction from_namespace to_namespace", "L3 bytes of the same packets."},
     Spec{M::RuleVerdicts, "tierlog_rule_verdicts_total", Counter, kRuleLabels,
          "Packets that the kernel counted for one rule (metrics.rules: true)."},
     Spec{M::RuleVerdictBytes, "tierlog_rule_verdict_bytes_total", Counter, kRuleLabels,
@@ -49,7 +53,8 @@ constexpr std::array kSpecs{
          "When the rule last decided something (metrics.rules: true)."},
     Spec{M::PodForwardPackets, "tierlog_pod_forward_packets_total", Counter, kPodWay,
          "Packets of allowed connections, as seen from the pod: egress what it sent, ingress what it got."},
-    Spec{M::PodForwardBytes, "tierlog_pod_forward_bytes_total", Counter, kPodWay, "L3 bytes of the same packets."},
+    Spec{M::PodForwardBytes, "tierlog_pod_forward_bytes_total", Counter, kPodWay,
+         "L3 bytes of the same packets."},
     Spec{M::PodDropPackets, "tierlog_pod_drop_packets_total", Counter, kPodWay,
          "Packets from (egress) or to (ingress) the pod that its policies denied."},
     Spec{M::PodDropBytes, "tierlog_pod_drop_bytes_total", Counter, kPodWay, "L3 bytes of the same packets."},
@@ -64,7 +69,8 @@ constexpr std::array kSpecs{
     Spec{M::PodRetransmissions, "tierlog_pod_tcp_retransmissions_total", Counter, kPod,
          "TCP segments that the pod's sockets sent again (needs BPF)."},
     Spec{M::PodRtt, "tierlog_pod_tcp_rtt_seconds_total", Counter, kPod,
-         "Sum of the smoothed round trip times that the pod's TCP sockets had when they closed (needs BPF); divide "
+         "Sum of the smoothed round trip times that the pod's TCP sockets had when they closed (needs BPF); "
+         "divide "
          "by tierlog_pod_tcp_rtt_samples_total."},
     Spec{M::PodRttSamples, "tierlog_pod_tcp_rtt_samples_total", Counter, kPod,
          "How many sockets that sum is of (needs BPF)."},
@@ -121,7 +127,8 @@ constexpr std::array kSpecs{
          "What became of living connections at policy changes, since the daemon started."},
     Spec{M::SeriesLimit, "tierlog_metrics_series_limit_reached", Gauge, "kind",
          "1 when further series of this kind are summed up in \"other\" because of metrics.max_series."},
-    Spec{M::ScrapeDuration, "tierlog_scrape_duration_seconds", Gauge, "", "How long making this answer took."},
+    Spec{M::ScrapeDuration, "tierlog_scrape_duration_seconds", Gauge, "",
+         "How long making this answer took."},
     Spec{M::KappieForwardCount, "kappie_forward_count", Counter, "Direction NodeName Cluster",
          "Total forwarded packet count."},
     Spec{M::KappieForwardBytes, "kappie_forward_bytes", Counter, "Direction NodeName Cluster",
@@ -142,15 +149,17 @@ constexpr std::array kSpecs{
          "IP connection statistics."},
     Spec{M::KappieUdpStats, "kappie_udp_connection_stats", Counter, "Statistic NodeName Cluster",
          "UDP connection statistics."},
-    Spec{M::KappieUdpSockets, "kappie_udp_active_sockets", Gauge, "NodeName Cluster", "UDP active socket count."},
-    Spec{M::KappieInterfaceStats, "kappie_interface_stats", Counter, "InterfaceName Statistic NodeName Cluster",
-         "Interface statistics."},
+    Spec{M::KappieUdpSockets, "kappie_udp_active_sockets", Gauge, "NodeName Cluster",
+         "UDP active socket count."},
+    Spec{M::KappieInterfaceStats, "kappie_interface_stats", Counter,
+         "InterfaceName Statistic NodeName Cluster", "Interface statistics."},
     Spec{M::NodeForwardPackets, "tierlog_node_forward_packets_total", Counter, "direction",
          "Packets that the node's uplinks received (ingress) and sent (egress)."},
     Spec{M::NodeForwardBytes, "tierlog_node_forward_bytes_total", Counter, "direction",
          "Bytes that the node's uplinks received (ingress) and sent (egress)."},
     Spec{M::NodeDropPackets, "tierlog_node_drop_packets_total", Counter, "reason direction",
-         "Packets that were dropped in the node's network namespace: \"policy\" by the policies' rules, everything "
+         "Packets that were dropped in the node's network namespace: \"policy\" by the policies' rules, "
+         "everything "
          "else with the kernel's own reason."},
     Spec{M::NodeDropBytes, "tierlog_node_drop_bytes_total", Counter, "reason direction",
          "Bytes of the same packets."},
@@ -189,24 +198,35 @@ struct Section {
 constexpr Section kSections[] = {
     {M::BuildInfo, "The program", ""},
     {M::PolicyPackets, "What policies decided",
-     "Counters that come from records and from the kernel's rule counters go on over a restart of the daemon: records "
-     "are summed behind a cursor that is kept beside the flow index (`metrics.json`), the kernel's counters are kept in "
-     "it. They begin anew when both are deleted.\n\nLabels hold names of policies and namespaces, never addresses or "
-     "ports. Where no policy decided, `policy` is empty and `tier` too. Of an end of tier, `policy` is the last policy "
+     "Counters that come from records and from the kernel's rule counters go on over a restart of the "
+     "daemon: records "
+     "are summed behind a cursor that is kept beside the flow index (`metrics.json`), the kernel's counters "
+     "are kept in "
+     "it. They begin anew when both are deleted.\n\nLabels hold names of policies and namespaces, never "
+     "addresses or "
+     "ports. Where no policy decided, `policy` is empty and `tier` too. Of an end of tier, `policy` is the "
+     "last policy "
      "that was asked."},
     {M::PodForwardPackets, "Pods",
-     "Of the pods that this node enforces. `metrics.max_series` bounds how many pods have series of their own: the "
+     "Of the pods that this node enforces. `metrics.max_series` bounds how many pods have series of their "
+     "own: the "
      "others are summed up under `pod=\"other\"`."},
-    {M::Endpoints, "The daemon and its books", "For every rule that decides holds: kernel = recorded + unattributed + "
-                                               "open."},
+    {M::Endpoints, "The daemon and its books",
+     "For every rule that decides holds: kernel = recorded + unattributed + "
+     "open."},
     {M::KappieForwardCount, "The node, in the names of AKS Network Observability",
-     "Names and labels of its documentation, so that its Grafana dashboards work. `metrics.labels: snake` writes the "
-     "labels as its agent does (`direction`, `reason`, `state`, `statistic_name`, `interface_name`, `node_name`, …). "
-     "These names do not pass `promtool check metrics` (`_count` belongs to histograms there, labels in camel case); "
-     "they are the only exception. They are typed for what they are: counters where they only grow. In OpenMetrics, "
+     "Names and labels of its documentation, so that its Grafana dashboards work. `metrics.labels: snake` "
+     "writes the "
+     "labels as its agent does (`direction`, `reason`, `state`, `statistic_name`, `interface_name`, "
+     "`node_name`, …). "
+     "These names do not pass `promtool check metrics` (`_count` belongs to histograms there, labels in "
+     "camel case); "
+     "they are the only exception. They are typed for what they are: counters where they only grow. In "
+     "OpenMetrics, "
      "where a counter must end in `_total`, those are of type `unknown`."},
-    {M::NodeForwardPackets, "The node, in modern form", "The same quantities with suffixes and types as Prometheus "
-                                                        "wants them."},
+    {M::NodeForwardPackets, "The node, in modern form",
+     "The same quantities with suffixes and types as Prometheus "
+     "wants them."},
 };
 
 std::string row(const Spec& spec) {
@@ -247,8 +267,10 @@ std::string metrics_page() {
       "# Metrics\n\n"
       "<!-- Written from the table in exporters/prometheus/metric.cpp: TIERLOG_WRITE_DOCS=1 "
       "build/dev/tests/prometheus_test --gtest_filter='*Page*' -->\n\n"
-      "`http://127.0.0.1:9477/metrics` answers in the Prometheus text format, or in OpenMetrics when the request's "
-      "`Accept` asks for it. Every metric that begins with `tierlog_` has the labels `node` and `cluster` beside its "
+      "`http://127.0.0.1:9477/metrics` answers in the Prometheus text format, or in OpenMetrics when the "
+      "request's "
+      "`Accept` asks for it. Every metric that begins with `tierlog_` has the labels `node` and `cluster` "
+      "beside its "
       "own. How to scrape, rules and dashboards: [monitoring.md](monitoring.md).\n";
   for (const Spec& spec : kSpecs) {
     for (const Section& section : kSections) {

@@ -1,5 +1,5 @@
-// exporters/prometheus/metric.h - the one table of metrics: names, types, help and labels of all that /metrics
-// tells. The exposition, docs/metrics.md and the tests of dashboards and rules read it.
+// exporters/prometheus/metric.h - the one table of metrics: names, types, help and labels of all that
+// /metrics tells. The exposition, docs/metrics.md and the tests of dashboards and rules read it.
 #pragma once
 
 #include <cstdint>

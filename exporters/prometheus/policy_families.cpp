@@ -29,12 +29,12 @@ struct VerdictKey {
 };
 
 VerdictKey key_of(const store::RuleRow& rule) {
-  return {rule.tier, rule.policy, rule.policy_kind, rule.policy_namespace, rule.direction, lower(rule.action)};
+  return {rule.tier,      rule.policy,       rule.policy_kind, rule.policy_namespace,
+          rule.direction, lower(rule.action)};
 }
 
 VerdictKey key_of(const PolicyKey& key) {
-  return {key.tier,   key.policy, key.kind, key.policy_namespace, key.direction,
-          std::string(name(key.action))};
+  return {key.tier, key.policy, key.kind, key.policy_namespace, key.direction, std::string(name(key.action))};
 }
 
 void sample(Exposition& out, const VerdictKey& key, std::uint64_t value) {
@@ -44,7 +44,8 @@ void sample(Exposition& out, const VerdictKey& key, std::uint64_t value) {
 void denied(Exposition& out, const Sums& sums, Metric metric, std::uint64_t DeniedSums::*what) {
   out.family(metric);
   for (const auto& [key, value] : sums.denied)
-    out.sample({key.tier, key.policy, name(key.direction), key.from_namespace, key.to_namespace}, value.*what);
+    out.sample({key.tier, key.policy, name(key.direction), key.from_namespace, key.to_namespace},
+               value.*what);
 }
 
 }  // namespace
@@ -95,7 +96,7 @@ void rule_families(Exposition& out, const Index& index) {
   for (const store::RuleActivity& activity : index.rules) {
     const store::RuleRow& rule = activity.rule;
     if (!activity.live) continue;
-    const std::string place = !rule.rule_index        ? rule.reason
+    const std::string place = !rule.rule_index       ? rule.reason
                               : *rule.rule_index < 0 ? "end-of-tier"
                                                      : std::to_string(*rule.rule_index);
     rules.push_back({&activity, {place, to_hex(rule.id), lower(rule.action)}});
@@ -111,8 +112,10 @@ void rule_families(Exposition& out, const Index& index) {
     }
   };
   using Activity = store::RuleActivity;
-  add(Metric::RuleVerdicts, [](const Activity& a, const Labels&) { return std::optional<Value>(a.kernel_packets); });
-  add(Metric::RuleVerdictBytes, [](const Activity& a, const Labels&) { return std::optional<Value>(a.kernel_bytes); });
+  add(Metric::RuleVerdicts,
+      [](const Activity& a, const Labels&) { return std::optional<Value>(a.kernel_packets); });
+  add(Metric::RuleVerdictBytes,
+      [](const Activity& a, const Labels&) { return std::optional<Value>(a.kernel_bytes); });
   add(Metric::RuleRecorded, [](const Activity& a, const Labels& labels) {
     const bool decides = labels.action == "allow" || labels.action == "deny";
     return decides ? std::optional<Value>(a.recorded_packets) : std::nullopt;
@@ -124,10 +127,14 @@ void rule_families(Exposition& out, const Index& index) {
 
 void pod_families(Exposition& out, const Sums& sums) {
   const std::tuple<Metric, std::uint64_t PodWay::*> families[] = {
-      {Metric::PodForwardPackets, &PodWay::forward_packets}, {Metric::PodForwardBytes, &PodWay::forward_bytes},
-      {Metric::PodDropPackets, &PodWay::drop_packets},       {Metric::PodDropBytes, &PodWay::drop_bytes},
-      {Metric::PodConnections, &PodWay::connections},        {Metric::PodReset, &PodWay::reset},
-      {Metric::PodRefused, &PodWay::refused},                {Metric::PodUnanswered, &PodWay::unanswered}};
+      {Metric::PodForwardPackets, &PodWay::forward_packets},
+      {Metric::PodForwardBytes, &PodWay::forward_bytes},
+      {Metric::PodDropPackets, &PodWay::drop_packets},
+      {Metric::PodDropBytes, &PodWay::drop_bytes},
+      {Metric::PodConnections, &PodWay::connections},
+      {Metric::PodReset, &PodWay::reset},
+      {Metric::PodRefused, &PodWay::refused},
+      {Metric::PodUnanswered, &PodWay::unanswered}};
   for (const auto& [metric, what] : families) {
     out.family(metric);
     for (const auto& [key, value] : sums.pods) {

@@ -36,11 +36,15 @@ Json to_json(const Sums& sums) {
     policies.push_back({key.tier, key.policy, key.kind, key.policy_namespace, static_cast<int>(key.direction),
                         static_cast<int>(key.action), value.packets, value.bytes, value.connections});
   for (const auto& [key, value] : sums.denied)
-    denied.push_back({key.tier, key.policy, static_cast<int>(key.direction), key.from_namespace, key.to_namespace,
-                      value.packets, value.bytes});
+    denied.push_back({key.tier, key.policy, static_cast<int>(key.direction), key.from_namespace,
+                      key.to_namespace, value.packets, value.bytes});
   for (const auto& [key, value] : sums.pods)
     pods.push_back({key.pod_namespace, key.workload, key.pod, to_json(value.ingress), to_json(value.egress)});
-  return {{"version", kVersion}, {"cursor", sums.cursor}, {"policies", policies}, {"denied", denied}, {"pods", pods}};
+  return {{"version", kVersion},
+          {"cursor", sums.cursor},
+          {"policies", policies},
+          {"denied", denied},
+          {"pods", pods}};
 }
 
 Sums sums_of(const Json& json) {
@@ -50,8 +54,8 @@ Sums sums_of(const Json& json) {
     sums.policies[{row.at(0), row.at(1), row.at(2), row.at(3), static_cast<Direction>(row.at(4).get<int>()),
                    static_cast<store::Verdict>(row.at(5).get<int>())}] = {row.at(6), row.at(7), row.at(8)};
   for (const Json& row : json.at("denied"))
-    sums.denied[{row.at(0), row.at(1), static_cast<Direction>(row.at(2).get<int>()), row.at(3), row.at(4)}] = {
-        row.at(5), row.at(6)};
+    sums.denied[{row.at(0), row.at(1), static_cast<Direction>(row.at(2).get<int>()), row.at(3), row.at(4)}] =
+        {row.at(5), row.at(6)};
   for (const Json& row : json.at("pods"))
     sums.pods[{row.at(0), row.at(1), row.at(2)}] = {way_of(row.at(3)), way_of(row.at(4))};
   return sums;
@@ -144,8 +148,8 @@ Result<void> Tally::take(store::FlowReader& reader, const store::ScannedFlow& fl
   TL_ASSIGN(const PodKey* to, pod(reader, flow.dst));
   const bool denied = flow.action == store::Verdict::Deny;
   const bool at_source = flow.reporter == store::Reporter::Source;
-  PolicySums& policy =
-      sums_.policies[{rule->tier, rule->policy, rule->policy_kind, rule->policy_namespace, flow.direction, flow.action}];
+  PolicySums& policy = sums_.policies[{rule->tier, rule->policy, rule->policy_kind, rule->policy_namespace,
+                                       flow.direction, flow.action}];
   policy.packets += denied ? flow.verdict_packets : flow.packets_out + flow.packets_in;
   policy.bytes += flow.bytes;
   policy.connections += denied ? 0 : flow.connections;
@@ -180,7 +184,8 @@ Result<void> Tally::take(store::FlowReader& reader, const store::ScannedFlow& fl
 
 void Tally::make_room(const std::set<PodKey>& there) {
   if (sums_.pods.size() < max_series_) return;
-  std::erase_if(sums_.pods, [&](const auto& pod) { return pod.first.pod != kOther && !there.contains(pod.first); });
+  std::erase_if(sums_.pods,
+                [&](const auto& pod) { return pod.first.pod != kOther && !there.contains(pod.first); });
 }
 
 Result<void> Tally::catch_up(store::FlowReader& reader) {

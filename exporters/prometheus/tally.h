@@ -1,11 +1,12 @@
-// exporters/prometheus/tally.h - sums over all records that were ever written, for counters that never go back.
+// exporters/prometheus/tally.h - sums over all records that were ever written, for counters that never go
+// back.
 //
 //   flows.db --records behind the cursor--> [Tally] --sums--> policy_metrics.cpp, pod_metrics.cpp
 //                                              ` sums and cursor together in metrics.json
 //
-// Records are immutable and numbered, so the sums up to a number are the same whenever they are made: a restarted
-// daemon goes on from the file, after a kill from an older one, and counts nothing twice. Retention takes records
-// only long after they were summed.
+// Records are immutable and numbered, so the sums up to a number are the same whenever they are made: a
+// restarted daemon goes on from the file, after a kill from an older one, and counts nothing twice. Retention
+// takes records only long after they were summed.
 #pragma once
 
 #include <compare>
@@ -69,8 +70,9 @@ struct Sums {
 
 class Tally {
  public:
-  // Goes on from the file when it is there and can be read. At most `max_series` keys of each kind get sums of their
-  // own, the first that come; what comes later is summed up in "other", so that no sum ever gets smaller.
+  // Goes on from the file when it is there and can be read. At most `max_series` keys of each kind get sums
+  // of their own, the first that come; what comes later is summed up in "other", so that no sum ever gets
+  // smaller.
   Tally(std::string file, std::size_t max_series);
 
   // Takes in what was written since. Errors: of the reader; what was taken stays.

@@ -28,7 +28,8 @@ http::Request request_of(const std::string& target) {
     const auto end = rest.find('&');
     const std::string one = rest.substr(0, end);
     const auto equals = one.find('=');
-    request.parameters.emplace_back(one.substr(0, equals), equals == std::string::npos ? "" : one.substr(equals + 1));
+    request.parameters.emplace_back(one.substr(0, equals),
+                                    equals == std::string::npos ? "" : one.substr(equals + 1));
     rest = end == std::string::npos ? "" : rest.substr(end + 1);
   }
   return request;
@@ -92,10 +93,14 @@ TEST_P(SameAnswers, AsTheCommand) {
 
 const Pair kPairs[] = {
     {"Flows", {"flows"}, "/api/v1/flows"},
-    {"FlowsOfAPolicy", {"flows", "--policy", "tenant-01-restrict"}, "/api/v1/flows?policy=tenant-01-restrict"},
+    {"FlowsOfAPolicy",
+     {"flows", "--policy", "tenant-01-restrict"},
+     "/api/v1/flows?policy=tenant-01-restrict"},
     {"Negated", {"flows", "--not", "--action", "deny"}, "/api/v1/flows?not-action=deny"},
     {"Underscores", {"flows", "--from-namespace", "tenant-02"}, "/api/v1/flows?from_namespace=tenant-02"},
-    {"SeveralValues", {"flows", "--port", "5432,8080", "--port", "53"}, "/api/v1/flows?port=5432,8080&port=53"},
+    {"SeveralValues",
+     {"flows", "--port", "5432,8080", "--port", "53"},
+     "/api/v1/flows?port=5432,8080&port=53"},
     {"Flag", {"flows", "--logged"}, "/api/v1/flows?logged"},
     {"NegatedFlag", {"flows", "--not", "--logged"}, "/api/v1/flows?not-logged=true"},
     {"Limit", {"flows", "--limit", "2"}, "/api/v1/flows?limit=2"},
@@ -105,13 +110,17 @@ const Pair kPairs[] = {
     {"NothingInTime", {"flows", "--until", "2020-01-01"}, "/api/v1/flows?until=2020-01-01"},
     {"Denied", {"denied"}, "/api/v1/denied"},
     {"DeniedByPolicy", {"denied", "tenant-01-restrict"}, "/api/v1/denied/tenant-01-restrict"},
-    {"DeniedByDisplay", {"denied", "platform/tenant-01/tenant-01-restrict"},
+    {"DeniedByDisplay",
+     {"denied", "platform/tenant-01/tenant-01-restrict"},
      "/api/v1/denied/platform/tenant-01/tenant-01-restrict"},
-    {"DeniedByFilter", {"denied", "--policy", "/^platform.*restrict/"}, "/api/v1/denied?policy=/^platform.*restrict/"},
+    {"DeniedByFilter",
+     {"denied", "--policy", "/^platform.*restrict/"},
+     "/api/v1/denied?policy=/^platform.*restrict/"},
     {"DeniedByStaged", {"denied", "tighten-db"}, "/api/v1/denied/tighten-db"},
     {"Sums", {"flows", "--group-by", "policy,tier,rule"}, "/api/v1/flows?group-by=policy,tier,rule"},
     {"Bins", {"flows", "--top", "3", "--bins", "1m", "--rate"}, "/api/v1/flows?top=3&bins=1m&rate"},
-    {"DeniedSums", {"denied", "--group-by", "policy", "--order", "packets"},
+    {"DeniedSums",
+     {"denied", "--group-by", "policy", "--order", "packets"},
      "/api/v1/denied?group-by=policy&order=packets"},
     {"Policies", {"policies"}, "/api/v1/policies"},
     {"Unused", {"policies", "--unused", "1h"}, "/api/v1/policies?unused=1h"},
@@ -154,7 +163,8 @@ TEST_F(Apis, MistakesThatTheCommandCannotMake) {
     EXPECT_NE(Json::parse(response.body).at("error").get<std::string>().find(text), std::string::npos)
         << target << ": " << response.body;
   }
-  for (const char* target : {"/api/v1/flow", "/api/v1/policies/x", "/api/v1/flows/0193-none", "/api/v1/status/x"})
+  for (const char* target :
+       {"/api/v1/flow", "/api/v1/policies/x", "/api/v1/flows/0193-none", "/api/v1/status/x"})
     EXPECT_EQ(ask(target).status, 404) << target;
 }
 
@@ -183,10 +193,12 @@ TEST(Pages, HaveEveryRecordOnce) {
   };
   put(0, 100);
   SystemClock clock;
-  const Api api(folder.file("flows.db"), [] { return nullptr; }, clock);
-  const std::pair<const char*, std::size_t> listings[] = {
-      {"/api/v1/flows?limit=9", 100}, {"/api/v1/flows?limit=9&order=oldest", 107}, {"/api/v1/flows?limit=9&port=1000-1049", 50},
-      {"/api/v1/denied?limit=9", 54}};
+  const Api api(
+      folder.file("flows.db"), [] { return nullptr; }, clock);
+  const std::pair<const char*, std::size_t> listings[] = {{"/api/v1/flows?limit=9", 100},
+                                                          {"/api/v1/flows?limit=9&order=oldest", 107},
+                                                          {"/api/v1/flows?limit=9&port=1000-1049", 50},
+                                                          {"/api/v1/denied?limit=9", 54}};
   for (const auto& [listing, count] : listings) {
     std::multiset<int> ports;
     std::string page;
@@ -209,16 +221,20 @@ TEST(Files, ThatAreReplacedAreReadAnew) {
   sample::Folder folder;
   const std::string path = folder.file("flows.db");
   SystemClock clock;
-  const Api api(path, [] { return nullptr; }, clock);
+  const Api api(
+      path, [] { return nullptr; }, clock);
   EXPECT_EQ(api.answer(request_of("/api/v1/flows")).status, 404);
   const auto fill = [&](const std::string& file, std::size_t records) {
     store::FlowStore store = sample::open_store(file);
     std::vector<store::FlowRecord> rows(records, sample::allowed());
-    for (std::size_t i = 0; i < records; ++i) rows[i].id = "0193a000-0000-7000-8000-" + std::to_string(100000000000 + i);
+    for (std::size_t i = 0; i < records; ++i)
+      rows[i].id = "0193a000-0000-7000-8000-" + std::to_string(100000000000 + i);
     ASSERT_TRUE(store.insert(rows));
   };
   fill(path, 1);
-  const auto count = [&] { return Json::parse(api.answer(request_of("/api/v1/flows")).body)["items"].size(); };
+  const auto count = [&] {
+    return Json::parse(api.answer(request_of("/api/v1/flows")).body)["items"].size();
+  };
   EXPECT_EQ(count(), 1u);
   fill(folder.file("other.db"), 3);
   for (const char* end : {"-wal", "-shm"}) std::filesystem::remove(path + end);

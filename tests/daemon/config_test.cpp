@@ -25,6 +25,8 @@ host_to_pod: policy
 exports:
 - {type: fluentbit, name: main, host: 10.0.0.1, port: 24225, tag: t}
 - {type: fluentbit}
+http: {listen: "[::1]:1234", tls: {cert: /c, key: /k}, token: /t}
+metrics: {rules: true, max_series: 7, node: false, labels: snake, remotes: 9}
 log: {level: debug}
 )",
                                        "c.yaml");
@@ -49,6 +51,10 @@ log: {level: debug}
   EXPECT_EQ(c.exports[0].name, "main");
   EXPECT_EQ(c.exports[0].port, 24225);
   EXPECT_EQ(c.exports[1].name, "fluentbit-2");
+  EXPECT_EQ(c.http_listen, "[::1]:1234");
+  EXPECT_EQ(c.http_certificate + c.http_key + c.http_token, "/c/k/t");
+  EXPECT_TRUE(c.metrics_rules && !c.metrics_node && c.metrics_snake);
+  EXPECT_EQ(c.metrics_max_series + c.metrics_remotes, 16u);
   EXPECT_EQ(c.log_level, "debug");
 }
 
@@ -118,6 +124,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "c.yaml:1:16: \"10ms\" is no interval; expected at least 1s, such as 10s or 1m\n"},
         Mistake{"unknown_value", "host_to_pod: alow\n",
                 "c.yaml:1:14: unknown value \"alow\"; expected one of allow, policy (did you mean allow?)\n"},
+        Mistake{"listen", "http: {listen: node-1}\n",
+                "c.yaml:1:16: \"node-1\" is no address to listen on; expected one like 127.0.0.1:9477 or [::1]:9477, "
+                "or none\n"},
+        Mistake{"half_of_tls", "http: {tls: {cert: /c}}\n", "c.yaml: http.tls has only one of cert and key; expected both\n"},
+        Mistake{"series", "metrics: {max_series: 0}\n",
+                "c.yaml:1:23: \"0\" is out of range; expected a number from 1 to 1000000\n"},
         Mistake{"two_mistakes_at_once", "nodes: x\nlog: {level: loud}\n",
                 "c.yaml:1:1: unknown key \"nodes\"; did you mean node?\n"
                 "c.yaml:2:14: unknown value \"loud\"; expected one of debug, info, warning, error\n"}),

@@ -1,5 +1,5 @@
-// The daemon of a real node over HTTP: probes, metrics and the query API beside its flow index; counters over a kill;
-// and Debian's Prometheus, which scrapes it and answers PromQL with what the index holds.
+// The daemon of a real node over HTTP: probes, metrics and the query API beside its flow index; counters over
+// a kill; and Debian's Prometheus, which scrapes it and answers PromQL with what the index holds.
 #include <csignal>
 #include <set>
 
@@ -111,14 +111,17 @@ TEST_F(HttpNode, TellsWhatTheIndexHolds) {
   const auto [moved, connections] = sums("allow");
   ASSERT_GE(denied, 2.0) << "there was something to tell";
   ASSERT_EQ(connections, 4.0);
-  const Labels deny{{"policy", kDisplay}, {"action", "deny"}}, allow{{"policy", kDisplay}, {"action", "allow"}};
+  const Labels deny{{"policy", kDisplay}, {"action", "deny"}},
+      allow{{"policy", kDisplay}, {"action", "allow"}};
   EXPECT_EQ(samples.value("tierlog_policy_packets_total", deny), denied);
   EXPECT_EQ(samples.value("tierlog_policy_packets_total", allow), moved);
   EXPECT_EQ(samples.value("tierlog_policy_connections_total", allow), connections);
   EXPECT_EQ(samples.value("tierlog_policy_verdicts_total", allow), connections);
   EXPECT_EQ(samples.value("tierlog_policy_verdicts_total", deny), denied);
-  EXPECT_EQ(samples.value("tierlog_denied_packets_total", {{"from_namespace", "b"}, {"to_namespace", "a"}}), denied);
-  EXPECT_EQ(samples.value("tierlog_pod_drop_packets_total", {{"pod", "db"}, {"direction", "ingress"}}), denied);
+  EXPECT_EQ(samples.value("tierlog_denied_packets_total", {{"from_namespace", "b"}, {"to_namespace", "a"}}),
+            denied);
+  EXPECT_EQ(samples.value("tierlog_pod_drop_packets_total", {{"pod", "db"}, {"direction", "ingress"}}),
+            denied);
   EXPECT_EQ(samples.value("tierlog_pod_connections_total", {{"pod", "web"}, {"direction", "egress"}}), 4.0);
   EXPECT_GT(samples.value("tierlog_policy_staged_denied_packets_total").value_or(0), 0.0);
   EXPECT_EQ(samples.value("tierlog_books_kernel_packets_total"),
@@ -145,8 +148,9 @@ TEST_F(HttpNode, CountersGoOnAfterAKill) {
   EXPECT_TRUE(becomes([&] { return get("/readyz").status == 200; }));
   traffic();
   const Samples after = scrape();
-  for (const char* name : {"tierlog_policy_packets_total", "tierlog_policy_bytes_total", "tierlog_policy_connections_total",
-                           "tierlog_policy_verdicts_total", "tierlog_denied_packets_total", "tierlog_pod_connections_total"})
+  for (const char* name :
+       {"tierlog_policy_packets_total", "tierlog_policy_bytes_total", "tierlog_policy_connections_total",
+        "tierlog_policy_verdicts_total", "tierlog_denied_packets_total", "tierlog_pod_connections_total"})
     for (const Sample& sample : before.find(name)) {
       const auto now = after.value(name, sample.labels);
       ASSERT_TRUE(now) << name;
@@ -155,7 +159,8 @@ TEST_F(HttpNode, CountersGoOnAfterAKill) {
   const Labels allow{{"policy", kDisplay}, {"action", "allow"}};
   EXPECT_EQ(before.value("tierlog_policy_connections_total", allow), 4.0);
   EXPECT_EQ(after.value("tierlog_policy_connections_total", allow), 8.0) << "none lost, none twice";
-  EXPECT_EQ(after.value("tierlog_policy_packets_total", {{"policy", kDisplay}, {"action", "deny"}}), sums("deny").first);
+  EXPECT_EQ(after.value("tierlog_policy_packets_total", {{"policy", kDisplay}, {"action", "deny"}}),
+            sums("deny").first);
 }
 
 TEST_F(HttpNode, SaysWhenThePoliciesAreNotInForce) {
@@ -171,6 +176,60 @@ TEST_F(HttpNode, SaysWhenThePoliciesAreNotInForce) {
   EXPECT_EQ(scrape().value("tierlog_policy_sync_failed"), 0.0);
 }
 
+TEST_F(HttpNode, TheNodesMetricsAreWhatOthersCount) {
+  if (!lab_) return;
+  traffic();
+  // Interfaces as `ip` sees them, read just before and just after.
+  const auto links = [&] {
+    const std::string file = (folder_ / "links").string();
+    const auto told = lab_->exec("node", {"/bin/sh", "-c", "ip -s -s -j link >" + file});
+    EXPECT_EQ(told.value_or(1), 0);
+    return nlohmann::json::parse(read_text(file));
+  };
+  const auto before = links();
+  const Samples samples = scrape();
+  const auto after = links();
+  for (std::size_t i = 0; i < before.size(); ++i)
+    for (const char* way : {"rx", "tx"}) {
+      const auto value = samples.value(
+          "kappie_interface_stats",
+          {{"InterfaceName", before[i]["ifname"]}, {"Statistic", std::string(way) + "_packets"}});
+      ASSERT_TRUE(value) << before[i]["ifname"];
+      EXPECT_GE(*value, before[i]["stats64"][way]["packets"].get<double>());
+      EXPECT_LE(*value, after[i]["stats64"][way]["packets"].get<double>());
+    }
+  const auto denied =
+      samples.value("tierlog_policy_verdicts_total", {{"action", "deny"}, {"policy", kDisplay}});
+  ASSERT_GE(denied.value_or(0), 2.0);
+  EXPECT_EQ(samples.value("kappie_drop_count", {{"Reason", "policy"}, {"Direction", "ingress"}}), denied);
+  EXPECT_EQ(
+      samples.value("tierlog_node_drop_packets_total", {{"reason", "policy"}, {"direction", "ingress"}}),
+      denied);
+  for (const char* name :
+       {"kappie_forward_count", "kappie_forward_bytes", "kappie_drop_count", "kappie_drop_bytes",
+        "kappie_tcp_state", "kappie_tcp_connection_remote", "kappie_tcp_connection_stats",
+        "kappie_ip_connection_stats", "kappie_udp_connection_stats", "kappie_udp_active_sockets",
+        "kappie_interface_stats"})
+    EXPECT_FALSE(samples.find(name).empty()) << name;
+}
+
+TEST_F(HttpNode, DashboardsAndRulesAskForWhatIsThere) {
+  if (!lab_) return;
+  traffic();
+  const auto check = [&](const std::string& scrape) {
+    std::ofstream(folder_ / "scrape") << scrape;
+    return run_shell("python3 " TIERLOG_SOURCE_DIR "/tests/check/dashboards.py " +
+                     (folder_ / "scrape").string());
+  };
+  std::string text = get("/metrics").body;
+  const Told told = check(text);
+  EXPECT_EQ(told.code, 0) << told.text;
+  // The control: without one label, it is missed.
+  for (std::size_t at = 0; (at = text.find("from_namespace=", at)) != std::string::npos;)
+    text.replace(at, 15, "from_nothing__=");
+  EXPECT_NE(check(text).code, 0);
+}
+
 class Prometheus {
  public:
   Prometheus(const lab::Lab& lab, const std::filesystem::path& folder) {
@@ -182,8 +241,8 @@ class Prometheus {
       const std::string config = "--config.file=" + (folder / "prometheus.yml").string();
       const std::string data = "--storage.tsdb.path=" + (folder / "prometheus").string();
       static_cast<void>(std::freopen((folder / "prometheus.log").c_str(), "w", stderr));
-      ::execl(program.c_str(), program.c_str(), config.c_str(), data.c_str(), "--web.listen-address=127.0.0.1:9090",
-              nullptr);
+      ::execl(program.c_str(), program.c_str(), config.c_str(), data.c_str(),
+              "--web.listen-address=127.0.0.1:9090", nullptr);
       return 127;
     });
     if (started) pid_ = *started;
@@ -201,7 +260,8 @@ class Prometheus {
 
 TEST_F(HttpNode, PrometheusAnswersWhatTheIndexHolds) {
   if (!lab_) return;
-  if (prometheus_program("prometheus").empty()) GTEST_SKIP() << "needs prometheus (scripts/install-deps --test)";
+  if (prometheus_program("prometheus").empty())
+    GTEST_SKIP() << "needs prometheus (scripts/install-deps --test)";
   const Prometheus prometheus(*lab_, folder_);
   ASSERT_TRUE(prometheus.runs());
   traffic();
@@ -214,10 +274,12 @@ TEST_F(HttpNode, PrometheusAnswersWhatTheIndexHolds) {
       values[one["metric"].value("action", "")] = std::stod(one["value"][1].get<std::string>());
     return values;
   };
-  const std::string by_action = "sum%20by(action)(tierlog_policy_packets_total%7Bpolicy=%22default/a/db%22%7D)";
+  const std::string by_action =
+      "sum%20by(action)(tierlog_policy_packets_total%7Bpolicy=%22default/a/db%22%7D)";
   const double denied = sums("deny").first, moved = sums("allow").first;
   EXPECT_TRUE(becomes([&] { return ask(by_action)["deny"] == denied; }, 20s))
-      << ask(by_action)["deny"] << " instead of " << denied << "\n" << read_text((folder_ / "prometheus.log").string());
+      << ask(by_action)["deny"] << " instead of " << denied << "\n"
+      << read_text((folder_ / "prometheus.log").string());
   EXPECT_EQ(ask(by_action)["allow"], moved);
   EXPECT_EQ(ask("tierlog_ready")[""], 1.0);
   EXPECT_EQ(ask("up")[""], 1.0);

@@ -58,7 +58,8 @@ inline Answer ask(std::uint16_t port, const std::string& target, const std::stri
                   const std::string& method = "GET", const std::string& host = "localhost") {
   const Fd socket = connect_to(port);
   if (!socket) return {};
-  say(socket, method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\n" + headers + "Connection: close\r\n\r\n");
+  say(socket,
+      method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\n" + headers + "Connection: close\r\n\r\n");
   return parse(hear(socket));
 }
 

@@ -61,17 +61,19 @@ class Servers : public ::testing::Test {
       for (const auto& [name, value] : request.parameters) body += "|" + name + "=" + value;
       return Response{200, "text/plain", body};
     };
-    const auto started = server_->start(
-        {{"/echo", echo, Route::Cost::Short, false},
-         {"/open", echo, Route::Cost::Short, true},
-         {"/large", [](const Request&) { return Response{200, "text/plain", std::string(20'000'000, 'x')}; },
-          Route::Cost::Short, false},
-         {"/long",
-          [this](const Request&) {
-            gate_.wait();
-            return Response{200, "text/plain", "done"};
-          },
-          Route::Cost::Long, false}});
+    const auto started = server_->start({{"/echo", echo, Route::Cost::Short, false},
+                                         {"/open", echo, Route::Cost::Short, true},
+                                         {"/large",
+                                          [](const Request&) {
+                                            return Response{200, "text/plain", std::string(20'000'000, 'x')};
+                                          },
+                                          Route::Cost::Short, false},
+                                         {"/long",
+                                          [this](const Request&) {
+                                            gate_.wait();
+                                            return Response{200, "text/plain", "done"};
+                                          },
+                                          Route::Cost::Long, false}});
     EXPECT_TRUE(started) << started.error().message;
     return server_->port();
   }
@@ -100,15 +102,15 @@ TEST_P(Requests, AreAnsweredOrRefused) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Server, Requests,
-    ::testing::Values(
-        Case{"Plain", "/echo", "GET", "localhost:1", 200, "/echo|a/b"},
-        Case{"Below", "/echo/x%2Fy/z", "GET", "127.0.0.1", 200, "/echo/x/y/z|"},
-        Case{"Parameters", "/echo?a=1&b=x%26y+z&a=2&c", "GET", "[::1]:9", 200, "|a=1|b=x&y z|a=2|c="},
-        Case{"Head", "/echo", "HEAD", "localhost", 200, ""},
-        Case{"NotBelow", "/echoes", "GET", "localhost", 404, "expected one of /echo, /open"},
-        Case{"Post", "/echo", "POST", "localhost", 405, "expected GET or HEAD"},
-        Case{"Delete", "/echo", "DELETE", "localhost", 405, "expected GET or HEAD"},
-        Case{"AnotherName", "/echo", "GET", "rebound.example", 403, "Host names another"}),
+    ::testing::Values(Case{"Plain", "/echo", "GET", "localhost:1", 200, "/echo|a/b"},
+                      Case{"Below", "/echo/x%2Fy/z", "GET", "127.0.0.1", 200, "/echo/x/y/z|"},
+                      Case{"Parameters", "/echo?a=1&b=x%26y+z&a=2&c", "GET", "[::1]:9", 200,
+                           "|a=1|b=x&y z|a=2|c="},
+                      Case{"Head", "/echo", "HEAD", "localhost", 200, ""},
+                      Case{"NotBelow", "/echoes", "GET", "localhost", 404, "expected one of /echo, /open"},
+                      Case{"Post", "/echo", "POST", "localhost", 405, "expected GET or HEAD"},
+                      Case{"Delete", "/echo", "DELETE", "localhost", 405, "expected GET or HEAD"},
+                      Case{"AnotherName", "/echo", "GET", "rebound.example", 403, "Host names another"}),
     [](const auto& param_info) { return std::string(param_info.param.title); });
 
 TEST_F(Servers, HeadHasNoBody) {
@@ -190,7 +192,9 @@ TEST_F(Servers, TooMuchHeaderIsRefused) {
 }
 
 TEST_F(Servers, GarbageEndsTheConnectionOnly) {
-  const std::uint16_t port = start();
+  Options options;
+  options.idle_seconds = 1;
+  const std::uint16_t port = start(options);
   for (const std::string& text : {std::string("\0\x01\x02\xff\r\n\r\n", 8), std::string("GET\r\n\r\n"),
                                   std::string("GET /echo HTTP/9.9\r\n\r\n"), std::string("\r\n\r\n\r\n")}) {
     const Fd socket = connect_to(port);
@@ -223,9 +227,10 @@ TEST_F(Servers, AnAddressInUseIsNamed) {
 }
 
 TEST_F(Servers, SpeakTls) {
-  const std::string base = (std::filesystem::temp_directory_path() / ("tierlog-tls-" + std::to_string(::getpid()))).string();
-  const std::string make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout " + base +
-                           ".key -out " + base + ".crt 2>/dev/null";
+  const std::string base =
+      (std::filesystem::temp_directory_path() / ("tierlog-tls-" + std::to_string(::getpid()))).string();
+  const std::string make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout " +
+                           base + ".key -out " + base + ".crt 2>/dev/null";
   if (std::system(make.c_str()) != 0) GTEST_SKIP() << "needs openssl";
   const auto text = [](const std::string& path) {
     std::ifstream file(path);
@@ -239,9 +244,11 @@ TEST_F(Servers, SpeakTls) {
   const std::uint16_t port = start(options);
   EXPECT_TRUE(server_->url().starts_with("https://"));
   EXPECT_NE(ask(port, "/echo").status, 200) << "in clear";
-  const std::string get = "printf 'GET /echo HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' | timeout 20 "
-                          "openssl s_client -quiet -CAfile " + base + ".crt -verify_return_error -connect 127.0.0.1:" +
-                          std::to_string(port) + " 2>/dev/null >" + base + ".out";
+  const std::string get =
+      "printf 'GET /echo HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' | timeout 20 "
+      "openssl s_client -quiet -CAfile " +
+      base + ".crt -verify_return_error -connect 127.0.0.1:" + std::to_string(port) + " 2>/dev/null >" +
+      base + ".out";
   static_cast<void>(std::system(get.c_str()));
   EXPECT_NE(text(base + ".out").find("200 OK"), std::string::npos) << text(base + ".out");
   Options broken;
@@ -263,19 +270,21 @@ struct AddressCase {
 class Addresses : public ::testing::TestWithParam<AddressCase> {};
 TEST_P(Addresses, AreReadOrRefused) {
   const auto address = parse_address(GetParam().text);
-  if (GetParam().expected == nullptr) return EXPECT_FALSE(address) << GetParam().text;
+  if (GetParam().expected == nullptr) {
+    EXPECT_FALSE(address) << GetParam().text;
+    return;
+  }
   ASSERT_TRUE(address) << address.error().message;
   EXPECT_EQ(to_string(*address), GetParam().expected);
 }
-INSTANTIATE_TEST_SUITE_P(Http, Addresses,
-                         ::testing::Values(AddressCase{"127.0.0.1:9477", "127.0.0.1:9477"},
-                                           AddressCase{"localhost:1", "127.0.0.1:1"},
-                                           AddressCase{"[::1]:9477", "[::1]:9477"},
-                                           AddressCase{"0.0.0.0:0", "0.0.0.0:0"}, AddressCase{"127.0.0.1", nullptr},
-                                           AddressCase{":9477", nullptr}, AddressCase{"::1:9477", nullptr},
-                                           AddressCase{"127.0.0.1:65536", nullptr},
-                                           AddressCase{"127.0.0.1:9477x", nullptr}, AddressCase{"node-1:80", nullptr},
-                                           AddressCase{"", nullptr}));
+INSTANTIATE_TEST_SUITE_P(
+    Http, Addresses,
+    ::testing::Values(AddressCase{"127.0.0.1:9477", "127.0.0.1:9477"},
+                      AddressCase{"localhost:1", "127.0.0.1:1"}, AddressCase{"[::1]:9477", "[::1]:9477"},
+                      AddressCase{"0.0.0.0:0", "0.0.0.0:0"}, AddressCase{"127.0.0.1", nullptr},
+                      AddressCase{":9477", nullptr}, AddressCase{"::1:9477", nullptr},
+                      AddressCase{"127.0.0.1:65536", nullptr}, AddressCase{"127.0.0.1:9477x", nullptr},
+                      AddressCase{"node-1:80", nullptr}, AddressCase{"", nullptr}));
 
 }  // namespace
 }  // namespace tierlog::http

@@ -72,8 +72,8 @@ TEST_F(Tallies, GoOnOverARestartAndAKill) {
 TEST_F(Tallies, ABrokenFileIsStartedAnew) {
   put(0, 4);
   auto reading = reader();
-  for (const char* text : {"", "{", "[1,2]", "{\"version\":1,\"cursor\":\"x\"}", "{\"version\":1,\"cursor\":9}",
-                           "{\"version\":2,\"cursor\":3}"}) {
+  for (const char* text : {"", "{", "[1,2]", "{\"version\":1,\"cursor\":\"x\"}",
+                           "{\"version\":1,\"cursor\":9}", "{\"version\":2,\"cursor\":3}"}) {
     std::ofstream(file()) << text;
     Tally tally(file(), 100);
     ASSERT_TRUE(tally.catch_up(reading));
@@ -139,7 +139,8 @@ TEST_F(Tallies, AScrapeTellsWhatTheIndexHolds) {
   ASSERT_TRUE(store_.put_catalog(sample::catalog()));
   put(0, 6);
   const std::vector<store::RuleCount> counts = {{sample::kDenyRule, 5, 300}, {sample::kLogRule, 4, 240}};
-  ASSERT_TRUE(store_.put_counts(counts, std::vector<store::LossCount>{{"nflog-gap", sample::kDenyRule, 1}}, sample::at(20)));
+  ASSERT_TRUE(store_.put_counts(counts, std::vector<store::LossCount>{{"nflog-gap", sample::kDenyRule, 1}},
+                                sample::at(20)));
   Options options;
   options.version = "9";
   options.node = "n";
@@ -151,7 +152,8 @@ TEST_F(Tallies, AScrapeTellsWhatTheIndexHolds) {
   auto health = std::make_shared<Health>();
   health->exports = {{"one", 2, 0, true}};
   std::shared_ptr<const Health> told;
-  Collector collector(options, [&] { return told; }, nullptr, clock);
+  Collector collector(
+      options, [&] { return told; }, nullptr, clock);
   EXPECT_EQ(collector.scrape("").error().code, ErrorCode::Unavailable);
   told = health;
   ASSERT_TRUE(collector.catch_up());
@@ -160,7 +162,8 @@ TEST_F(Tallies, AScrapeTellsWhatTheIndexHolds) {
     ASSERT_TRUE(answer) << answer.error().message;
     const Samples samples(answer->body);
     const testing::Labels deny{{"policy", sample::kRestrict}, {"action", "deny"}, {"direction", "ingress"}};
-    EXPECT_EQ(samples.value("tierlog_policy_packets_total", deny), 3.0 * static_cast<double>(sample::denied().verdict_packets));
+    EXPECT_EQ(samples.value("tierlog_policy_packets_total", deny),
+              3.0 * static_cast<double>(sample::denied().verdict_packets));
     EXPECT_EQ(samples.value("tierlog_denied_packets_total", {{"to_namespace", "tenant-01"}}),
               samples.value("tierlog_policy_packets_total", deny));
     EXPECT_EQ(samples.value("tierlog_policy_verdicts_total", {{"action", "log"}}), 4.0);

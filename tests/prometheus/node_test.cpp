@@ -1,5 +1,5 @@
-// The node's metrics beside who else knows: ss, ip, nstat, nft's counters, and known traffic, in a network namespace of
-// the test's own (each test is a process, which takes it along when it ends).
+// The node's metrics beside who else knows: ss, ip, nstat, nft's counters, and known traffic, in a network
+// namespace of the test's own (each test is a process, which takes it along when it ends).
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -78,7 +78,8 @@ void send_datagrams(std::uint16_t port, int count) {
   const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const auto address = loopback(AF_INET, port);
   for (int i = 0; i < count; ++i)
-    ::sendto(socket.get(), "0123456789", 10, 0, reinterpret_cast<const sockaddr*>(&address), sizeof(sockaddr_in));
+    ::sendto(socket.get(), "0123456789", 10, 0, reinterpret_cast<const sockaddr*>(&address),
+             sizeof(sockaddr_in));
 }
 
 class NodeTest : public ::testing::Test {
@@ -144,8 +145,11 @@ TEST_F(NodeTest, SocketsAreWhatSsLists) {
 
 TEST_F(NodeTest, InterfacesAreWhatIpLists) {
   if (!alone_) return;
-  out_of("ip link add va type veth peer name vb && ip link set va up && ip link set vb up && ip addr add 10.5.0.1/24 dev va"
-         " && ip route add default via 10.5.0.2 dev va && ip neigh add 10.5.0.2 lladdr 02:00:00:00:00:01 dev va");
+  out_of(
+      "ip link add va type veth peer name vb && ip link set va up && ip link set vb up && ip addr add "
+      "10.5.0.1/24 dev va"
+      " && ip route add default via 10.5.0.2 dev va && ip neigh add 10.5.0.2 lladdr 02:00:00:00:00:01 dev "
+      "va");
   send_datagrams(9, 50);
   out_of("ping -c 3 -W 1 -i 0.2 10.5.0.2 >/dev/null || true");
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
@@ -154,7 +158,8 @@ TEST_F(NodeTest, InterfacesAreWhatIpLists) {
   const auto json = nlohmann::json::parse(out_of("ip -s -s -j link"));
   ASSERT_EQ(links->size(), json.size());
   for (const auto& one : json) {
-    const auto link = std::find_if(links->begin(), links->end(), [&](const Link& l) { return l.name == one["ifname"]; });
+    const auto link =
+        std::find_if(links->begin(), links->end(), [&](const Link& l) { return l.name == one["ifname"]; });
     ASSERT_NE(link, links->end());
     std::map<std::string, std::uint64_t> statistics(link->statistics.begin(), link->statistics.end());
     for (const char* way : {"rx", "tx"})
@@ -193,12 +198,15 @@ TEST_F(NodeTest, ProtocolsAreWhatNstatLists) {
   EXPECT_EQ(value(now.tcp, "ActiveOpens"), value(before.tcp, "ActiveOpens") + 9);
   EXPECT_EQ(value(now.udp, "NoPorts"), value(before.udp, "NoPorts") + 30);
   EXPECT_GT(nstat.size(), 100u);
-  for (const auto& [list, prefix] : {std::pair{&now.tcp, "Tcp"}, std::pair{&now.ip, "Ip"}, std::pair{&now.udp, "Udp"}})
+  for (const auto& [list, prefix] :
+       {std::pair{&now.tcp, "Tcp"}, std::pair{&now.ip, "Ip"}, std::pair{&now.udp, "Udp"}})
     for (const auto& [name, count] : *list) {
       const bool v6 = name.starts_with("Ip6") || name.starts_with("Udp6");
       const std::string plain = v6 ? name : prefix + name, extended = std::string(prefix) + "Ext" + name;
       const auto found = nstat.contains(plain) ? nstat.find(plain) : nstat.find(extended);
-      if (found != nstat.end()) EXPECT_EQ(count, found->second) << name;
+      if (found != nstat.end()) {
+        EXPECT_EQ(count, found->second) << name;
+      }
     }
 }
 
@@ -216,10 +224,12 @@ TEST_P(ProcTexts, AreReadAsFarAsTheyGo) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Prometheus, ProcTexts,
-    ::testing::Values(Text{"Whole", "Tcp: RtoMin ActiveOpens InSegs\nTcp: 200 3 4\nUdp: NoPorts\nUdp: 7\n", 2, 1},
+    ::testing::Values(Text{"Whole", "Tcp: RtoMin ActiveOpens InSegs\nTcp: 200 3 4\nUdp: NoPorts\nUdp: 7\n", 2,
+                           1},
                       Text{"Negative", "Tcp: MaxConn ActiveOpens\nTcp: -1 3\n", 1, 0},
-                      Text{"Cut", "Tcp: ActiveOpens InSegs\nTcp: 3\n", 0, 0}, Text{"Odd", "Tcp: ActiveOpens\n", 0, 0},
-                      Text{"Empty", "", 0, 0}, Text{"Garbage", "\n\n\xff\xfe : :\n", 0, 0}),
+                      Text{"Cut", "Tcp: ActiveOpens InSegs\nTcp: 3\n", 0, 0},
+                      Text{"Odd", "Tcp: ActiveOpens\n", 0, 0}, Text{"Empty", "", 0, 0},
+                      Text{"Garbage", "\n\n\xff\xfe : :\n", 0, 0}),
     [](const auto& param_info) { return std::string(param_info.param.title); });
 
 class EventsTest : public NodeTest {
@@ -274,8 +284,9 @@ TEST_F(EventsTest, DropsHaveTheKernelsReasons) {
 
 TEST_F(EventsTest, WhatNetfilterDropsIsWhatItsCounterCounts) {
   if (!events_) return;
-  out_of("nft 'add table inet t; add chain inet t in { type filter hook input priority 0; };"
-         " add rule inet t in udp dport 5 counter drop'");
+  out_of(
+      "nft 'add table inet t; add chain inet t in { type filter hook input priority 0; };"
+      " add rule inet t in udp dport 5 counter drop'");
   send_datagrams(5, 25);
   EXPECT_EQ(counter(), 25u);
   EXPECT_EQ(drops("NETFILTER_DROP"), 25u);
@@ -283,8 +294,9 @@ TEST_F(EventsTest, WhatNetfilterDropsIsWhatItsCounterCounts) {
 
 TEST_F(EventsTest, FlagsAreCountedAtUplinksOnly) {
   if (!events_) return;
-  out_of("nft 'add table inet t; add chain inet t in { type filter hook input priority 0; };"
-         " add rule inet t in tcp flags & syn == syn counter'");
+  out_of(
+      "nft 'add table inet t; add chain inet t in { type filter hook input priority 0; };"
+      " add rule inet t in tcp flags & syn == syn counter'");
   const Fd v4 = listen_at(AF_INET, 7000), v6 = listen_at(AF_INET6, 7001);
   connect_to(AF_INET, 7000);
   EXPECT_EQ(events_->flags()[1], 0u) << "no uplink yet";
@@ -300,7 +312,8 @@ TEST_F(EventsTest, FlagsAreCountedAtUplinksOnly) {
 
 TEST_F(EventsTest, SocketsOfPodsHaveTheirTimesAndRetransmissions) {
   if (!events_) return;
-  const IpAddr v4 = *IpAddr::parse("127.0.0.1"), v6 = *IpAddr::parse("::1"), other = *IpAddr::parse("10.0.0.1");
+  const IpAddr v4 = *IpAddr::parse("127.0.0.1"), v6 = *IpAddr::parse("::1"),
+               other = *IpAddr::parse("10.0.0.1");
   events_->watch({v4, v6});
   const Fd listener = listen_at(AF_INET, 7000), listener6 = listen_at(AF_INET6, 7001);
   for (int i = 0; i < 8; ++i) {
@@ -317,8 +330,9 @@ TEST_F(EventsTest, SocketsOfPodsHaveTheirTimesAndRetransmissions) {
   EXPECT_GE(events_->of(v6).rtt_samples, 1u);
   EXPECT_EQ(events_->of(other).rtt_samples, 0u);
   // What nobody answers is sent again.
-  out_of("nft 'add table inet t; add chain inet t in { type filter hook input priority 0; };"
-         " add rule inet t in tcp dport 7000 counter drop'");
+  out_of(
+      "nft 'add table inet t; add chain inet t in { type filter hook input priority 0; };"
+      " add rule inet t in tcp dport 7000 counter drop'");
   const auto segments = [] {
     for (const auto& [name, value] : read_protocols().tcp)
       if (name == "RetransSegs") return value;
@@ -344,7 +358,7 @@ TEST_F(NodeTest, AllTwelveAreThereInBothNames) {
   NodeMetrics node(bpf ? std::move(*events) : nullptr, 2, clock);
   const Fd listener = listen_at(AF_INET, 7000);
   std::vector<Fd> open;
-  for (std::uint16_t port : {7001, 7002, 7003}) {
+  for (const std::uint16_t port : std::initializer_list<std::uint16_t>{7001, 7002, 7003}) {
     open.push_back(listen_at(AF_INET, port));
     open.push_back(connect_to(AF_INET, port));
   }
@@ -361,7 +375,9 @@ TEST_F(NodeTest, AllTwelveAreThereInBothNames) {
     ASSERT_FALSE(found.empty()) << spec.name;
     for (const std::string_view label : label_names(spec))
       EXPECT_TRUE(found.front().labels.contains(std::string(label))) << spec.name << " " << label;
-    if (is_kappie(spec)) EXPECT_EQ(found.front().labels.at("NodeName"), "n1");
+    if (is_kappie(spec)) {
+      EXPECT_EQ(found.front().labels.at("NodeName"), "n1");
+    }
   }
   EXPECT_EQ(samples.find("kappie_tcp_state").size(), 11u) << "all states, also with 0";
   EXPECT_EQ(samples.find("kappie_tcp_connection_remote").size(), 3u) << "two and other";

@@ -1,4 +1,5 @@
-// tests/prometheus/programs.h - Debian's prometheus and promtool, where scripts/install-deps --test puts them.
+// tests/prometheus/programs.h - Debian's prometheus and promtool, where scripts/install-deps --test puts
+// them.
 #pragma once
 
 #include <unistd.h>
@@ -29,7 +30,8 @@ inline Told run_shell(const std::string& command) {
   FILE* pipe = ::popen(("{ " + command + "; } 2>&1").c_str(), "r");
   if (pipe == nullptr) return told;
   char buffer[4096];
-  while (const std::size_t count = std::fread(buffer, 1, sizeof buffer, pipe)) told.text.append(buffer, count);
+  while (const std::size_t count = std::fread(buffer, 1, sizeof buffer, pipe))
+    told.text.append(buffer, count);
   const int status = ::pclose(pipe);
   told.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
   return told;

@@ -1,4 +1,5 @@
-// tests/prometheus/samples.h - an answer of /metrics read back: strictly, so that what Prometheus would refuse fails.
+// tests/prometheus/samples.h - an answer of /metrics read back: strictly, so that what Prometheus would
+// refuse fails.
 #pragma once
 
 #include <map>

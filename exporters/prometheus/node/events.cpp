@@ -46,7 +46,7 @@ std::vector<std::string> reason_names() {
   const int id = btf__find_by_name_kind(kernel.get(), "skb_drop_reason", BTF_KIND_ENUM);
   if (id < 0) return names;
   const btf_type* type = btf__type_by_id(kernel.get(), static_cast<unsigned>(id));
-  const btf_enum* values = btf_enum(type);
+  const struct btf_enum* values = btf_enum(type);
   for (unsigned i = 0; i < btf_vlen(type); ++i) {
     std::string name = btf__name_by_offset(kernel.get(), values[i].name_off);
     const auto value = static_cast<std::size_t>(values[i].val);
@@ -122,7 +122,8 @@ Result<std::unique_ptr<KernelEvents>> KernelEvents::open() {
     impl->skeleton.reset();
   }
   libbpf_set_print(before);
-  if (!impl->skeleton) return fail(Error::from_errno(code == 0 ? errno : -code, "load", "the BPF program of metrics"));
+  if (!impl->skeleton)
+    return fail(Error::from_errno(code == 0 ? errno : -code, "load", "the BPF program of metrics"));
   return std::unique_ptr<KernelEvents>(new KernelEvents(std::move(impl)));
 }
 
@@ -148,7 +149,8 @@ std::vector<Drop> KernelEvents::drops() const {
 
 std::array<std::uint64_t, 8> KernelEvents::flags() const {
   std::array<std::uint64_t, 8> counts{};
-  for (std::size_t i = 0; i < counts.size(); ++i) counts[i] = __atomic_load_n(&impl_->skeleton->bss->flags[i], __ATOMIC_RELAXED);
+  for (std::size_t i = 0; i < counts.size(); ++i)
+    counts[i] = __atomic_load_n(&impl_->skeleton->bss->flags[i], __ATOMIC_RELAXED);
   return counts;
 }
 

@@ -1,4 +1,5 @@
-// exporters/prometheus/node/events.h - what the kernel's tracepoints told the BPF program (events.bpf.c), read back.
+// exporters/prometheus/node/events.h - what the kernel's tracepoints told the BPF program (events.bpf.c),
+// read back.
 //
 //   skb:kfree_skb, net:*, tcp:* --BPF--> shared memory (kernel.h) --[KernelEvents]--> node_source.h
 #pragma once
@@ -29,8 +30,8 @@ inline constexpr std::array<const char*, 8> kTcpFlags{"FIN", "SYN", "RST", "PSH"
 
 class KernelEvents {
  public:
-  // Loads and attaches; needs the privileges that the daemon gives up afterwards. What this kernel does not have is
-  // left out. Errors: Refused, Io when nothing can be had (no BTF, no BPF).
+  // Loads and attaches; needs the privileges that the daemon gives up afterwards. What this kernel does not
+  // have is left out. Errors: Refused, Io when nothing can be had (no BTF, no BPF).
   static Result<std::unique_ptr<KernelEvents>> open();
   ~KernelEvents();
 

@@ -1,7 +1,7 @@
 // exporters/prometheus/node/kernel.h - memory that the BPF program (events.bpf.c) and its reader share.
 //
-// All of it is in the program's .bss, which libbpf maps: after loading nobody needs the bpf() call any more, and the
-// daemon's filter of system calls does not allow it. Counters only grow.
+// All of it is in the program's .bss, which libbpf maps: after loading nobody needs the bpf() call any more,
+// and the daemon's filter of system calls does not allow it. Counters only grow.
 #pragma once
 
 #ifdef __cplusplus
@@ -16,11 +16,11 @@ typedef unsigned char tl_u8;
 #endif
 
 enum {
-  TL_REASONS = 512,       // of the core; those of subsystems (above 16 bits) count in slot 0
-  TL_DIRECTIONS = 2,      // 0 ingress: it came in at an interface; 1 egress: a socket of the node made it
-  TL_FLAGS = 8,           // FIN SYN RST PSH ACK URG ECE CWR
-  TL_INTERFACES = 1024,   // by ifindex
-  TL_ADDRESSES = 4096,    // of pods, a table with open addressing
+  TL_REASONS = 512,      // of the core; those of subsystems (above 16 bits) count in slot 0
+  TL_DIRECTIONS = 2,     // 0 ingress: it came in at an interface; 1 egress: a socket of the node made it
+  TL_FLAGS = 8,          // FIN SYN RST PSH ACK URG ECE CWR
+  TL_INTERFACES = 1024,  // by ifindex
+  TL_ADDRESSES = 4096,   // of pods, a table with open addressing
   TL_PROBES = 16,
 };
 

@@ -27,7 +27,7 @@ constexpr std::size_t kBuffer = 64 * 1024;
 
 struct Field {
   const char* name;
-  std::uint64_t rtnl_link_stats64::*value;
+  __u64 rtnl_link_stats64::*value;
 };
 using S = rtnl_link_stats64;
 constexpr Field kFields[] = {{"rx_packets", &S::rx_packets},
@@ -60,15 +60,23 @@ struct Found {
   std::set<int> routes;  // indexes
 };
 
+using Attributes = std::vector<const nlattr*>;
+
+int collect(const nlattr* attribute, void* list) {
+  static_cast<Attributes*>(list)->push_back(attribute);
+  return MNL_CB_OK;
+}
+
 int on_link(const nlmsghdr* message, void* data) {
   if (message->nlmsg_type != RTM_NEWLINK) return MNL_CB_OK;
   const auto* header = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(message));
   Link link;
   link.index = header->ifi_index;
   link.loopback = (header->ifi_flags & IFF_LOOPBACK) != 0;
+  Attributes found;
+  if (mnl_attr_parse(message, sizeof(ifinfomsg), collect, &found) < 0) return MNL_CB_ERROR;
   S stats{};
-  const nlattr* attribute = nullptr;
-  mnl_attr_for_each(attribute, message, sizeof(ifinfomsg)) {
+  for (const nlattr* attribute : found) {
     if (mnl_attr_get_type(attribute) == IFLA_IFNAME)
       link.name = mnl_attr_get_str(attribute);
     else if (mnl_attr_get_type(attribute) == IFLA_STATS64)
@@ -89,34 +97,45 @@ int on_link(const nlmsghdr* message, void* data) {
 int on_route(const nlmsghdr* message, void* data) {
   if (message->nlmsg_type != RTM_NEWROUTE) return MNL_CB_OK;
   const auto* route = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(message));
-  if (route->rtm_dst_len != 0 || route->rtm_table != RT_TABLE_MAIN || route->rtm_type != RTN_UNICAST) return MNL_CB_OK;
+  if (route->rtm_dst_len != 0 || route->rtm_table != RT_TABLE_MAIN || route->rtm_type != RTN_UNICAST)
+    return MNL_CB_OK;
   auto& routes = static_cast<Found*>(data)->routes;
-  const nlattr* attribute = nullptr;
-  mnl_attr_for_each(attribute, message, sizeof(rtmsg)) {
+  Attributes found;
+  if (mnl_attr_parse(message, sizeof(rtmsg), collect, &found) < 0) return MNL_CB_ERROR;
+  for (const nlattr* attribute : found) {
     if (mnl_attr_get_type(attribute) == RTA_OIF) routes.insert(static_cast<int>(mnl_attr_get_u32(attribute)));
     if (mnl_attr_get_type(attribute) != RTA_MULTIPATH) continue;
-    const auto* hop = static_cast<const rtnexthop*>(mnl_attr_get_payload(attribute));
-    int left = mnl_attr_get_payload_len(attribute);
-    for (; RTNH_OK(hop, left); left -= RTNH_ALIGN(hop->rtnh_len), hop = RTNH_NEXT(hop)) routes.insert(hop->rtnh_ifindex);
+    const auto* at = static_cast<const char*>(mnl_attr_get_payload(attribute));
+    std::size_t left = mnl_attr_get_payload_len(attribute);
+    while (left >= sizeof(rtnexthop)) {
+      rtnexthop hop{};
+      std::memcpy(&hop, at, sizeof hop);
+      if (hop.rtnh_len < sizeof hop || hop.rtnh_len > left) break;
+      routes.insert(hop.rtnh_ifindex);
+      const std::size_t step = std::min<std::size_t>(left, RTNH_ALIGN(hop.rtnh_len));
+      at += step;
+      left -= step;
+    }
   }
   return MNL_CB_OK;
 }
 
-Result<void> dump(mnl_socket* netlink, std::uint16_t type, std::uint8_t family, std::size_t header_size, mnl_cb_t take,
+Result<void> dump(mnl_socket* netlink, std::uint16_t type, int family, std::size_t header_size, mnl_cb_t take,
                   Found& found) {
   std::vector<char> buffer(kBuffer);
   nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
   request->nlmsg_type = type;
   request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   // The family is the first byte of both headers.
-  *static_cast<std::uint8_t*>(mnl_nlmsg_put_extra_header(request, header_size)) = family;
+  *static_cast<std::uint8_t*>(mnl_nlmsg_put_extra_header(request, header_size)) =
+      static_cast<std::uint8_t>(family);
   const auto failed = [&] { return fail(Error::from_errno(errno, "list", "interfaces and routes")); };
   if (mnl_socket_sendto(netlink, request, request->nlmsg_len) < 0) return failed();
   for (;;) {
     const ssize_t size = mnl_socket_recvfrom(netlink, buffer.data(), buffer.size());
     if (size < 0) return failed();
-    const int more =
-        mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), 0, mnl_socket_get_portid(netlink), take, &found);
+    const int more = mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), 0,
+                                mnl_socket_get_portid(netlink), take, &found);
     if (more == MNL_CB_STOP) return {};
     if (more == MNL_CB_ERROR) return failed();
   }
@@ -137,7 +156,7 @@ Result<std::vector<Link>> read_links() {
     return fail(Error::from_errno(errno, "open", "rtnetlink"));
   Found found;
   TL_TRY(dump(netlink.get(), RTM_GETLINK, AF_UNSPEC, sizeof(ifinfomsg), on_link, found));
-  for (const std::uint8_t family : {AF_INET, AF_INET6})
+  for (const int family : {AF_INET, AF_INET6})
     TL_TRY(dump(netlink.get(), RTM_GETROUTE, family, sizeof(rtmsg), on_route, found));
   for (Link& link : found.links) link.default_route = found.routes.contains(link.index);
   return std::move(found.links);
@@ -157,7 +176,8 @@ std::vector<std::pair<std::string, std::uint64_t>> driver_statistics(const std::
   constexpr std::uint32_t kMost = 1024;
   count = std::min(count, kMost);
   if (count == 0) return {};
-  std::vector<std::uint64_t> name_room((sizeof(ethtool_gstrings) + std::size_t{count} * ETH_GSTRING_LEN) / 8 + 1);
+  std::vector<std::uint64_t> name_room((sizeof(ethtool_gstrings) + std::size_t{count} * ETH_GSTRING_LEN) / 8 +
+                                       1);
   auto* names = reinterpret_cast<ethtool_gstrings*>(name_room.data());
   names->cmd = ETHTOOL_GSTRINGS;
   names->string_set = ETH_SS_STATS;

@@ -16,7 +16,8 @@ struct Link {
   bool loopback = false;
   bool default_route = false;  // some default route of the main table goes out here
   std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0, rx_dropped = 0, tx_dropped = 0;
-  std::vector<std::pair<std::string, std::uint64_t>> statistics;  // all of rtnetlink's, by name ("rx_packets")
+  std::vector<std::pair<std::string, std::uint64_t>>
+      statistics;  // all of rtnetlink's, by name ("rx_packets")
 };
 
 // Of this process's network namespace, in the kernel's order. Errors: Refused, Io.

@@ -74,7 +74,8 @@ void NodeMetrics::pod_families(Exposition& out, const Context& context) {
     sum.rtt_samples += one.rtt_samples;
   }
   out.family(Metric::PodRetransmissions);
-  for (const auto& [key, sum] : pods) out.sample({key.pod_namespace, key.workload, key.pod}, sum.retransmissions);
+  for (const auto& [key, sum] : pods)
+    out.sample({key.pod_namespace, key.workload, key.pod}, sum.retransmissions);
   out.family(Metric::PodRtt);
   constexpr double kMicroseconds = 1e-6;
   for (const auto& [key, sum] : pods)
@@ -83,9 +84,10 @@ void NodeMetrics::pod_families(Exposition& out, const Context& context) {
   for (const auto& [key, sum] : pods) out.sample({key.pod_namespace, key.workload, key.pod}, sum.rtt_samples);
 }
 
-// What netfilter dropped and no rule of ours did. Ours are known later than all: compared with what the tracepoint had
-// told by then, the rest is never too large, and complete some seconds after the last drop.
-std::pair<std::uint64_t, std::uint64_t> NodeMetrics::others_of_netfilter(std::uint64_t packets, std::uint64_t bytes,
+// What netfilter dropped and no rule of ours did. Ours are known later than all: compared with what the
+// tracepoint had told by then, the rest is never too large, and complete some seconds after the last drop.
+std::pair<std::uint64_t, std::uint64_t> NodeMetrics::others_of_netfilter(std::uint64_t packets,
+                                                                         std::uint64_t bytes,
                                                                          const Context& context) {
   std::pair<std::uint64_t, std::uint64_t> ours{};
   for (const store::RuleActivity& rule : context.index.rules) {
@@ -151,12 +153,14 @@ std::vector<Link> NodeMetrics::read(const Context& context) {
   auto found = read_links();
   if (!found) return {};
   const std::set<std::string> pods = pod_interfaces(context.index);
-  const bool routed = std::any_of(found->begin(), found->end(), [](const Link& one) { return one.default_route; });
+  const bool routed =
+      std::any_of(found->begin(), found->end(), [](const Link& one) { return one.default_route; });
   // Without a default route everything that is no pod's and not loopback goes out.
   if (!routed)
     for (Link& one : *found) one.default_route = !one.loopback && !pods.contains(one.name);
   const auto rank = [&](const Link& one) { return one.default_route ? 0 : pods.contains(one.name) ? 2 : 1; };
-  std::stable_sort(found->begin(), found->end(), [&](const Link& a, const Link& b) { return rank(a) < rank(b); });
+  std::stable_sort(found->begin(), found->end(),
+                   [&](const Link& a, const Link& b) { return rank(a) < rank(b); });
   if (found->size() > kMostInterfaces) found->resize(kMostInterfaces);
   for (Link& one : *found) {
     if (one.loopback || pods.contains(one.name)) continue;
@@ -169,20 +173,25 @@ std::vector<Link> NodeMetrics::read(const Context& context) {
   return std::move(*found);
 }
 
-void NodeMetrics::sockets(Exposition& out, Metric state, Metric remote, const SocketCounts& counts, bool kappie) const {
+void NodeMetrics::sockets(Exposition& out, Metric state, Metric remote, const SocketCounts& counts,
+                          bool kappie) const {
   out.family(state);
   for (std::size_t i = 0; i < kTcpStates.size(); ++i)
     out.sample({kappie ? std::string(kTcpStates[i]) : lower(kTcpStates[i])}, counts.tcp[i]);
   std::vector<std::pair<std::uint64_t, std::pair<IpAddr, std::uint16_t>>> largest;
   for (const auto& [who, count] : counts.remotes) largest.emplace_back(count, who);
-  const auto larger = [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; };
+  const auto larger = [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  };
   const std::size_t shown = std::min(remotes_, largest.size());
-  std::partial_sort(largest.begin(), largest.begin() + static_cast<std::ptrdiff_t>(shown), largest.end(), larger);
+  std::partial_sort(largest.begin(), largest.begin() + static_cast<std::ptrdiff_t>(shown), largest.end(),
+                    larger);
   out.family(remote);
   std::uint64_t rest = 0;
   for (std::size_t i = shown; i < largest.size(); ++i) rest += largest[i].first;
   for (std::size_t i = 0; i < shown; ++i)
-    out.sample({largest[i].second.first.to_string(), std::to_string(largest[i].second.second)}, largest[i].first);
+    out.sample({largest[i].second.first.to_string(), std::to_string(largest[i].second.second)},
+               largest[i].first);
   out.sample({kOther, kOther}, rest);
 }
 

@@ -1,5 +1,5 @@
-// exporters/prometheus/node/node_source.h - the node's metrics: twelve in the names of AKS Network Observability, each
-// beside its modern twin; and what of pods only the kernel's tracepoints know.
+// exporters/prometheus/node/node_source.h - the node's metrics: twelve in the names of AKS Network
+// Observability, each beside its modern twin; and what of pods only the kernel's tracepoints know.
 //
 //   /proc/net, sock_diag, rtnetlink, ethtool, BPF --> [NodeMetrics] --families--> collector.h
 #pragma once
@@ -37,7 +37,8 @@ class NodeMetrics : public NodeSource {
     Metric kappie, modern;
   };
   std::vector<Link> read(const Context& context);
-  std::vector<Reason> reasons(const Context& context, const Protocols& protocols, const std::vector<Link>& links);
+  std::vector<Reason> reasons(const Context& context, const Protocols& protocols,
+                              const std::vector<Link>& links);
   std::pair<std::uint64_t, std::uint64_t> others_of_netfilter(std::uint64_t packets, std::uint64_t bytes,
                                                               const Context& context);
   void sockets(Exposition& out, Metric state, Metric remote, const SocketCounts& counts, bool kappie) const;

@@ -9,20 +9,20 @@
 namespace tierlog::prometheus {
 namespace {
 
-const std::set<std::string_view> kNoCounters{"RtoAlgorithm", "RtoMin", "RtoMax", "MaxConn", "CurrEstab", "Forwarding",
-                                             "DefaultTTL"};
+const std::set<std::string_view> kNoCounters{"RtoAlgorithm", "RtoMin",     "RtoMax",    "MaxConn",
+                                             "CurrEstab",    "Forwarding", "DefaultTTL"};
 
 // The kernel's names of counters of lost packets.
 const std::set<std::string_view> kDrops{
-    "InDiscards",      "OutDiscards",       "InHdrErrors",     "InAddrErrors",     "InUnknownProtos",
-    "OutNoRoutes",     "InNoRoutes",        "InTruncatedPkts", "InCsumErrors",     "ReasmFails",
-    "FragFails",       "ListenDrops",       "ListenOverflows", "TCPBacklogDrop",   "PFMemallocDrop",
-    "TCPMinTTLDrop",   "TCPDeferAcceptDrop", "TCPReqQFullDrop", "TCPOFODrop",       "TCPZeroWindowDrop",
-    "TCPRcvQDrop",     "LockDroppedIcmps",  "PruneCalled",     "RcvPruned",        "OfoPruned",
-    "NoPorts",         "InErrors",          "RcvbufErrors",    "SndbufErrors",     "MemErrors",
-    "Ip6InDiscards",   "Ip6OutDiscards",    "Ip6InHdrErrors",  "Ip6InAddrErrors",  "Ip6InUnknownProtos",
-    "Ip6OutNoRoutes",  "Ip6InNoRoutes",     "Ip6InTruncatedPkts", "Ip6InTooBigErrors", "Udp6NoPorts",
-    "Udp6InErrors",    "Udp6RcvbufErrors",  "Udp6SndbufErrors", "Udp6InCsumErrors"};
+    "InDiscards",     "OutDiscards",        "InHdrErrors",        "InAddrErrors",      "InUnknownProtos",
+    "OutNoRoutes",    "InNoRoutes",         "InTruncatedPkts",    "InCsumErrors",      "ReasmFails",
+    "FragFails",      "ListenDrops",        "ListenOverflows",    "TCPBacklogDrop",    "PFMemallocDrop",
+    "TCPMinTTLDrop",  "TCPDeferAcceptDrop", "TCPReqQFullDrop",    "TCPOFODrop",        "TCPZeroWindowDrop",
+    "TCPRcvQDrop",    "LockDroppedIcmps",   "PruneCalled",        "RcvPruned",         "OfoPruned",
+    "NoPorts",        "InErrors",           "RcvbufErrors",       "SndbufErrors",      "MemErrors",
+    "Ip6InDiscards",  "Ip6OutDiscards",     "Ip6InHdrErrors",     "Ip6InAddrErrors",   "Ip6InUnknownProtos",
+    "Ip6OutNoRoutes", "Ip6InNoRoutes",      "Ip6InTruncatedPkts", "Ip6InTooBigErrors", "Udp6NoPorts",
+    "Udp6InErrors",   "Udp6RcvbufErrors",   "Udp6SndbufErrors",   "Udp6InCsumErrors"};
 
 std::vector<std::string_view> words_of(std::string_view line) {
   std::vector<std::string_view> words;
@@ -58,10 +58,10 @@ void add_pairs(std::string_view text, Protocols& protocols) {
     const auto names = words_of(next_line(text));
     const auto values = words_of(next_line(text));
     if (names.empty() || names.size() != values.size() || names[0] != values[0]) continue;
-    Statistics* to = names[0] == "Tcp:" || names[0] == "TcpExt:"  ? &protocols.tcp
+    Statistics* to = names[0] == "Tcp:" || names[0] == "TcpExt:" ? &protocols.tcp
                      : names[0] == "Ip:" || names[0] == "IpExt:" ? &protocols.ip
-                     : names[0] == "Udp:"                         ? &protocols.udp
-                                                                  : nullptr;
+                     : names[0] == "Udp:"                        ? &protocols.udp
+                                                                 : nullptr;
     for (std::size_t i = 1; to != nullptr && i < names.size(); ++i) add(*to, names[i], values[i]);
   }
 }

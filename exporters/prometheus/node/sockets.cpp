@@ -32,7 +32,7 @@ IpAddr address_of(std::uint8_t family, const __be32* words) {
 
 struct Reading {
   SocketCounts* counts;
-  std::uint8_t protocol;
+  int protocol;
 };
 
 int on_socket(const nlmsghdr* message, void* data) {
@@ -46,18 +46,19 @@ int on_socket(const nlmsghdr* message, void* data) {
   const unsigned state = socket->idiag_state;
   if (state >= 1 && state <= kTcpStates.size()) ++reading.counts->tcp[state - 1];
   if (state == kListen || state == kClose || socket->id.idiag_dport == 0) return MNL_CB_OK;
-  ++reading.counts->remotes[{address_of(socket->idiag_family, socket->id.idiag_dst), ntohs(socket->id.idiag_dport)}];
+  ++reading.counts
+        ->remotes[{address_of(socket->idiag_family, socket->id.idiag_dst), ntohs(socket->id.idiag_dport)}];
   return MNL_CB_OK;
 }
 
-Result<void> dump(mnl_socket* netlink, std::uint8_t family, std::uint8_t protocol, SocketCounts& counts) {
+Result<void> dump(mnl_socket* netlink, int family, int protocol, SocketCounts& counts) {
   std::vector<char> buffer(kBuffer);
   nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
   request->nlmsg_type = SOCK_DIAG_BY_FAMILY;
   request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   auto* asked = static_cast<inet_diag_req_v2*>(mnl_nlmsg_put_extra_header(request, sizeof(inet_diag_req_v2)));
-  asked->sdiag_family = family;
-  asked->sdiag_protocol = protocol;
+  asked->sdiag_family = static_cast<std::uint8_t>(family);
+  asked->sdiag_protocol = static_cast<std::uint8_t>(protocol);
   asked->idiag_states = (1U << 12) - 1;  // what ss -a asks for
   const auto failed = [&] { return fail(Error::from_errno(errno, "list", "sockets")); };
   if (mnl_socket_sendto(netlink, request, request->nlmsg_len) < 0) return failed();
@@ -65,8 +66,8 @@ Result<void> dump(mnl_socket* netlink, std::uint8_t family, std::uint8_t protoco
   for (;;) {
     const ssize_t size = mnl_socket_recvfrom(netlink, buffer.data(), buffer.size());
     if (size < 0) return failed();
-    const int more =
-        mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), 0, mnl_socket_get_portid(netlink), on_socket, &reading);
+    const int more = mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), 0,
+                                mnl_socket_get_portid(netlink), on_socket, &reading);
     if (more == MNL_CB_STOP) return {};
     if (more == MNL_CB_ERROR && errno != ENOENT) return failed();  // ENOENT: this kernel has no such family
     if (more == MNL_CB_ERROR) return {};
@@ -80,8 +81,8 @@ Result<SocketCounts> count_sockets() {
   if (!netlink || mnl_socket_bind(netlink.get(), 0, MNL_SOCKET_AUTOPID) < 0)
     return fail(Error::from_errno(errno, "open", "sock_diag"));
   SocketCounts counts;
-  for (const std::uint8_t family : {AF_INET, AF_INET6})
-    for (const std::uint8_t protocol : {IPPROTO_TCP, IPPROTO_UDP})
+  for (const int family : {AF_INET, AF_INET6})
+    for (const int protocol : {IPPROTO_TCP, IPPROTO_UDP})
       TL_TRY(dump(netlink.get(), family, protocol, counts));
   return counts;
 }
