@@ -1,5 +1,6 @@
 #include "exporters/prometheus/collector.h"
 
+#include <algorithm>
 #include <chrono>
 #include <set>
 #include <utility>

@@ -1,8 +1,10 @@
 #include "exporters/prometheus/exposition.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 namespace tierlog::prometheus {
 namespace {

@@ -2,8 +2,12 @@
 #include <array>
 #include <cctype>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "exporters/prometheus/families.h"
 
@@ -53,8 +57,12 @@ void denied(Exposition& out, const Sums& sums, Metric metric, std::uint64_t Deni
 void policy_families(Exposition& out, const Index& index, const Sums& sums) {
   std::map<VerdictKey, PolicySums> decided;
   std::map<VerdictKey, std::uint64_t> verdicts;
+  std::set<std::pair<std::string, std::string>> staged;  // they decide nothing
+  for (const store::PolicyActivity& one : index.policies)
+    if (one.policy.staged) staged.emplace(one.policy.display, one.policy.kind);
   for (const store::RuleActivity& activity : index.rules) {
     const VerdictKey key = key_of(activity.rule);
+    if (staged.contains({key.policy, key.kind})) continue;
     if (activity.live || activity.kernel_packets > 0) verdicts[key] += activity.kernel_packets;
     // A policy that has decided nothing yet is there with 0.
     if (activity.live && (key.action == "allow" || key.action == "deny")) decided[key];

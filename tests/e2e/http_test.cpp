@@ -1,5 +1,7 @@
 // The daemon of a real node over HTTP: probes, metrics and the query API beside its flow index; counters over
 // a kill; and Debian's Prometheus, which scrapes it and answers PromQL with what the index holds.
+#include <sys/wait.h>
+
 #include <csignal>
 #include <set>
 
@@ -19,7 +21,7 @@ constexpr std::uint16_t kPort = 9477;
 constexpr const char* kTopology = R"(
 namespaces: [{name: a}, {name: b}]
 pods:
-- {name: web, namespace: a, labels: {role: web}, workload: web, ips: [10.1.0.5]}
+- {name: web, namespace: a, labels: {role: web}, ips: [10.1.0.5]}
 - {name: batch, namespace: b, labels: {role: batch}, ips: [10.1.0.7]}
 - name: db
   namespace: a

@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <memory>
 
 #include "tests/prometheus/samples.h"
 #include "tests/store/sample.h"

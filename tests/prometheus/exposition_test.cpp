@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <set>
+#include <sstream>
+#include <vector>
 
 #include "tests/prometheus/programs.h"
 #include "tests/prometheus/samples.h"
