@@ -72,16 +72,21 @@ static __always_inline void add(__u64* to, __u64 value) {
   __sync_fetch_and_add(to, value);
 }
 
+// Packets of the node's namespace: at an interface of it, or of an internet socket of it (then the field that holds the
+// interface may hold something else). Messages of netlink and of local sockets are no packets.
+static __always_inline int is_ours(struct sk_buff* skb, struct sock* sk) {
+  struct net_device* dev = BPF_CORE_READ(skb, dev);
+  if (dev && BPF_CORE_READ(dev, nd_net.net, ns.inum) == own_netns) return 1;
+  if (!sk) return 0;
+  unsigned short family = BPF_CORE_READ(sk, __sk_common.skc_family);
+  if (family != kInet && family != kInet6) return 0;
+  return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) == own_netns;
+}
+
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(on_drop, struct sk_buff* skb, void* location, unsigned int reason) {
-  struct net_device* dev = BPF_CORE_READ(skb, dev);
   struct sock* sk = BPF_CORE_READ(skb, sk);
-  __u32 netns = 0;
-  if (dev)
-    netns = BPF_CORE_READ(dev, nd_net.net, ns.inum);
-  else if (sk)
-    netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-  if (netns != own_netns) return 0;
+  if (!is_ours(skb, sk)) return 0;
   __u32 slot = reason < TL_REASONS ? reason : 0;
   __u32 direction = BPF_CORE_READ(skb, skb_iif) == 0 && sk ? 1 : 0;
   struct tl_amount* amount = &drops[slot & (TL_REASONS - 1)][direction & 1];
