@@ -35,7 +35,8 @@ Collector::Collector(Options options, HealthOf health, std::unique_ptr<NodeSourc
       health_(std::move(health)),
       node_(std::move(node)),
       clock_(clock),
-      tally_(options_.tally_file, options_.max_series) {}
+      tally_(options_.tally_file, options_.max_series),
+      sums_(std::make_shared<const Sums>(tally_.sums())) {}
 
 Collector::~Collector() {
   {
@@ -51,14 +52,25 @@ void Collector::start() {
 }
 
 Result<void> Collector::catch_up() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(summing_);
   if (!reader_) {
     TL_ASSIGN(auto opened, store::FlowReader::open(options_.flows_path));
     reader_.emplace(std::move(opened));
   }
+  const std::int64_t before = tally_.sums().cursor;
   const auto done = tally_.catch_up(*reader_);
   if (!done) reader_.reset();  // perhaps it is another file now
+  if (tally_.sums().cursor != before) {
+    auto made = std::make_shared<const Sums>(tally_.sums());
+    const std::lock_guard told(mutex_);
+    sums_ = std::move(made);
+  }
   return done;
+}
+
+std::shared_ptr<const Sums> Collector::sums() {
+  const std::lock_guard lock(mutex_);
+  return sums_;
 }
 
 void Collector::run() {
@@ -72,7 +84,7 @@ void Collector::run() {
     static_cast<void>(catch_up());
     if (!stop && ++since_saved < kSaveEvery) continue;
     since_saved = 0;
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(summing_);
     if (reader_) {
       if (const auto endpoints = reader_->endpoints()) tally_.make_room(pods_of(*endpoints));
     }
@@ -115,11 +127,8 @@ Result<Collector::Answer> Collector::scrape(std::string_view accept) {
   out.family(Metric::BuildInfo);
   out.sample({options_.version, health->dataplane, health->enforcement}, std::uint64_t{1});
   out.single(Metric::Ready, health->ready ? 1.0 : 0.0);
-  Sums sums;
-  {
-    const std::lock_guard lock(mutex_);
-    sums = tally_.sums();
-  }
+  const auto told = this->sums();
+  const Sums& sums = *told;
   policy_families(out, *index, sums);
   if (options_.rules) rule_families(out, *index);
   pod_families(out, sums);

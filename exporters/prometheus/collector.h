@@ -66,17 +66,19 @@ class Collector {
  private:
   Result<Index> read(const Health& health);
   void run();
-  Result<store::FlowReader*> reader();
+  std::shared_ptr<const Sums> sums();
 
   Options options_;
   HealthOf health_;
   std::unique_ptr<NodeSource> node_;
   const Clock& clock_;
   std::mutex scraping_;  // one scrape at a time
-  std::mutex mutex_;     // tally_
+  std::mutex summing_;   // tally_ and its reader: the first sums over a large index take minutes
   Tally tally_;
-  std::optional<store::FlowReader> reader_;         // the thread's
-  std::optional<store::FlowReader> scrape_reader_;  // of scrapes
+  std::optional<store::FlowReader> reader_;
+  std::optional<store::FlowReader> scrape_reader_;
+  std::mutex mutex_;  // what follows
+  std::shared_ptr<const Sums> sums_;  // as they were summed up last
   std::condition_variable wake_;
   bool stop_ = false;
   std::thread thread_;
