@@ -10,6 +10,7 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <sstream>
 #include <system_error>
 #include <unordered_map>
@@ -97,9 +98,17 @@ class TreeBuilder final : public YAML::EventHandler {
       : text_(text), file_(file), limits_(limits), result_(result) {}
 
   // The text handed to the parser starts here.
-  void start_at(const Cursor& start) { start_ = start; }
+  void start_at(const Cursor& start) {
+    start_ = start;
+    last_document_.reset();
+  }
 
-  void OnDocumentStart(const YAML::Mark&) override {
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    // What cannot begin a document, such as a comma, yaml-cpp takes for an empty one, for ever.
+    const Cursor at = cursor(mark);
+    if (last_document_ == at.at)
+      throw Refused{place(at.line, at.column), "text that belongs to no value; expected --- before another document"};
+    last_document_ = at.at;
     frames_.clear();
     anchors_.clear();
     root_ = Node{};
@@ -151,7 +160,8 @@ class TreeBuilder final : public YAML::EventHandler {
   Node root_;
   std::vector<Frame> frames_;
   std::unordered_map<YAML::anchor_t, Anchored> anchors_;
-  std::size_t nodes_ = 0;
+  std::size_t nodes_ = 0, copied_ = 0;
+  std::optional<std::size_t> last_document_;  // where it began
 };
 
 // yaml-cpp marks a node with an anchor or tag at that property; people look for the value.
@@ -209,6 +219,10 @@ void TreeBuilder::OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) {
     throw Refused{where,
                   "an alias inside the value that it stands for; expected an alias of an earlier value"};
   count(found->second.nodes, found->second.depth, where);
+  copied_ += found->second.nodes;
+  if (copied_ > limits_.max_copied)
+    throw Refused{where, "aliases stand for more than " + std::to_string(limits_.max_copied) +
+                             " values; expected fewer uses of aliases"};
   Node copy = found->second.node;
   deliver(std::move(copy), found->second.depth);
 }
@@ -284,7 +298,7 @@ void TreeBuilder::take_key(Frame& frame, Node key) {
                                           "\"; expected each key once (first in line " +
                                           std::to_string(first->place.line) + ")");
   }
-  frame.node.entries.emplace_back(std::move(key), Node{});
+  frame.node.entries.push_back({std::move(key), Node{}});
 }
 
 // YAML's merge key: "<<: *defaults" gives the map those entries that it does not have itself.
@@ -465,7 +479,9 @@ std::optional<std::string> read_file(const std::string& path, Diagnostics& findi
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return unreadable("it is a folder");
   errno = 0;
-  std::ifstream file(path, std::ios::binary);
+  std::ifstream named;
+  if (path != "-") named.open(path, std::ios::binary);
+  std::istream& file = path == "-" ? std::cin : named;
   if (!file) return unreadable(std::generic_category().message(errno));
   std::string text;
   char block[1 << 16];

@@ -26,14 +26,16 @@ struct TextPiece {
   int column = 0;
 };
 
+struct Entry;
+
 struct Node {
   Kind kind = Kind::Null;
   std::string text;     // of a scalar
   bool quoted = false;  // "yes", '5': a string whatever it looks like
   SourceRef place;
-  std::vector<Node> items;                     // of a sequence
-  std::vector<std::pair<Node, Node>> entries;  // of a map, keys are scalars, in file order
-  std::vector<TextPiece> pieces;               // of a scalar with escapes or several lines
+  std::vector<Node> items;        // of a sequence
+  std::vector<Entry> entries;     // of a map, keys are scalars, in file order
+  std::vector<TextPiece> pieces;  // of a scalar with escapes or several lines
 
   const Node* find(std::string_view key) const;  // nullptr when absent or not a map
   bool is_null() const;                          // null, ~ or empty, unquoted
@@ -47,11 +49,18 @@ struct Node {
   SourceRef place_at(std::size_t offset) const;
 };
 
+// Key and value. No std::pair: clang 14 wants Node whole before it looks at one.
+struct Entry {
+  Node first;
+  Node second;
+};
+
 // Bounds on what a document may be; beyond them a finding, not a crash.
 struct Limits {
   std::size_t max_bytes = 16u << 20;
   std::size_t max_depth = 64;
   std::size_t max_nodes = 2'000'000;  // aliases count as often as they are used
+  std::size_t max_copied = 500'000;   // of them by aliases: a few bytes of text can ask for any number
 };
 
 struct Documents {
@@ -60,7 +69,7 @@ struct Documents {
 };
 
 Documents parse(std::string_view text, const std::string& file_name, const Limits& limits = {});
-// A file's text; why it cannot be read is a finding without a line.
+// A file's text ("-": standard input's); why it cannot be read is a finding without a line.
 std::optional<std::string> read_file(const std::string& path, Diagnostics& findings,
                                      const Limits& limits = {});
 // Both, one after the other.

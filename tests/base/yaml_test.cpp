@@ -213,7 +213,14 @@ TEST(Yaml, AliasBombsAreRefused) {
   }
   const Documents result = parse(text, "f");
   ASSERT_EQ(result.findings.errors(), 1u);
-  EXPECT_NE(result.findings.to_string().find("more than 2000000 values"), std::string::npos);
+  EXPECT_NE(result.findings.to_string().find("aliases stand for more than 500000 values"), std::string::npos);
+}
+
+TEST(Yaml, TextThatBelongsToNothingEndsTheReading) {
+  const Documents result = parse("\"a\", \"b\"\n", "f");
+  EXPECT_EQ(result.findings.to_string(),
+            "f:1:4: text that belongs to no value; expected --- before another document\n");
+  EXPECT_EQ(parse("---\n---\n--- a\n...\n--- b\n---\n", "f").documents.size(), 2u);
 }
 
 TEST(Yaml, DepthIsBoundedThroughAliasesToo) {
