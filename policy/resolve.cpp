@@ -97,6 +97,12 @@ class Before {
   std::size_t next_ = 0;
 };
 
+std::string label_key(const std::string& label, const std::string& value) {
+  std::string key;
+  key.reserve(label.size() + 1 + value.size());
+  return key.append(label).append(1, '=').append(value);  // no label has a "="
+}
+
 // FNV-1a.
 class Digest {
  public:
@@ -181,12 +187,47 @@ void Population::add_groups(const PolicySet& policies) {
       memory_.groups[group_of(source.of(set))].sets.push_back(&set);
 }
 
+// Groups from number `from` on that the selector may match: those that have the rarest of the values it asks for.
+std::vector<std::uint32_t> Population::candidates(const Selector& selector, std::size_t from) {
+  for (; memory_.labels_indexed < memory_.groups.size(); ++memory_.labels_indexed)
+    for (const auto& [label, value] : memory_.groups[memory_.labels_indexed].labels)
+      memory_.by_label[label_key(label, value)].push_back(static_cast<std::uint32_t>(memory_.labels_indexed));
+  using Span = std::pair<std::vector<std::uint32_t>::const_iterator, std::vector<std::uint32_t>::const_iterator>;
+  std::vector<Span> best;
+  std::size_t fewest = memory_.groups.size() - from;
+  bool narrowed = false;
+  for (const Selector::Requirement& requirement : selector.requirements()) {
+    std::vector<Span> spans;
+    std::size_t count = 0;
+    for (const std::string& value : *requirement.values) {
+      const auto found = memory_.by_label.find(label_key(*requirement.label, value));
+      if (found == memory_.by_label.end()) continue;
+      const auto& groups = found->second;
+      spans.emplace_back(std::lower_bound(groups.begin(), groups.end(), from), groups.end());
+      count += static_cast<std::size_t>(spans.back().second - spans.back().first);
+    }
+    if (narrowed && count >= fewest) continue;
+    narrowed = true;
+    fewest = count;
+    best = std::move(spans);
+  }
+  std::vector<std::uint32_t> result;
+  result.reserve(fewest);
+  for (const auto& [begin, end] : best) result.insert(result.end(), begin, end);
+  if (best.size() > 1) std::sort(result.begin(), result.end());
+  if (!narrowed)
+    for (std::size_t group = from; group < memory_.groups.size(); ++group)
+      result.push_back(static_cast<std::uint32_t>(group));
+  return result;
+}
+
 const std::vector<std::uint32_t>& Population::selected(const Selector& selector) {
   PopulationMemory::Selected& entry = memory_.selected[selector.canonical()];
   entry.used = memory_.run;
-  for (; entry.looked_at < memory_.groups.size(); ++entry.looked_at)
-    if (selector.matches(memory_.groups[entry.looked_at].labels))
-      entry.groups.push_back(static_cast<std::uint32_t>(entry.looked_at));
+  if (entry.looked_at == memory_.groups.size()) return entry.groups;
+  for (const std::uint32_t group : candidates(selector, entry.looked_at))
+    if (selector.matches(memory_.groups[group].labels)) entry.groups.push_back(group);
+  entry.looked_at = memory_.groups.size();
   return entry.groups;
 }
 

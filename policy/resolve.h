@@ -2,7 +2,8 @@
 //
 //   PolicySet + Cluster --[Population, resolve]--> compile.h
 // Endpoints and network sets that no selector in use can tell apart form one group, and a selector is
-// evaluated once per group: the cost follows distinct labels and distinct selectors, not pods and rules.
+// evaluated once for each group that has the labels it asks for: the cost follows distinct labels and distinct
+// selectors, not pods and rules.
 // A host-network pod is no endpoint of policies and belongs to no group.
 #pragma once
 
@@ -40,6 +41,9 @@ struct PopulationMemory {
   std::vector<std::uint32_t> group_of;  // by endpoint of `cluster`
   std::map<Signature, std::uint32_t> known;
   std::vector<PopulationGroup> groups;
+  // Groups by what their labels say, ascending: whom a selector can match at all.
+  std::unordered_map<std::string, std::vector<std::uint32_t>> by_label;  // by label_key() in resolve.cpp
+  std::size_t labels_indexed = 0;                                        // groups that stand there
   struct Selected {
     std::vector<std::uint32_t> groups;
     std::size_t looked_at = 0;  // groups that were evaluated
@@ -78,6 +82,7 @@ class Population {
  private:
   void forget_what_changed(const PolicySet& policies, const std::vector<Selector>& by_name);
   void add_groups(const PolicySet& policies);
+  std::vector<std::uint32_t> candidates(const Selector& selector, std::size_t from);
 
   std::shared_ptr<const Cluster> cluster_;
   PopulationMemory own_;

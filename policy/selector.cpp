@@ -401,6 +401,12 @@ NodePtr rewrite(const NodePtr& node, const std::function<NodePtr(const NodePtr&)
   return branch(node->op, std::move(operands));
 }
 
+void collect_requirements(const Node& node, std::vector<Selector::Requirement>& into) {
+  if (node.op == Op::Equals || node.op == Op::In) into.push_back({&node.label, &node.values});
+  if (node.op == Op::And)
+    for (const NodePtr& operand : node.operands) collect_requirements(*operand, into);
+}
+
 NodePtr prefixed(const NodePtr& node, std::string_view prefix) {
   if (node->label.empty()) return node;
   auto copy = std::make_shared<Node>(*node);
@@ -472,6 +478,12 @@ bool Selector::is_global() const {
 }
 bool Selector::uses_global() const {
   return contains(*root_, Op::Global);
+}
+
+std::vector<Selector::Requirement> Selector::requirements() const {
+  std::vector<Requirement> found;
+  collect_requirements(*root_, found);
+  return found;
 }
 
 Selector Selector::with_prefix(std::string_view prefix) const {

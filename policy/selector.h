@@ -52,6 +52,13 @@ class Selector {
   // whatever has none.
   Selector over_namespaces() const;
 
+  // What everybody whom it matches has: one of these values of this label. Valid as long as the selector.
+  struct Requirement {
+    const std::string* label = nullptr;
+    const std::vector<std::string>* values = nullptr;
+  };
+  std::vector<Requirement> requirements() const;
+
   bool operator==(const Selector& other) const { return canonical() == other.canonical(); }
 
  private:

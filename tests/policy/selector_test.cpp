@@ -100,6 +100,38 @@ const Canonical kCanonical[] = {
 INSTANTIATE_TEST_SUITE_P(Table, SelectorCanonical, testing::ValuesIn(kCanonical),
                          [](const auto& param) { return param.param.name; });
 
+struct Required {
+  const char* name;
+  const char* selector;
+  const char* required;  // "label=value,value;" each
+};
+
+class SelectorRequires : public testing::TestWithParam<Required> {};
+
+TEST_P(SelectorRequires, WhatEverybodyItMatchesHas) {
+  const Selector selector = parsed(GetParam().selector);
+  std::string text;
+  for (const Selector::Requirement& requirement : selector.requirements()) {
+    text += *requirement.label + "=";
+    for (const std::string& value : *requirement.values) text += value + ",";
+    text += ";";
+  }
+  EXPECT_EQ(text, GetParam().required);
+}
+
+const Required kRequired[] = {
+    {"Nothing", "all()", ""},
+    {"AValue", "a == 'x'", "a=x,;"},
+    {"OneOfSome", "a in {'x', 'y'}", "a=x,y,;"},
+    {"NoValueAtAll", "a in {}", "a=;"},
+    {"AllOfThem", "a == 'x' && (b == 'y' && has(c)) && d != 'z'", "a=x,;b=y,;"},
+    {"NotBehindOr", "a == 'x' || b == 'y'", ""},
+    {"NotBehindNot", "!(a == 'x' && b == 'y')", ""},
+    {"OrBesideAnd", "(a == 'x' || b == 'y') && c == 'z'", "c=z,;"},
+};
+INSTANTIATE_TEST_SUITE_P(Table, SelectorRequires, testing::ValuesIn(kRequired),
+                         [](const auto& param) { return param.param.name; });
+
 struct Broken {
   const char* name;
   const char* selector;
