@@ -34,7 +34,7 @@ struct ClassCosts {
   std::size_t short_list = 8;       // up to here a list is a chain of rules
   std::size_t largest_set = 16'384; // members; a larger one is looked up itself instead of in groups
   // At most, of one class and family; beyond, the class is one chain of rules again.
-  std::size_t items = 1'000'000;    // visited while splitting it by traffic
+  std::size_t items = 8'000'000;    // visited while splitting it by traffic
   std::size_t groups = 1'000'000;   // addresses, ranges and their memberships
   std::size_t cells = 262'144;      // about 37 MB in the kernel
   std::size_t rules = 131'072;      // in its short lists

@@ -246,6 +246,7 @@ bool ClassBuilder::make_groups(Context& context, const TrafficLists& lists,
   context.groups = &*groups;
   context.grouped_tests = std::move(wanted);
   resolve_tests(context);
+  find_changes(context, lists);
   return count_cells(context, long_ones) <= costs_.cells;
 }
 
@@ -278,15 +279,56 @@ void ClassBuilder::resolve_tests(Context& context) const {
     std::sort(hold.begin(), hold.end());
     context.tests_by_group.push_back(std::move(hold));
   }
+  context.groups_by_test.resize(tests.size());
+  for (std::uint32_t group = 0; group < context.tests_by_group.size(); ++group)
+    for (const std::uint32_t test : context.tests_by_group[group]) context.groups_by_test[test].push_back(group);
 }
 
-// At most: a group has a cell in each list that one of its sets stands in.
+// A port's list beside that of its protocol's other ports.
+void ClassBuilder::find_changes(Context& context, const TrafficLists& lists) const {
+  for (const auto& [number, of_protocol] : lists.protocols) {
+    const ItemList& base = lists.lists[of_protocol.otherwise];
+    for (const PortList& port : of_protocol.ports) {
+      const ItemList& items = lists.lists[port.list];
+      if (!is_long(*context.list, items)) continue;
+      const Content content = content_of_items(items);
+      if (context.changes.count(content) != 0) continue;
+      if (auto changes = changes_between(context, base, items)) context.changes.emplace(content, std::move(*changes));
+    }
+  }
+}
+
+// nullopt: they differ for everybody.
+std::optional<ClassBuilder::Changes> ClassBuilder::changes_between(const Context& context, const ItemList& base,
+                                                                   const ItemList& items) const {
+  Changes changes{&base, {}, {}};
+  std::set_symmetric_difference(base.begin(), base.end(), items.begin(), items.end(),
+                                std::back_inserter(changes.items));
+  std::set<std::uint32_t> tests;
+  for (const Item& item : changes.items) {
+    if (item.test == kNothing || !context.grouped_tests[item.test]) return std::nullopt;
+    tests.insert(item.test);
+  }
+  std::set<std::uint32_t> groups;
+  for (const std::uint32_t test : tests)
+    groups.insert(context.groups_by_test[test].begin(), context.groups_by_test[test].end());
+  if (groups.count(0) != 0) return std::nullopt;
+  changes.groups.assign(groups.begin(), groups.end());
+  return changes;
+}
+
+// At most: a group has a cell in each list that one of its sets stands in, or changes.
 std::size_t ClassBuilder::count_cells(const Context& context, const std::vector<const ItemList*>& lists) const {
   std::vector<std::set<std::size_t>> by_test(context.list->tests.size());
-  for (std::size_t i = 0; i < lists.size(); ++i)
+  std::size_t cells = 0;
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    if (const auto changes = context.changes.find(content_of_items(*lists[i])); changes != context.changes.end()) {
+      cells += changes->second.groups.size();
+      continue;
+    }
     for (const Item& item : *lists[i])
       if (item.test != kNothing && context.grouped_tests[item.test]) by_test[item.test].insert(i);
-  std::size_t cells = 0;
+  }
   for (const auto& hold : context.tests_by_group) {
     std::set<std::size_t> in;
     for (const std::uint32_t test : hold) in.insert(by_test[test].begin(), by_test[test].end());
@@ -308,7 +350,9 @@ ClassBuilder::Target ClassBuilder::emit(Context& context, const ItemList& items)
       std::any_of(items.begin(), items.end(), [&](const Item& item) {
         return item.test != kNothing && context.grouped_tests[item.test];
       });
-  Target target = by_groups ? emit_groups(context, items) : emit_chain(context, items);
+  const auto changes = context.changes.find(content);
+  Target target = by_groups ? emit_groups(context, items, changes == context.changes.end() ? nullptr : &changes->second)
+                            : emit_chain(context, items);
   return context.known.emplace(content, std::move(target)).first->second;
 }
 
@@ -398,6 +442,12 @@ std::string ClassBuilder::meaning_of(const Context& context, const ItemList& ite
   return meaning;
 }
 
+std::string ClassBuilder::meaning_of(Context& context, const Changes& changes) {
+  const auto [base, is_new] = context.base_meanings.try_emplace(changes.base);
+  if (is_new) base->second = content_of(meaning_of(context, *changes.base));
+  return hex(base->second) + " but " + meaning_of(context, changes.items);
+}
+
 ItemList ClassBuilder::outcome(const Context& context, const ItemList& items, std::uint32_t group,
                                const std::vector<std::vector<std::uint32_t>>& by_test,
                                const std::vector<std::uint32_t>& always) const {
@@ -424,7 +474,7 @@ ItemList ClassBuilder::outcome(const Context& context, const ItemList& items, st
   return restricted(*context.list, left, std::vector<Truth>(context.list->tests.size(), Truth::Open));
 }
 
-ClassBuilder::Target ClassBuilder::emit_groups(Context& context, const ItemList& items) {
+ClassBuilder::Target ClassBuilder::emit_groups(Context& context, const ItemList& items, const Changes* changes) {
   const Family family = *context.family;
   std::vector<std::vector<std::uint32_t>> by_test(context.list->tests.size());
   std::vector<std::uint32_t> always;
@@ -433,18 +483,24 @@ ClassBuilder::Target ClassBuilder::emit_groups(Context& context, const ItemList&
       by_test[items[i].test].push_back(i);
     else
       always.push_back(i);
-  const Target rest = emit(context, outcome(context, items, 0, by_test, always));
+  const Target rest =
+      changes != nullptr ? emit(context, *changes->base) : emit(context, outcome(context, items, 0, by_test, always));
   Set cells{.key_length = kGroupBytes, .verdict_map = true};
   std::size_t below = rest.depth;
   const auto& groups = context.groups->groups;
-  for (std::uint32_t group = 1; group < groups.size(); ++group) {
+  const auto add_cell = [&](std::uint32_t group) {
     const Target target = emit(context, outcome(context, items, group, by_test, always));
-    if (target.chain == rest.chain) continue;
+    if (target.chain == rest.chain) return;
     below = std::max(below, target.depth);
     cells.elements.push_back(to_chain(bytes_of(groups[group].id), target.chain));
-  }
+  };
+  if (changes != nullptr)
+    for (const std::uint32_t group : changes->groups) add_cell(group);
+  else
+    for (std::uint32_t group = 1; group < groups.size(); ++group) add_cell(group);
   if (cells.elements.empty()) return rest;
-  cells.name = matches_.versioned("k" + family_digit(family) + hex(content_of(meaning_of(context, items))));
+  const std::string meaning = changes != nullptr ? meaning_of(context, *changes) : meaning_of(context, items);
+  cells.name = matches_.versioned("k" + family_digit(family) + hex(content_of(meaning)));
 
   const std::uint32_t words = family == Family::V4 ? 1 : 4;
   const Phrase address = load_address(family, peer_side(*context.list), 0);

@@ -42,13 +42,23 @@ class ClassBuilder {
     std::string chain;
     std::size_t depth = 0;  // chains below it, rule chains not counted
   };
+  // A long list as another one that differs for some groups only: rules about all ports are in the list of
+  // every port, and are made once.
+  struct Changes {
+    const ItemList* base = nullptr;
+    ItemList items;                     // that only one of the two has
+    std::vector<std::uint32_t> groups;  // ascending; for all others, and for addresses in none, both say the same
+  };
   // One class in one family, or (without a family) as one chain for both.
   struct Context {
     const ClassList* list = nullptr;
     std::optional<Family> family;
     const AddressGroups* groups = nullptr;
     std::vector<std::vector<std::uint32_t>> tests_by_group;  // that hold
+    std::vector<std::vector<std::uint32_t>> groups_by_test;  // the same the other way round
     std::vector<bool> grouped_tests;                         // that the groups answer
+    std::map<Content, Changes> changes;                      // by the content of the list
+    std::map<const ItemList*, Content> base_meanings;        // of the lists that changes refer to
     std::map<Content, Target> known;
   };
   Target plain(const ClassList& list);
@@ -63,6 +73,8 @@ class ClassBuilder {
   // false: the class would cost more than it may.
   bool make_groups(Context& context, const TrafficLists& lists, std::optional<AddressGroups>& groups);
   void resolve_tests(Context& context) const;
+  void find_changes(Context& context, const TrafficLists& lists) const;
+  std::optional<Changes> changes_between(const Context& context, const ItemList& base, const ItemList& items) const;
   std::size_t count_cells(const Context& context, const std::vector<const ItemList*>& lists) const;
   ItemList outcome(const Context& context, const ItemList& items, std::uint32_t group,
                    const std::vector<std::vector<std::uint32_t>>& by_test,
@@ -70,10 +82,11 @@ class ClassBuilder {
   bool is_long(const ClassList& list, const ItemList& items) const;
   Target emit(Context& context, const ItemList& items);
   Target emit_chain(Context& context, const ItemList& items);
-  Target emit_groups(Context& context, const ItemList& items);
+  Target emit_groups(Context& context, const ItemList& items, const Changes* changes);
   void add_log(Chain& chain, const Slot& slot, const std::vector<Phrase>& alternatives);
   std::vector<Phrase> phrases_of(const Context& context, const Item& item);
   std::string meaning_of(const Context& context, const ItemList& items);
+  std::string meaning_of(Context& context, const Changes& changes);
   std::string host_map(const Context& context);
   std::string range_map(const Context& context);
   using PortTargets = std::vector<std::pair<PortRange, std::string>>;

@@ -263,6 +263,40 @@ INSTANTIATE_TEST_SUITE_P(Forms, Classes,
                                            Form{"over_budget", with_cells(60)}),
                          [](const auto& form) { return std::string(form.param.title); });
 
+// Rules about all ports stand in the list of every port; their outcomes are made once, not once a port.
+TEST(Classes, APortIsMadeAsWhatItChanges) {
+  constexpr int kBlocked = 60, kOpened = 40;
+  World world;
+  world.pod("n", "own", {"10.9.0.1"}, {{"role", "own"}});
+  for (int i = 0; i < 10; ++i)
+    world.pod("n", "peer-" + std::to_string(i), {"10.8.0." + std::to_string(i + 1)},
+              {{"app", "app-" + std::to_string(i)}});
+  std::vector<PolicyRule> ingress;
+  for (int i = 0; i < kBlocked; ++i) {
+    MatchSpec blocked;
+    blocked.source.nets = {net("172.16." + std::to_string(i) + ".0/24")};
+    ingress.push_back(rule(Action::Deny, blocked));
+  }
+  for (int i = 0; i < kOpened; ++i) {
+    MatchSpec opened = from("app == 'app-" + std::to_string(i % 10) + "'");
+    opened.protocol = protocol::kTcp;
+    opened.destination.ports = {port(static_cast<std::uint16_t>(1000 + i))};
+    ingress.push_back(rule(Action::Allow, opened));
+  }
+  world.policy("default", "", "all", 1, "role == 'own'").ingress = rules(ingress);
+  const Program program = world.compile();
+  const TableObjects objects = build_program(program, {}, {.classes = costs(0, 8)}, {});
+  std::size_t cells = 0;
+  for (const Set& set : objects.sets)
+    if (set.name.starts_with("k4_")) cells += set.elements.size();
+  EXPECT_EQ(cells, static_cast<std::size_t>(kBlocked + kOpened));
+  const Interpreter interpreter(objects);
+  for (const char* source : {"172.16.5.9", "172.16.60.9", "10.8.0.3", "10.8.0.7"})
+    for (const int number : {999, 1002, 1006, 1012, 1040})
+      expect_as_evaluated(program, interpreter, tcp(source, "10.9.0.1", static_cast<std::uint16_t>(number)));
+  EXPECT_LE(interpreter.depth("forward"), 16u);
+}
+
 // A planted error is found: the comparison above can fail.
 TEST(Classes, AWrongCellIsNoticed) {
   Generator generator(1, Mix::Addresses);
