@@ -194,6 +194,15 @@ std::string disagreement(const Program& program, const Flight& flight) {
   return {};
 }
 
+// The node of a run has none of the interfaces that host endpoints are about.
+std::string passes_host_endpoint(const Program& program, const policy::Packet& packet) {
+  if (program.cluster->host_endpoints.empty()) return {};
+  for (const IpAddr* end : {&packet.source, &packet.destination})
+    if (program.enforced(*end) == nullptr)
+      return end->to_string() + " is behind a host endpoint, which only the evaluator judges";
+  return {};
+}
+
 // One node with its rules, and all that is needed to learn what they did.
 class Bench {
  public:
@@ -292,7 +301,8 @@ std::vector<Flight> Bench::plan(const PolicyCase& test_case, const Program& prog
   for (std::size_t i = 0; i < test_case.checks.size(); ++i) {
     const Check& check = test_case.checks[i];
     const auto packet = packet_of(*program.cluster, check);
-    const std::string odd = packet ? unroutable(*packet) : std::string();
+    std::string odd = packet ? unroutable(*packet) : std::string();
+    if (packet && odd.empty()) odd = passes_host_endpoint(program, *packet);
     if (!packet || !odd.empty()) {
       Observed observed;
       observed.error =
