@@ -48,6 +48,12 @@ void print_findings(const Diagnostics& findings, const std::string& summary, For
   print(listing, format);
 }
 
+Diagnostics as_errors(const Diagnostics& findings) {
+  Diagnostics errors;
+  for (const Diagnostic& finding : findings.all()) errors.error(finding.place, finding.message);
+  return errors;
+}
+
 Result<int> lint_paths(const LintOptions& options) {
   TL_ASSIGN(const Format format, parse_format(options.output));
   policy::Loaded loaded = policy::load_paths(options.paths);
@@ -63,9 +69,10 @@ Result<int> lint_paths(const LintOptions& options) {
   // Warnings about what is only partly understood would be guesses.
   if (!findings.has_errors())
     findings.add(policy::lint(loaded.set, cluster.endpoints.empty() && !topology ? nullptr : &cluster));
+  if (options.strict) findings = as_errors(findings);
   findings.sort();
   print_findings(findings, summary_of(findings, loaded.files, loaded.set.policies.size()), format);
-  return findings.has_errors() || (options.strict && findings.warnings() > 0) ? kBadInput : kDone;
+  return findings.has_errors() ? kBadInput : kDone;
 }
 
 // "a=b,c=d" -> labels.
@@ -121,9 +128,10 @@ Command lint_command() {
       "loads but "
       "probably does not do what was meant is a warning: a policy with Log rules only (it drops), a tier "
       "that no "
-      "Tier object declares, a rule behind one that takes the same traffic.\n\n"
+      "Tier object declares, a rule behind one that takes the same traffic, domain names (nothing looks them up: "
+      "such a rule allows nothing, or denies everything).\n\n"
       "Findings go to stderr; with -o json, jsonl or csv they are the items on stdout.";
-  command.positionals = {{"PATH", "policy files and folders", &options->paths, true}};
+  command.positionals = {{"PATH", "policy files and folders; - is standard input", &options->paths, true}};
   command.options = {{"--strict", "", "warnings are errors", &options->strict},
                      {"--topology", "FILE", "also warn about policies that select no pod of this topology",
                       &options->topology},
@@ -132,6 +140,7 @@ Command lint_command() {
       {"tierlog lint policies/", "A folder"},
       {"tierlog lint --strict policies/ --topology topology.yaml",
        "Before a merge, with the pods the policies are meant for"},
+      {"kubectl get networkpolicies -A -o yaml | tierlog lint -", "What a cluster has"},
       {"tierlog lint -o json policies/ | jq '.items[] | .message'", "For an editor or a pipeline"}};
   command.exit_codes = "0  no errors (with --strict: no warnings either)\n2  findings, or bad usage";
   command.run = [options] {

@@ -115,7 +115,8 @@ Result<int> run_cases(const TestOptions& options) {
   TL_TRY(check_options(options));
   const lab::LoadedCases loaded = lab::load_cases(options.cases);
   for (const Diagnostic& finding : loaded.findings.all()) say(finding.to_string());
-  if (loaded.findings.has_errors()) return kBadInput;
+  const bool mistakes = loaded.findings.has_errors();
+  if (loaded.cases.empty() && mistakes) return kBadInput;
   if (loaded.cases.empty())
     return fail(ErrorCode::InvalidArgument,
                 "no test case in " + counted(loaded.files, "file") +
@@ -128,7 +129,9 @@ Result<int> run_cases(const TestOptions& options) {
   } else {
     print_results(results);
   }
-  return results.failed() > 0 ? kNo : kDone;
+  if (!mistakes) return results.failed() > 0 ? kNo : kDone;
+  say("the cases with mistakes, named above, were not run");
+  return kBadInput;
 }
 
 }  // namespace
@@ -157,7 +160,7 @@ Command test_command() {
        "What failed, with traces"},
       {"tierlog test cases/ -o junit > report.xml", "For a pipeline"}};
   command.exit_codes =
-      "0  every case passed (or was skipped)\n1  a check failed\n2  bad cases or bad usage\n3  the kernel "
+      "0  every case passed (or was skipped)\n1  a check failed\n2  bad cases (the others run) or bad usage\n3  the kernel "
       "refused (not root)";
   command.run = [options] {
     const auto code = run_cases(*options);

@@ -1,6 +1,7 @@
 #include "policy/lint.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,24 @@ class Linter {
                                      [&](const Labels& labels) { return policy.subject.matches(labels); });
     if (!selects)
       findings_.warning(policy.source, policy.display() + " selects no pod: none has " + policy.subject_text);
+  }
+
+  // Names of ports that none of `declared` (ascending) is.
+  void check_port_names(const Policy& policy, const std::vector<std::string>& declared) {
+    for (const auto* rules : {&policy.ingress, &policy.egress})
+      for (const PolicyRule& rule : *rules) {
+        std::set<std::string> unknown;
+        for (const MatchSpec& match : rule.any_of)
+          for (const PeerSpec* peer : {&match.source, &match.destination})
+            for (const PortSpec& port : peer->ports)
+              if (!port.named.empty() && !std::binary_search(declared.begin(), declared.end(), port.named))
+                unknown.insert(port.named);
+        for (const std::string& name : unknown) {
+          const std::string near = nearest(name, declared);
+          findings_.warning(rule.source, "no pod of this topology has a port named " + name +
+                                             ": it matches nothing" + (near.empty() ? "" : " (did you mean " + near + "?)"));
+        }
+      }
   }
 
  private:
@@ -120,7 +139,12 @@ class Linter {
 Diagnostics lint(const PolicySet& policies, const Cluster* cluster) {
   Diagnostics findings;
   std::vector<Labels> endpoints, known;
+  std::set<std::string> ports;
   if (cluster != nullptr) {
+    for (const Endpoint& endpoint : cluster->endpoints)
+      for (const NamedPort& port : endpoint.ports) ports.insert(port.name);
+    for (const HostEndpoint& host : cluster->host_endpoints)
+      for (const NamedPort& port : host.ports) ports.insert(port.name);
     for (const Endpoint& endpoint : cluster->endpoints) endpoints.push_back(effective_labels(*cluster, endpoint));
     for (const HostEndpoint& host : cluster->host_endpoints) endpoints.push_back(effective_labels(host));
     known = endpoints;
@@ -130,7 +154,9 @@ Diagnostics lint(const PolicySet& policies, const Cluster* cluster) {
   Linter linter(policies, known, findings);
   for (const Policy& policy : policies.policies) {
     linter.check(policy);
-    if (cluster != nullptr) linter.check_subject(policy, endpoints);
+    if (cluster == nullptr) continue;
+    linter.check_subject(policy, endpoints);
+    linter.check_port_names(policy, {ports.begin(), ports.end()});
   }
   findings.sort();
   return findings;

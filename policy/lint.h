@@ -2,7 +2,7 @@
 //
 // Log-only policies, tiers without an object, rules that an earlier rule of the policy shadows, nets of
 // both families with nothing left, `notNets` that matches everything; with a cluster also policies that
-// select nothing. Findings come with the rule's place.
+// select nothing and names of ports that nobody declares. Findings come with the rule's place.
 #pragma once
 
 #include "base/diagnostics.h"

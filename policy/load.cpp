@@ -43,6 +43,9 @@ std::string skipped_text(const std::string& api_version, const std::string& kind
   if (!versions.empty())
     return "apiVersion \"" + api_version + "\" of " + kind +
            " is not read and the object skipped; expected " + yaml::one_of(versions);
+  if (kind == "Profile")
+    return "kind \"Profile\" of " + api_version +
+           " is not read and skipped: what no policy decides about a pod is allowed, as by its namespace's profile";
   const std::string near = nearest(kind, names);
   return "kind \"" + kind + "\" of " + api_version + " is no policy and skipped" +
          (near.empty() ? "" : " (did you mean " + near + "?)");

@@ -78,7 +78,33 @@ spec:
   const Outcome lenient = run({"lint", file});
   EXPECT_EQ(lenient.code, 0);
   EXPECT_TRUE(has(lenient.err, "warning: ")) << lenient.err;
-  EXPECT_EQ(run({"lint", "--strict", file}).code, 2);
+  const Outcome strict = run({"lint", "--strict", file});
+  EXPECT_EQ(strict.code, 2);
+  EXPECT_FALSE(has(strict.err, "warning: ")) << strict.err;
+  EXPECT_EQ(strict.out, "1 error in 1 file\n");
+}
+
+TEST_F(Files, LintNamesDomainNamesAndIsStrictAboutThem) {
+  const std::string file = write("domains.yaml", R"(apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: a}
+spec:
+  tier: Admin
+  priority: 5
+  subject: {namespaces: {}}
+  egress:
+  - {action: Accept, to: [{domainNames: ["*.example.com"]}]}
+  - {action: Pass, to: [{domainNames: [x.example.com]}]}
+)");
+  const Outcome lenient = run({"lint", file});
+  EXPECT_EQ(lenient.code, 0);
+  EXPECT_EQ(lenient.err, file + ":9:28: warning: domainNames as a peer cannot be enforced; this rule allows nothing\n" +
+                             file + ":10:26: warning: domainNames as a peer cannot be enforced; this rule denies "
+                                    "everything instead\n");
+  const Outcome strict = run({"lint", "--strict", file});
+  EXPECT_EQ(strict.code, 2);
+  EXPECT_EQ(strict.out, "2 errors in 1 file\n");
+  EXPECT_TRUE(has(strict.err, ":9:28: domainNames as a peer cannot be enforced")) << strict.err;
 }
 
 struct SelectorCase {

@@ -132,6 +132,27 @@ spec:
   EXPECT_EQ(lint(loaded.set, &cluster).to_string(), "");
 }
 
+TEST(LintCluster, PortsThatNobodyDeclares) {
+  const Loaded loaded = load_text(R"(apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: p, namespace: ns}
+spec:
+  ingress:
+  - {action: Allow, protocol: TCP, destination: {ports: [http, metrisc, 80]}}
+)",
+                                  "f");
+  Cluster cluster;
+  Endpoint pod;
+  pod.endpoint_namespace = "ns";
+  pod.name = "web";
+  pod.ports = {{"http", protocol::kTcp, 8080}, {"metrics", protocol::kTcp, 9090}};
+  cluster.endpoints = {pod};
+  EXPECT_EQ(lint(loaded.set, &cluster).to_string(),
+            "f:6:5: warning: no pod of this topology has a port named metrisc: it matches nothing (did you mean "
+            "metrics?)\n");
+  EXPECT_EQ(lint(loaded.set).to_string(), "");
+}
+
 TEST(LintCluster, PoliciesThatSelectNothing) {
   const Loaded loaded = load_text(R"(apiVersion: projectcalico.org/v3
 kind: NetworkPolicy
