@@ -73,16 +73,19 @@ function(tierlog_library name)
   endif()
 endfunction()
 
-# tierlog_program(NAME SOURCES … USES … EXTERNAL …): a program in build/<preset>/bin, installed to bin.
+# tierlog_program(NAME SOURCES … USES … EXTERNAL … [NOT_INSTALLED]): a program in build/<preset>/bin,
+# installed to bin.
 function(tierlog_program name)
-  cmake_parse_arguments(arg "" "DESTINATION" "SOURCES;USES;EXTERNAL" ${ARGN})
+  cmake_parse_arguments(arg "NOT_INSTALLED" "DESTINATION" "SOURCES;USES;EXTERNAL" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE tierlog_flags ${arg_USES} ${arg_EXTERNAL})
   tierlog_use_pch(${name} tierlog_pch)
   if(NOT arg_DESTINATION)
     set(arg_DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()
-  install(TARGETS ${name} RUNTIME DESTINATION ${arg_DESTINATION})
+  if(NOT arg_NOT_INSTALLED)
+    install(TARGETS ${name} RUNTIME DESTINATION ${arg_DESTINATION})
+  endif()
 endfunction()
 
 # tierlog_test(NAME SOURCES … USES … [LABELS unit|kernel|e2e] [ENVIRONMENT …] [TIMEOUT s] [COST n] [WHOLE])

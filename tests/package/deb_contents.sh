@@ -30,6 +30,8 @@ for file in etc/tierlog/tierlogd.yaml usr/bin/tierlog usr/bin/tierlog-cni usr/sb
 done
 [ -d "$root/etc/tierlog/policies" ] || fail "no folder for policies"
 [ "$(readlink "$root/usr/lib/cni/tierlog-cni")" = ../../bin/tierlog-cni ] || fail "the CNI plugin's link"
+programs=$(cd "$root" && echo usr/bin/* usr/sbin/*)
+[ "$programs" = "usr/bin/tierlog usr/bin/tierlog-cni usr/sbin/tierlogd" ] || fail "programs in the package: $programs"
 strange=$(cd "$root" && find . ! -type d ! -path './etc/tierlog/*' ! -path './usr/bin/*' ! -path './usr/sbin/*' \
   ! -path './usr/lib/cni/*' ! -path './usr/lib/s*' ! -path './usr/lib/tmpfiles.d/*' \
   ! -path './usr/share/doc/tierlog/*' ! -path './usr/share/tierlog/*')
@@ -64,7 +66,7 @@ done
 "$root/usr/sbin/tierlogd" --config "$root/etc/tierlog/tierlogd.yaml" --policies "$root/etc/tierlog/policies" \
   --check >"$work/check" 2>&1 || fail "the shipped settings: $(cat "$work/check")"
 # What is commented out is right as well.
-sed -E 's/^#([a-z_]+:|  )/\1/' "$root/etc/tierlog/tierlogd.yaml" | grep -vE '^(topology|node):' >"$work/all.yaml"
+sed -E 's/^#([a-z_]+:|  )/\1/' "$root/etc/tierlog/tierlogd.yaml" | grep -vE '^topology:' >"$work/all.yaml"
 "$root/usr/sbin/tierlogd" --config "$work/all.yaml" --policies "$root/usr/share/tierlog/examples/policies" --check \
   >"$work/check" 2>&1 || fail "the shipped settings with their comments: $(cat "$work/check")"
 for key in $("$root/usr/sbin/tierlogd" --help | sed -n 's/^ *--\([a-z_.]*\) \(VALUE\|PATH\).*/\1/p'); do
