@@ -92,8 +92,7 @@ RuleName name_of(const Program& program, RuleId id) {
 std::map<std::string, RuleId> chains_of_ids(const Program& program) {
   std::map<std::string, RuleId> chains;
   for (const auto& [id, ref] : program.by_id)
-    for (const std::string& chain :
-         {nft::rule_chain_name(id), nft::log_chain_name(id), nft::first_packet_chain_name(id)})
+    for (const std::string& chain : {nft::rule_chain_name(id), nft::log_chain_name(id)})
       chains.emplace(chain, id);
   return chains;
 }

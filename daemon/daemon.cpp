@@ -27,6 +27,7 @@ constexpr std::chrono::milliseconds kCommitWithin{20};
 constexpr std::chrono::seconds kCountsEvery{2};
 constexpr std::chrono::seconds kTellEvery{60};
 constexpr std::chrono::seconds kVerifyEvery{2};
+constexpr std::chrono::seconds kTryAgainAfter{10};
 // Long enough for whatever speaks at all to speak once.
 constexpr std::chrono::minutes kSparing{5};
 // Messages of packets that were counted have been sent by then.
@@ -113,6 +114,7 @@ Result<void> Daemon::open() {
   if (!backend_->owned()) {
     TL_ASSIGN(table_watch_, dataplane::nftables::TableWatch::open(backend_->port()));
   }
+  TL_TRY(keep_ids_apart());
   TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
   TL_ASSIGN(conntrack_, dataplane::Conntrack::open());
   for (const dataplane::SettingChange& change : conntrack_->changed()) tell(change);
@@ -140,6 +142,12 @@ Result<void> Daemon::open() {
     return std::map<std::string, std::string>();
   };
   world_ = std::make_unique<World>(config_, *state_, *backend_, applied, bridges_of);
+  for (const std::string& interface : world_->close_unknown(backend_->found_interfaces()))
+    if (forgotten_interfaces_.count(interface) == 0) lost_pods_.push_back(interface);
+  for (const std::string& interface : lost_pods_)
+    spdlog::error("{} WAS ENFORCED AND ITS POD IS IN state.db NO LONGER: nothing may come out of it until the pod is "
+                  "registered anew",
+                  interface);
   if (!backend_->older_layout().empty())
     spdlog::warn("tables of \"{}\" are replaced; what opens a connection meanwhile has to wait",
                  backend_->older_layout());
@@ -186,8 +194,21 @@ Result<void> Daemon::open() {
   return {};
 }
 
+// A registry that was lost begins anew, but kernel and flow index still speak of its ids.
+Result<void> Daemon::keep_ids_apart() {
+  TL_ASSIGN(const RuleId told, flows_->highest_rule_id());
+  const RuleId highest = std::max(backend_->highest_found(), told);
+  if (number(highest) < kFirstPolicyRuleId) return {};
+  TL_ASSIGN(const bool raised, state_->raise_floor(RuleId{number(highest) + 1}));
+  if (raised)
+    spdlog::error("state.db DOES NOT KNOW RULE IDS THAT ARE IN USE: it was lost or is an old one; new ids begin at {}",
+                  number(highest) + 1);
+  return {};
+}
+
 // Before the first Program, so that it is made without them.
 Result<void> Daemon::forget_gone_pods() {
+  TL_ASSIGN(const auto before, state_->endpoints());
   std::vector<std::string> strange;
   for (const SpooledDel& gone : read_spool(config_.cni_spool, strange)) {
     TL_TRY(state_->remove_endpoint(gone.container_id, gone.ifname));
@@ -200,6 +221,9 @@ Result<void> Daemon::forget_gone_pods() {
     spdlog::warn("spool file {} was no CNI request and is removed", path);
   TL_ASSIGN(gone_pods_, drop_gone_pods(*state_, KernelView()));
   for (const GonePod& pod : gone_pods_) spdlog::warn("{}", pod.to_string());
+  for (const store::RegisteredEndpoint& endpoint : before) forgotten_interfaces_.insert(endpoint.host_interface);
+  TL_ASSIGN(const auto after, state_->endpoints());
+  for (const store::RegisteredEndpoint& endpoint : after) forgotten_interfaces_.erase(endpoint.host_interface);
   return {};
 }
 
@@ -350,6 +374,12 @@ Result<void> Daemon::tick(Nanoseconds now) {
   if (watch_->due() && now >= *watch_->due()) {
     watch_->done();
     reload("files changed");
+  }
+  if (!world_->worth_another_try()) {
+    try_again_ = now + kTryAgainAfter;
+  } else if (now >= try_again_) {
+    try_again_ = now + kTryAgainAfter;
+    reload("another try");
   }
   return {};
 }

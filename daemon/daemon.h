@@ -53,6 +53,7 @@ class Daemon {
   explicit Daemon(const Config& config) : config_(config) {}
   Result<void> open();
   static Result<void> lock_node(const Config& config, InstanceLock& lock);
+  Result<void> keep_ids_apart();
   Result<void> forget_gone_pods();
   Result<void> replay_spool();
   void tell_service_manager();
@@ -86,7 +87,9 @@ class Daemon {
   InstanceLock lock_;
   Fd signals_;
   ServiceManager manager_ = ServiceManager::from_environment();
-  std::vector<GonePod> gone_pods_;  // at the start
+  std::vector<GonePod> gone_pods_;       // at the start
+  std::set<std::string> forgotten_interfaces_;  // of pods that were let go then
+  std::vector<std::string> lost_pods_;          // interfaces whose pods state.db lost
   std::string capabilities_;
   std::unique_ptr<store::StateDb> state_;
   std::unique_ptr<store::FlowStore> flows_;
@@ -114,6 +117,7 @@ class Daemon {
   // Until then, connections from before the first start are let be.
   std::optional<Nanoseconds> spare_until_;
   Nanoseconds next_verify_{};
+  Nanoseconds try_again_{};  // to put the files into force
   std::uint64_t table_repairs_ = 0;
   Nanoseconds next_drain_{}, next_denied_{}, next_counts_{}, next_flows_{};
   std::optional<Nanoseconds> balance_at_;

@@ -172,6 +172,8 @@ json Daemon::status_json(Detail detail) {
   json warnings = json::array();
   for (const Diagnostic& finding : world_->warnings().all()) warnings.push_back(finding.to_string());
   for (const GonePod& pod : gone_pods_) warnings.push_back(pod.to_string());
+  for (const std::string& interface : lost_pods_)
+    warnings.push_back(interface + " was enforced and its pod is in state.db no longer: nothing may come out of it");
   if (!backend_->owned())
     warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
   if (bridges_->blind())

@@ -92,6 +92,7 @@ Result<void> Recorder::install(const std::shared_ptr<const policy::Program>& pro
 
 Result<void> Recorder::start() {
   TL_ASSIGN(const auto denied, backend_.read_denied());
+  const WallTime read_at = clock_.wall();
   // After the denied flows: no entry has more than its rule's counter.
   TL_TRY(publish_counts());
   TL_ASSIGN(const bool written, settle(kStoreAtTheEnd));
@@ -104,7 +105,7 @@ Result<void> Recorder::start() {
     left -= std::min(left, count.packets);
   }
   for (auto& [rule, left] : room) left -= std::min(left, books_.declared(rule));
-  logger_.set_denied_baseline(denied, clock_.wall(), told_.denied, std::move(room));
+  logger_.set_denied_baseline(denied, read_at, told_.denied, std::move(room));
   told_ = {};
   PacketsOfRules told_by_then = by_rule(recorded);
   for (const auto& [rule, packets] : logger_.waiting_by_rule(denied)) told_by_then[rule] += packets;

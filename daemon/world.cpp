@@ -115,6 +115,19 @@ World::World(const Config& config, store::StateDb& state, dataplane::Backend& ba
       applied_(std::move(applied)),
       bridges_of_(std::move(bridges_of)) {}
 
+std::vector<std::string> World::close_unknown(const std::set<std::string>& interfaces) {
+  std::vector<std::string> closed;
+  const auto registered = state_.endpoints();
+  if (!registered) return closed;
+  for (const std::string& name : interfaces) {
+    const bool known = std::any_of(registered->begin(), registered->end(),
+                                   [&](const auto& endpoint) { return endpoint.host_interface == name; });
+    if (!known && ::if_nametoindex(name.c_str()) != 0) closed.push_back(name);
+  }
+  closed_interfaces_.insert(closed_interfaces_.end(), closed.begin(), closed.end());
+  return closed;
+}
+
 Result<void> World::start() {
   TL_ASSIGN(registered_, state_.endpoints());
   TL_ASSIGN(const auto revision, state_.get(kRevisionKey));
@@ -122,6 +135,7 @@ Result<void> World::start() {
   auto files = read_inputs(config_);
   const auto done = files ? use(std::move(*files)) : Result<void>(fail(files.error()));
   if (done) return {};
+  refused_ = done.error().code != ErrorCode::InvalidArgument;
   files_error_ = done.error().message;
   const auto instead = use_last_good();
   if (!instead && instead.error().code != ErrorCode::NotFound)
@@ -197,11 +211,13 @@ Result<void> World::apply() {
                   [](const std::string& name) { return ::if_nametoindex(name.c_str()) == 0; });
     compiled.closed_interfaces = closed_interfaces_;
     const auto program = std::make_shared<const policy::Program>(std::move(compiled));
+    // A start without room on the disk enforces what it knows; it must not deny everything instead.
+    if (auto kept = state_.put(kRevisionKey, std::to_string(revision_ + 1)); !kept && program_)
+      return fail(kept.error());
     TL_TRY(backend_.apply(program));
     program_ = program;
     rule_keys_ = std::move(rule_keys);
     ++revision_;
-    TL_TRY(state_.put(kRevisionKey, std::to_string(revision_)));
     applied_(program_, inputs_.policies.network_sets);
     return {};
   };
@@ -234,6 +250,7 @@ Result<void> World::reload() {
   auto files = read_inputs(config_);
   if (files && in_force(*files)) return {};
   auto done = files ? use(std::move(*files)) : Result<void>(fail(files.error()));
+  refused_ = !done && done.error().code != ErrorCode::InvalidArgument;
   if (!done) files_error_ = done.error().message;
   return done;
 }

@@ -51,6 +51,12 @@ class World {
   // Errors: NotFound when it is not enforced with these addresses.
   Result<void> check_endpoint(const store::RegisteredEndpoint& endpoint) const;
 
+  // Before start(): interfaces that were enforced and whose pods nobody knows any more. Nothing may come out of
+  // them until their pods are registered anew. Returns those that are there.
+  std::vector<std::string> close_unknown(const std::set<std::string>& interfaces);
+  // The files could not be put into force for a reason that may pass: no room on a disk, the kernel's refusal.
+  bool worth_another_try() const { return refused_; }
+
   std::shared_ptr<const policy::Program> program() const { return program_; }
   // Some good set is in force.
   bool ready() const { return ready_; }
@@ -92,6 +98,7 @@ class World {
   bool ready_ = false;
   std::uint64_t revision_ = 0;
   WallTime since_{};
+  bool refused_ = false;
   std::string files_error_, apply_error_;
 };
 

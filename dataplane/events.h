@@ -51,6 +51,9 @@ struct VerdictEvent {
   std::uint32_t length = 0;        // the packet's L3 length in bytes, not the copy's
   std::uint32_t in_interface = 0;  // ifindex, 0 = none
   std::uint32_t out_interface = 0;
+  // Denied only: a packet of a connection that was allowed until the policies changed. Each is told by itself
+  // and stands in no deny set.
+  bool in_connection = false;
   std::optional<Addressed> addressed;  // where it is known and not `destination`
 };
 

@@ -14,7 +14,6 @@ using store::FlowEntry;
 using store::FlowRecord;
 
 // Events are stamped when they are read, entries when they are touched.
-constexpr std::chrono::milliseconds kClockSlack{500};
 
 dataplane::ConnectionTuple view_of(const VerdictEvent& event) {
   return {event.source,           event.destination, event.protocol,  event.source_port,
@@ -151,6 +150,8 @@ void FlowLogger::on_event(const VerdictEvent& event) {
       ++counts_.stateless;
       return on_counted_flow(event);
     case EventKind::Denied:
+      if (event.in_connection) return on_denied_in_connection(event);
+      [[fallthrough]];
     case EventKind::Overflow:
       return on_counted_flow(event);
     case EventKind::Logged:
@@ -199,6 +200,20 @@ Description FlowLogger::describe_connection(RuleId id, const dataplane::Connecti
   const Explained& what = explainer_.explain(event_of(id, view, at));
   if (!what.known) ++counts_.unknown_rules;
   return what.record;
+}
+
+// In no set: each packet comes by itself. The rule that lets it leave counted it when the connection began.
+void FlowLogger::on_denied_in_connection(const VerdictEvent& event) {
+  Explained what = explain(event);
+  what.egress_allow.reset();
+  FlowEntry entry;
+  entry.start = entry.end = event.time;
+  entry.verdict_packets = entry.packets_out = 1;
+  entry.bytes_out = event.length;
+  entry.state = store::FlowState::Established;
+  if (protocol::has_ports(event.protocol)) entry.src_port = event.source_port;
+  entry.translation = translation_of(event);
+  emit_denied(what, std::move(entry));
 }
 
 void FlowLogger::on_counted_flow(const VerdictEvent& event) {
@@ -344,10 +359,10 @@ void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTi
     flow.last_packet = at - count.idle;
     const auto row = known.find(key);
     flow.stored = row != known.end();
-    // As many as were told, but touched since: an entry that was made again.
+    // As many as were told, although the entry that was told must have expired: one that was made again.
     const bool anew = flow.stored && (count.packets < row->second->packets ||
                                       (count.packets == row->second->packets &&
-                                       flow.last_packet > row->second->last_packet + kClockSlack));
+                                       flow.last_packet - row->second->last_packet > denied_lifetime_ / 2));
     if (flow.stored && !anew) {
       flow.recorded_packets = row->second->packets;
       flow.recorded_bytes = row->second->bytes;

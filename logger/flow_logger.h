@@ -113,6 +113,7 @@ class FlowLogger {
 
   void on_event(const dataplane::VerdictEvent& event);
   void on_allowed(const dataplane::VerdictEvent& event);
+  void on_denied_in_connection(const dataplane::VerdictEvent& event);
   void on_counted_flow(const dataplane::VerdictEvent& event);
   // Counts what is odd about it.
   Explained explain(const dataplane::VerdictEvent& event);

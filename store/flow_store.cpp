@@ -207,6 +207,15 @@ Result<std::optional<WallTime>> FlowStore::time_of(std::int64_t sequence) {
   return one_time(std::move(select));
 }
 
+Result<RuleId> FlowStore::highest_rule_id() {
+  const std::lock_guard lock(impl_->mutex);
+  TL_ASSIGN(const std::int64_t highest,
+            impl_->database.integer("SELECT max((SELECT coalesce(max(rule_id), 0) FROM rule_revision),"
+                                    " (SELECT coalesce(max(rule_id), 0) FROM rule),"
+                                    " (SELECT coalesce(max(rule_id), 0) FROM rule_key))"));
+  return RuleId{static_cast<std::uint32_t>(highest)};
+}
+
 Result<std::int64_t> FlowStore::last_sequence() {
   const std::lock_guard lock(impl_->mutex);
   return impl_->sequence;

@@ -62,6 +62,8 @@ class FlowStore {
   // Records after `sequence`, ascending, at most `limit`.
   Result<std::vector<StoredRecord>> read_after(std::int64_t sequence, std::size_t limit);
   Result<std::int64_t> last_sequence();
+  // Of all that records and catalog speak of; 0: none.
+  Result<RuleId> highest_rule_id();
   // End of the oldest record that is kept; nothing without any.
   Result<std::optional<WallTime>> oldest();
   // End of the record of that sequence, or of the last one before it that is kept.

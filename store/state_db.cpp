@@ -175,12 +175,12 @@ Result<std::vector<policy::RuleIdentity>> StateDb::identify(const std::vector<po
   return impl_->identify(keys);
 }
 
-Result<void> StateDb::raise_floor(RuleId floor) {
+Result<bool> StateDb::raise_floor(RuleId floor) {
   const std::lock_guard lock(impl_->mutex);
-  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
   TL_ASSIGN(const std::uint64_t next, impl_->next_id());
-  if (number(floor) > next) TL_TRY(impl_->set_value(kNextIdKey, std::to_string(number(floor))));
-  return transaction.commit();
+  if (number(floor) <= next) return false;
+  TL_TRY(impl_->set_value(kNextIdKey, std::to_string(number(floor))));
+  return true;
 }
 
 Result<void> StateDb::put_endpoint(const RegisteredEndpoint& endpoint) {

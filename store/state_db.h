@@ -34,7 +34,8 @@ class StateDb final : public policy::RuleIdRegistry {
 
   Result<std::vector<policy::RuleIdentity>> identify(const std::vector<policy::RuleKey>& keys) override;
   // Ids below `floor` will not be given out: after the registry was lost, what the kernel still carries.
-  Result<void> raise_floor(RuleId floor);
+  // True: it would have.
+  Result<bool> raise_floor(RuleId floor);
 
   Result<void> put_endpoint(const RegisteredEndpoint& endpoint);  // replaces the same container_id + ifname
   Result<void> remove_endpoint(const std::string& container_id, const std::string& ifname);

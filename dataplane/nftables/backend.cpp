@@ -71,6 +71,7 @@ Result<void> NftablesBackend::make_or_adopt() {
   TL_ASSIGN(const auto held, read_counter_objects(socket_, NFPROTO_INET, kHoldTable));
   holding_ = !held.empty();
   TL_TRY(take_tables());
+  if (adopted_) TL_TRY(note_what_was_enforced());
   if (!older_layout_.empty()) return {};
   for (const std::size_t table : {kInet, kNetdev}) {
     TL_ASSIGN(state_[table], read_table(socket_, kFamilies[table]));
@@ -82,6 +83,20 @@ Result<void> NftablesBackend::make_or_adopt() {
     }
   found_audited_ = state_[kInet].chains.count("audit_forward") != 0;
   if (adopted_) adopt_living();
+  return {};
+}
+
+// In every layout so far.
+Result<void> NftablesBackend::note_what_was_enforced() {
+  TL_ASSIGN(const auto counters, read_counter_objects(socket_, NFPROTO_INET, kTable));
+  for (const NamedCounter& counter : counters)
+    if (const auto id = counted_rule(counter.name)) highest_found_ = std::max(highest_found_, *id);
+  auto interfaces = read_elements(socket_, "podif", NFPROTO_INET);
+  if (!interfaces) return {};  // a table that was left half made has no such set
+  for (const Element& element : *interfaces) {
+    const std::string name(element.key.begin(), std::find(element.key.begin(), element.key.end(), 0));
+    if (!name.empty()) found_interfaces_.insert(name);
+  }
   return {};
 }
 
@@ -305,9 +320,9 @@ void NftablesBackend::revoke(const Change& change, const policy::Program& progra
       if (const auto before = allowed_by_.find(chain->name); before != allowed_by_.end()) {
         revoked_.insert(before->second->begin(), before->second->end());
       } else {
-        // After a restart nobody knows what the class was: all that this table ever allowed by.
-        if (const auto told = state_[kInet].sets.find("rlog"); told != state_[kInet].sets.end())
-          for (const Element& element : told->second) revoked_.insert(RuleId{id_of(element.key)});
+        // After a restart nobody knows what the class was: all that this table ever judged by.
+        for (const std::string& counter : state_[kInet].counters)
+          if (const auto id = counter_id(counter)) revoked_.insert(*id);
       }
     }
   allowed_by_ = std::move(now);

@@ -58,6 +58,10 @@ class NftablesBackend final : public Backend {
   bool owned() const { return owned_; }  // the kernel protects the table from other programs
   // The layout of the tables that the first apply will replace; empty: none.
   const std::string& older_layout() const { return older_layout_; }
+  // What the tables knew when they were adopted: above which no rule id may begin anew, and whose interfaces
+  // were enforced. None: nothing was adopted.
+  RuleId highest_found() const { return highest_found_; }
+  const std::set<std::string>& found_interfaces() const { return found_interfaces_; }
   // Objects that the latest apply made, rewrote or found to be superfluous.
   std::size_t changed() const { return changed_; }
   // Of netlink, since it was opened.
@@ -71,6 +75,7 @@ class NftablesBackend final : public Backend {
   NftablesBackend(NetfilterSocket socket, const TableOptions& options, const Features& features)
       : socket_(std::move(socket)), options_(options), features_(features) {}
   Result<void> make_or_adopt();
+  Result<void> note_what_was_enforced();
   void adopt_living();
   Result<void> take_tables();
   Result<void> replace_layout(const policy::Program& program);
@@ -99,6 +104,8 @@ class NftablesBackend final : public Backend {
   std::array<TableState, 2> state_;  // inet, netdev
   bool holding_ = false;
   bool found_audited_ = false;
+  RuleId highest_found_{};
+  std::set<std::string> found_interfaces_;
   std::uint64_t held_packets_ = 0;
   SetVersions versions_;
   BuildCache built_;

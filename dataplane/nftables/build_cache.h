@@ -27,7 +27,7 @@ struct LookedUp {
 struct BuiltClass {
   std::string first;  // the chain that judges the class
   TableObjects objects;
-  std::vector<RuleId> counters, allow_ids;
+  std::vector<RuleId> counters;
   std::vector<LookedUp> looked_up;
   // Sets whose members are part of the objects, and what they were.
   std::vector<std::string> grouped;

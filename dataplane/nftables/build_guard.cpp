@@ -4,6 +4,7 @@
 // escape: tagged, spoofed, broadcast, multicast, link-local. Neighbour discovery, ARP and DHCP stay.
 #include <linux/if_ether.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "dataplane/nftables/build.h"
@@ -77,16 +78,18 @@ Set types(std::string name, std::initializer_list<std::uint8_t> numbers) {
 Chain refusal(const ReservedRule& reserved_rule, const TableOptions& options) {
   Chain chain{.name = rule_chain_name(reserved_rule.id)};
   const std::string comment(name(reserved_rule.reason));
+  // What has no flow key cannot be told as a flow.
   for (const Family family : {Family::V4, Family::V6})
-    if (!options.audits())
-      chain.rules.push_back(rule(frame_family_is(family) + just(Count{reserved_rule.id}) +
-                                     mark_set(reserved_rule.id) + go_to("deny"),
-                                 comment));
+    for (const FlowKind kind : {FlowKind::Ports, FlowKind::Icmp, FlowKind::Other})
+      if (!options.audits())
+        chain.rules.push_back(rule(flow_key(family, kind, reserved_rule.id, Seen::Frames) +
+                                       just(Count{reserved_rule.id}) + mark_set(reserved_rule.id) + go_to("deny"),
+                                   comment));
   const VerdictKind end = options.audits() ? VerdictKind::Accept : VerdictKind::Drop;
   chain.rules.push_back(rule(just(Count{reserved_rule.id}) +
                                  just(CountNamed{frame_counter_name(reserved_rule.id)}) +
                                  just(Verdict{end, {}}),
-                             options.audits() ? comment + ", counted only" : comment + ", not IP"));
+                             options.audits() ? comment + ", counted only" : comment + ", not IP or cut off"));
   return chain;
 }
 
@@ -193,9 +196,40 @@ Chain device_chain(const char* start, const std::string& interface, std::uint32_
           .hook = BaseHook{hook, kGuardPriority, interface}};
 }
 
+// What nearly every packet is, in one rule: from the pod's MAC and address, to one host that is not on the
+// link. All others go on to the rules that know why not.
+Phrase ordinary(const IpAddr& address, const std::optional<Bytes>& mac) {
+  const bool v4 = address.family == Family::V4;
+  // Destination (its group bit), source and type in one look.
+  Bytes mask(14, 0), head(14, 0);
+  mask[0] = 1;
+  if (mac) {
+    std::fill_n(mask.begin() + 6, 6, 0xff);
+    std::copy(mac->begin(), mac->end(), head.begin() + 6);
+  }
+  const Bytes type = big_endian16(v4 ? ETH_P_IP : ETH_P_IPV6);
+  std::fill_n(mask.begin() + 12, 2, 0xff);
+  std::copy(type.begin(), type.end(), head.begin() + 12);
+  const auto begins_otherwise = [](std::uint32_t offset, std::uint8_t bits) {
+    return just(PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, offset, 1, 0}) + just(Mask{0, {bits}}) +
+           just(Compare{0, NFT_CMP_NEQ, {bits}});
+  };
+  Phrase phrase = just(PayloadLoad{NFT_PAYLOAD_LL_HEADER, 0, 14, 0}) + just(Mask{0, std::move(mask)}) +
+                  just(Compare{0, NFT_CMP_EQ, std::move(head)}) +
+                  frame(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 12 : kV6Source, address_bytes(address));
+  if (v4)
+    phrase += begins_otherwise(kV4Destination, 0xe0);  // multicast, 240.0.0.0/4, broadcast
+  else
+    phrase += protocol_is_not(protocol::kIcmpV6) + begins_otherwise(kV6Destination, 0xfe);
+  return phrase + accept();
+}
+
 Chain outgoing(const policy::Endpoint& pod) {
   Chain chain = device_chain("out_", pod.interface, NF_NETDEV_INGRESS);
-  if (const auto mac = parse_mac(pod.mac))
+  const auto mac = parse_mac(pod.mac);
+  for (const IpAddr& address : pod.addresses)
+    chain.rules.push_back(rule(ordinary(address, mac), pod.display() + ", to one host"));
+  if (mac)
     chain.rules.push_back(rule(just(PayloadLoad{NFT_PAYLOAD_LL_HEADER, 6, 6, 0}) +
                                    just(Compare{0, NFT_CMP_NEQ, *mac}) + refuse(reserved::kSpoofedEgress),
                                pod.display()));

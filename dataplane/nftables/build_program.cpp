@@ -45,22 +45,12 @@ class ProgramBuilder {
                              "guarded6", "podif"})
       dispatch_[name];
     for (const auto& endpoint : program_.endpoints) add_endpoint(endpoint);
-    for (const ReservedRule& rule : reserved_rules()) {
-      counters_.insert(rule.id);
-      if (rule.allows) allow_ids_.insert(rule.id);
-    }
-    std::vector<Element> first_packets;
-    for (const RuleId id : allow_ids_) {
-      objects.chains.push_back(first_packet_chain(id, options_));
-      first_packets.push_back(first_packet_element(id));
-    }
+    for (const ReservedRule& rule : reserved_rules()) counters_.insert(rule.id);
     for (const RuleId id : counters_) objects.counters.push_back(counter_name(id));
     for (Set& set : matches_.take_sets()) objects.sets.push_back(std::move(set));
-    for (Set& set : objects.sets) {
-      if (set.name == "rlog") set.elements = sorted(first_packets);
+    for (Set& set : objects.sets)
       if (const auto found = dispatch_.find(set.name); found != dispatch_.end())
         set.elements = sorted(std::move(found->second));
-    }
   }
 
  private:
@@ -82,7 +72,6 @@ class ProgramBuilder {
     for (Set& set : matches_.take_ranges()) objects.sets.push_back(std::move(set));
     add_objects(objects);
     counters_.insert(chains.counters().begin(), chains.counters().end());
-    allow_ids_.insert(chains.allow_ids().begin(), chains.allow_ids().end());
   }
 
   std::string add_class(const policy::EndpointClass& endpoint_class) {
@@ -91,7 +80,6 @@ class ProgramBuilder {
     built.used = true;
     add_objects(built.objects);
     counters_.insert(built.counters.begin(), built.counters.end());
-    allow_ids_.insert(built.allow_ids.begin(), built.allow_ids.end());
     for (const LookedUp& set : built.looked_up) matches_.look_up(set);
     return built.first;
   }
@@ -116,7 +104,6 @@ class ProgramBuilder {
     built.objects.sets = classes.take_sets();
     for (Set& set : matches_.take_ranges()) built.objects.sets.push_back(std::move(set));
     built.counters = {chains.counters().begin(), chains.counters().end()};
-    built.allow_ids = {chains.allow_ids().begin(), chains.allow_ids().end()};
     for (const std::uint32_t set : classes.grouped()) built.grouped.push_back(program_.sets[set].key);
     built.grouped_members = members_of(built.grouped);
     return built;
@@ -248,7 +235,7 @@ class ProgramBuilder {
   std::map<std::string, std::vector<Element>> dispatch_;
   std::set<std::string> interfaces_;
   std::unordered_set<std::string> named_;
-  std::set<RuleId> counters_, allow_ids_;
+  std::set<RuleId> counters_;
 };
 
 std::optional<RuleId> id_behind(const char* start, const std::string& name) {

@@ -25,9 +25,6 @@ std::string rule_chain_name(RuleId id) {
 std::string log_chain_name(RuleId id) {
   return "g" + to_hex(id);
 }
-std::string first_packet_chain_name(RuleId id) {
-  return "l" + to_hex(id);
-}
 
 namespace {
 
@@ -102,15 +99,17 @@ std::vector<Chain> log_chains(RuleId id, const std::string& comment, const polic
   return {std::move(message), std::move(chain)};
 }
 
-Chain first_packet_chain(RuleId id, const TableOptions& options) {
-  Chain chain{.name = first_packet_chain_name(id)};
-  chain.rules.push_back(made(just(LogTo{options.nflog_group, prefix(id, 'A'), kCopied})));
-  return chain;
-}
-
 Chain deny_chain(Seen of, const TableOptions& options) {
   Chain chain{.name = "deny"};
   const auto interval = static_cast<std::uint64_t>(options.deny_interval.count());
+  // Few: from a change of policy until the connection is cut. Its egress rule does not count again, so these
+  // must be told apart from what opens a connection.
+  if (of == Seen::Packets)
+    chain.rules.push_back(made(ct_state_in(kCtEstablished) + mark_is_not(reserved::kCutEgress) +
+                                   mark_is_not(reserved::kCutIngress) +
+                                   just(LogTo{options.nflog_group, "tl:C", kCopied}) +
+                                   just(Verdict{VerdictKind::Drop, {}}),
+                               "of a living connection"));
   constexpr std::uint32_t kSamples = 20;  // a second and rule: a scan that one denies hides no other's flows
   for (const Family family : kFamilies)
     for (const FlowKind kind : kKinds) {
@@ -155,10 +154,6 @@ std::vector<Set> flow_sets(const TableOptions& options) {
 std::chrono::seconds entry_lifetime(const TableOptions& options) {
   // An entry must outlive several readings, or counts would vanish unread.
   return std::max(std::chrono::seconds(60), 6 * std::max(options.deny_interval, options.log_interval));
-}
-
-Element first_packet_element(RuleId id) {
-  return {host_word(number(id)), Verdict{VerdictKind::Jump, first_packet_chain_name(id)}, false};
 }
 
 Phrase flow_key(Family family, FlowKind kind, std::optional<RuleId> id, Seen of) {

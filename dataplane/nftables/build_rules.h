@@ -24,7 +24,6 @@ inline constexpr std::uint32_t kFlowKeyV6 = 44;
 
 std::string rule_chain_name(RuleId id);          // "r<hex>": what a match goes to
 std::string log_chain_name(RuleId id);           // "g<hex>": Log action, jumped to
-std::string first_packet_chain_name(RuleId id);  // "l<hex>": one message per allowed connection
 
 // Deny: count, id into the mark, on to the shared deny chain; in audit mode count, meter, log, and let it be.
 // Allow: count once a connection, id into the label, and fall off the end; what has no connection is
@@ -34,14 +33,12 @@ Chain verdict_chain(RuleId id, Direction direction, bool allows, const std::stri
 // "g<hex>": count, and of each flow one packet an interval to "m<hex>", which keeps to the rule's rate.
 std::vector<Chain> log_chains(RuleId id, const std::string& comment, const policy::LogRate& rate,
                               const TableOptions& options);
-Chain first_packet_chain(RuleId id, const TableOptions& options);
 // Where denied packets of all rules end, their id in the mark. `of` frames in a netdev table or packets.
 enum class Seen : std::uint8_t { Packets, Frames };
 Chain deny_chain(Seen of, const TableOptions& options);
 // Sets that deny_chain and flow_key refer to.
 std::vector<Set> flow_sets(const TableOptions& options);
 Set metered_set(std::string name, std::uint32_t key_length, const TableOptions& options);
-Element first_packet_element(RuleId id);
 
 enum class FlowKind : std::uint8_t { Ports, Icmp, Other };
 // Restricts to the family and kind and loads saddr . daddr . l4proto . (dport | type,code | 0) . id from

@@ -44,7 +44,6 @@ std::vector<Set> skeleton_sets(const TableOptions& options, const Switches& swit
     sets.push_back(map_of(std::string(stem) + "6", kTypeIpv6, 16, false));
   }
   sets.push_back(map_of("podif", kTypeInterface, kInterfaceBytes, false));
-  sets.push_back(map_of("rlog", 0, 4, true));
   Set revoked = map_of("revoked", 0, 4, false);
   for (const RuleId id : switches.revoked) revoked.elements.push_back({host_word(number(id)), {}, false});
   sets.push_back(std::move(revoked));
@@ -127,6 +126,30 @@ void tell_allowed(Chain& chain, const Switches& switches) {
   tell_now(chain);
 }
 
+// A packet too short for its addresses, ports or ICMP type: no flow record could tell of it, so no rule may
+// count it. Only packets without a connection can be that.
+Chain shape(const TableOptions& options) {
+  Chain chain{.name = "shape"};
+  for (const Family family : {Family::V4, Family::V6})
+    for (const FlowKind kind : {FlowKind::Ports, FlowKind::Icmp, FlowKind::Other})
+      chain.rules.push_back(rule(flow_key(family, kind, RuleId::None) + just(Verdict{VerdictKind::Return, {}})));
+  for (const Family family : {Family::V4, Family::V6})
+    for (const Side side : {Side::Source, Side::Destination}) {
+      const RuleId id = side == Side::Source ? reserved::kInvalidEgress : reserved::kInvalidIngress;
+      chain.rules.push_back(
+          rule(family_is(family) + address_in(family, side, pick(family, "pods4", "pods6"), false) +
+                   just(Count{id}) + just(CountNamed{frame_counter_name(id)}) +
+                   just(Verdict{options.audits() ? VerdictKind::Accept : VerdictKind::Drop, {}}),
+               "cut off"));
+    }
+  return chain;
+}
+
+// In front of all that judges what has no connection yet.
+void look_at_shape(Chain& chain) {
+  chain.rules.push_back(rule(ct_state_in(kCtInvalid | kCtUntracked) + jump("shape")));
+}
+
 // A pod's address from an interface that is none of the pods'.
 void refuse_impostors(Chain& chain) {
   for (const Family family : {Family::V4, Family::V6})
@@ -139,6 +162,7 @@ void refuse_impostors(Chain& chain) {
 
 Chain forward_new(const HostHooks& hosts, const Switches& switches) {
   Chain chain{.name = "new_forward"};
+  look_at_shape(chain);
   refuse_impostors(chain);
   if (hosts.forward) chain.rules.push_back(rule(jump("host_fi")));
   for (const Family family : {Family::V4, Family::V6}) {
@@ -165,6 +189,7 @@ Chain itself(const Switches& switches) {
 
 Chain input_new(const HostHooks& hosts, const Switches& switches) {
   Chain chain{.name = "new_input"};
+  look_at_shape(chain);
   refuse_impostors(chain);
   chain.rules.push_back(rule(jump("eval_e")));
   if (hosts.local) chain.rules.push_back(rule(jump("host_in")));
@@ -174,6 +199,7 @@ Chain input_new(const HostHooks& hosts, const Switches& switches) {
 
 Chain output_new(const TableOptions& options, const HostHooks& hosts, const Switches& switches) {
   Chain chain{.name = "new_output"};
+  look_at_shape(chain);
   if (options.host_to_pod == TableOptions::HostToPod::Policy) {
     chain.rules.push_back(rule(jump("eval_i")));
   } else {
@@ -210,6 +236,18 @@ Chain stateless() {
   return chain;
 }
 
+// The id is the packet's mark for as long as the message is made: other engines get it as it was.
+Chain first_packet_log(const TableOptions& options) {
+  constexpr std::uint32_t kKept = 4;  // the label is in the registers before
+  Chain chain{.name = "flog"};
+  for (const std::uint32_t word : {kEgressWord, kIngressWord})
+    chain.rules.push_back(rule(ct_word_is_not_zero(word) + just(MetaLoad{NFT_META_MARK, kKept}) +
+                               just(MetaSet{NFT_META_MARK, word}) +
+                               just(LogTo{options.nflog_group, "tl:A", 128}) +
+                               just(MetaSet{NFT_META_MARK, kKept})));
+  return chain;
+}
+
 // What no connection remembers is told once per flow and interval; its entry counts every packet.
 Chain stateless_log(const TableOptions& options) {
   Chain chain{.name = "stateless_log"};
@@ -232,6 +270,8 @@ std::string midstream_chain_name(Direction direction, bool spares) {
 TableObjects build_skeleton(const TableOptions& options, const Switches& switches, const HostHooks& hosts) {
   TableObjects skeleton;
   skeleton.counters = {kOverflowCounter};
+  for (const RuleId id : {reserved::kInvalidEgress, reserved::kInvalidIngress})
+    skeleton.counters.push_back(frame_counter_name(id));
   skeleton.sets = skeleton_sets(options, switches);
   std::vector<Chain>& chains = skeleton.chains;
   chains.push_back(deny_chain(Seen::Packets, options));
@@ -246,10 +286,8 @@ TableObjects build_skeleton(const TableOptions& options, const Switches& switche
                     {rule(address_to(Family::V4, Side::Destination, "in4")),
                      rule(address_to(Family::V6, Side::Destination, "in6"))},
                     std::nullopt});
-  chains.push_back(
-      {"flog",
-       {rule(ct_word_to_verdict(kEgressWord, "rlog")), rule(ct_word_to_verdict(kIngressWord, "rlog"))},
-       std::nullopt});
+  chains.push_back(first_packet_log(options));
+  chains.push_back(shape(options));
   chains.push_back(stateless());
   chains.push_back(stateless_log(options));
   for (const Direction direction : {Direction::Egress, Direction::Ingress})

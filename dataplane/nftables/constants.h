@@ -32,6 +32,6 @@ inline constexpr const char* kTable = "tierlog";
 inline constexpr const char* kHoldTable = "tierlog_hold";
 // Version of the tables' own structure, kept in their user data. A table with another one is replaced by
 // one of this as a whole.
-inline constexpr const char* kLayout = "tierlog layout 2";
+inline constexpr const char* kLayout = "tierlog layout 3";
 
 }  // namespace tierlog::dataplane::nftables

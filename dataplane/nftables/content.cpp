@@ -76,7 +76,7 @@ std::string seal_of(const NftRule& rule) {
 
 Content content_of_seals(const std::vector<std::string>& seals) {
   std::string all;
-  for (const std::string& seal : seals) all += seal;
+  for (const std::string& seal : seals) all += seal.empty() ? "without a seal: somebody else's" : seal;
   return content_of(all);
 }
 

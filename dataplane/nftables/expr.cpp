@@ -174,6 +174,10 @@ Phrase ct_word_is_zero(std::uint32_t word) {
   return load_word(word) + just(Compare{0, NFT_CMP_EQ, Bytes(16, 0)});
 }
 
+Phrase ct_word_is_not_zero(std::uint32_t word) {
+  return just(CtLoad{NFT_CT_LABELS, 0}) + just(Compare{word, NFT_CMP_NEQ, host_word(0)});
+}
+
 Phrase ct_word_has(std::uint32_t word, std::uint32_t bits) {
   Bytes mask(16, 0);
   const Bytes value = host_word(bits);
@@ -202,6 +206,10 @@ Phrase ct_word_to_verdict(std::uint32_t word, const std::string& map) {
 
 Phrase mark_set(RuleId id) {
   return just(LoadBytes{0, host_word(number(id))}) + just(MetaSet{NFT_META_MARK, 0});
+}
+
+Phrase mark_is_not(RuleId id) {
+  return just(MetaLoad{NFT_META_MARK, 0}) + just(Compare{0, NFT_CMP_NEQ, host_word(number(id))});
 }
 
 Phrase jump(std::string chain) {

@@ -48,12 +48,14 @@ Phrase icmp_is(std::uint8_t type, std::optional<std::uint8_t> code, bool negate)
 Phrase ct_state_in(std::uint32_t bits);
 Phrase ct_first_packet();  // the entry is not confirmed yet
 Phrase ct_word_is_zero(std::uint32_t word);
+Phrase ct_word_is_not_zero(std::uint32_t word);  // leaves the label in registers 0 to 3
 Phrase ct_word_has(std::uint32_t word, std::uint32_t bits);  // any of them
 Phrase ct_word_in(std::uint32_t word, const std::string& set);
 Phrase ct_original();  // what the originator sends
 Phrase ct_word_set(std::uint32_t word, RuleId id);
 Phrase ct_word_to_verdict(std::uint32_t word, const std::string& map);
 Phrase mark_set(RuleId id);
+Phrase mark_is_not(RuleId id);
 Phrase jump(std::string chain);
 Phrase go_to(std::string chain);
 

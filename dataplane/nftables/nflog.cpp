@@ -85,12 +85,15 @@ bool decode_v6(std::span<const std::uint8_t> packet, VerdictEvent& into) {
   return true;
 }
 
-// "tl:D", "tl:O" (the id is the packet's mark), "tl:S" (no id) or "tl:<8 hex>A|L|D|S".
+// "tl:A", "tl:C", "tl:D", "tl:O" (the id is the packet's mark), "tl:S" (no id) or "tl:<8 hex>L|D|S".
 bool decode_prefix(std::string_view prefix, std::uint32_t mark, VerdictEvent& into) {
   if (prefix.rfind("tl:", 0) != 0) return false;
   prefix.remove_prefix(3);
-  if (prefix == "D" || prefix == "O") {
-    into.kind = prefix == "D" ? EventKind::Denied : EventKind::Overflow;
+  if (prefix == "A" || prefix == "C" || prefix == "D" || prefix == "O") {
+    into.kind = prefix == "A"   ? EventKind::Allowed
+                : prefix == "O" ? EventKind::Overflow
+                                : EventKind::Denied;
+    into.in_connection = prefix == "C";
     into.rule = RuleId{mark};
     return mark != 0;
   }
@@ -104,9 +107,6 @@ bool decode_prefix(std::string_view prefix, std::uint32_t mark, VerdictEvent& in
   const auto [end, error] = std::from_chars(prefix.data(), prefix.data() + kDigits, id, 16);
   if (error != std::errc() || end != prefix.data() + kDigits) return false;
   switch (prefix.back()) {
-    case 'A':
-      into.kind = EventKind::Allowed;
-      break;
     case 'L':
       into.kind = EventKind::Logged;
       break;

@@ -11,7 +11,6 @@ std::string RuleChains::verdict(RuleId id, Direction direction, bool allows, con
   if (find_reserved(id) == nullptr && verdicts_.insert(id).second) {
     counters_.insert(id);
     objects_.chains.push_back(verdict_chain(id, direction, allows, comment, options_));
-    if (allows) allow_ids_.insert(id);
   }
   return rule_chain_name(id);
 }

@@ -21,15 +21,13 @@ class RuleChains {
   std::string named_by_content(char kind, Chain chain);
 
   void count(RuleId id) { counters_.insert(id); }
-  void allow(RuleId id) { allow_ids_.insert(id); }
   const std::set<RuleId>& counters() const { return counters_; }
-  const std::set<RuleId>& allow_ids() const { return allow_ids_; }
 
  private:
   TableObjects& objects_;
   const TableOptions& options_;
   std::set<std::string> named_;
-  std::set<RuleId> counters_, verdicts_, logs_, allow_ids_;
+  std::set<RuleId> counters_, verdicts_, logs_;
 };
 
 }  // namespace tierlog::dataplane::nftables

@@ -20,9 +20,9 @@ bool is_base_chain(const std::string& name) {
   return false;
 }
 
-// Logs of first packets, and the outcomes of address groups.
+// The outcomes of address groups.
 bool is_late(const std::string& set) {
-  return set == "rlog" || (set[0] == 'k' && versioned_name(set));
+  return set[0] == 'k' && versioned_name(set);
 }
 
 // Takes what goes with the sweep out of the flip: `after` still has it.

@@ -2,6 +2,9 @@
 #include "daemon/world.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
 #include <unistd.h>
 
 #include <filesystem>
@@ -119,6 +122,51 @@ TEST_F(WorldTest, ARefusedSetIsForgottenSoThatTheNextPodDoesNotBringIt) {
   backend_.refuse = false;
   ASSERT_TRUE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
   EXPECT_EQ(policy_in_force(), "good");
+}
+
+// Files may not grow: as on a full disk, and as for any user.
+class NoRoom {
+ public:
+  NoRoom() {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    before_handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit none{0, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &none);
+  }
+  ~NoRoom() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, before_handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*before_handler_)(int) = nullptr;
+};
+
+TEST_F(WorldTest, WithoutRoomAStartEnforcesWhatIsKnownAndAChangeIsTriedAgain) {
+  write(kGood);
+  {
+    World first = world();
+    ASSERT_TRUE(first.start());
+  }
+  backend_.in_force.reset();
+  World w = world();
+  {
+    const NoRoom full;
+    const auto begun = w.start();
+    EXPECT_TRUE(begun) << begun.error().message;
+    EXPECT_EQ(policy_in_force(), "good");
+    write(kBetter);
+    ASSERT_FALSE(w.reload());
+    EXPECT_EQ(policy_in_force(), "good");
+    EXPECT_TRUE(w.worth_another_try());
+  }
+  ASSERT_TRUE(w.reload());
+  EXPECT_EQ(policy_in_force(), "better");
+  EXPECT_FALSE(w.worth_another_try());
+  write(kBroken);
+  ASSERT_FALSE(w.reload());
+  EXPECT_FALSE(w.worth_another_try()) << "only the files can change that";
 }
 
 TEST_F(WorldTest, AStartWithoutAGoodSetDeniesPodsUnderNotReady) {

@@ -78,8 +78,9 @@ TEST_P(Prefix, SaysKindAndRule) {
 INSTANTIATE_TEST_SUITE_P(
     Table, Prefix,
     ::testing::Values(PrefixCase{"denied_by_mark", "tl:D", true, EventKind::Denied, 0x2a},
+                      PrefixCase{"denied_in_a_connection", "tl:C", true, EventKind::Denied, 0x2a},
                       PrefixCase{"overflow_by_mark", "tl:O", true, EventKind::Overflow, 0x2a},
-                      PrefixCase{"allowed", "tl:000001ffA", true, EventKind::Allowed, 0x1ff},
+                      PrefixCase{"allowed_by_mark", "tl:A", true, EventKind::Allowed, 0x2a},
                       PrefixCase{"logged", "tl:deadbeefL", true, EventKind::Logged, 0xdeadbeef},
                       PrefixCase{"foreign", "calico-packet: ", false, {}, 0},
                       PrefixCase{"empty", "", false, {}, 0}, PrefixCase{"short_id", "tl:1ffA", false, {}, 0},

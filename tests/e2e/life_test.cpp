@@ -206,10 +206,16 @@ TEST_F(Life, WithoutAnOwnerAFlushedRulesetIsMadeAnewAtOnceAndTold) {
   ASSERT_TRUE(lab_->start_daemon());
   EXPECT_TRUE(warned_of("cannot protect the table"));
   ASSERT_EQ(connect("a/db"), lab::Attempt::TimedOut);
-  ASSERT_EQ(on_node("nft flush ruleset"), 0);
-  for (int i = 0; i < 200 && status()["kernel"]["table_repairs"] == 0; ++i) ::usleep(25'000);
-  EXPECT_EQ(status()["kernel"]["table_repairs"], 1);
-  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+  int repairs = 0;
+  for (const char* foreign : {"nft flush ruleset", "nft insert rule inet tierlog forward accept",
+                              "nft add rule inet tierlog eval_i accept"}) {
+    SCOPED_TRACE(foreign);
+    ASSERT_EQ(on_node(foreign), 0) << said_;
+    ++repairs;
+    for (int i = 0; i < 200 && status()["kernel"]["table_repairs"] < repairs; ++i) ::usleep(25'000);
+    EXPECT_EQ(status()["kernel"]["table_repairs"], repairs);
+    EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+  }
   std::ifstream log(lab_->folder() + "/tierlogd.log");
   const std::string lines{std::istreambuf_iterator<char>(log), {}};
   EXPECT_NE(lines.find("the tables were changed by somebody else"), std::string::npos);
@@ -218,6 +224,31 @@ TEST_F(Life, WithoutAnOwnerAFlushedRulesetIsMadeAnewAtOnceAndTold) {
   EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
   ASSERT_TRUE(lab_->start_daemon());
   EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
+}
+
+TEST_F(Life, ALostRegistryOpensNoPodAndGivesNoIdASecondMeaning) {
+  write(policy("Allow"));
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  ASSERT_TRUE(lab_->start_daemon());
+  ASSERT_EQ(connect("a/db"), lab::Attempt::Connected);
+  const auto highest = [&] {
+    EXPECT_EQ(on_node("sqlite3 " + lab_->folder() + "/flows.db 'SELECT max(rule_id) FROM rules'"), 0) << said_;
+    return std::stoul(said_);
+  };
+  const auto before = highest();
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  ASSERT_EQ(on_node("rm " + lab_->folder() + "/state.db"), 0) << said_;
+  write(policy("Deny"));
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_TRUE(warned_of("is in state.db no longer"));
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut) << "nobody knows whose interface it is";
+  write(policy("Allow"));
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut) << "not even after another restart";
+  std::ifstream log(lab_->folder() + "/tierlogd.log");
+  const std::string lines{std::istreambuf_iterator<char>(log), {}};
+  EXPECT_NE(lines.find("new ids begin at " + std::to_string(before + 1)), std::string::npos);
 }
 
 TEST_F(Life, CheckReadsAndChangesNothing) {

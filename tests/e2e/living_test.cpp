@@ -140,6 +140,19 @@ class Living : public LiveNode, public ::testing::WithParamInterface<Case> {
     EXPECT_GT(cut_packets, 0u) << "with a reason of its own";
     EXPECT_LE(denied_packets, 100u) << "until the cut, the kernel asked the new rules itself";
   }
+  // A packet of a living connection was counted at its egress rule when the connection began, and not again.
+  void expect_nothing_is_told_twice() const {
+    std::string told_twice;
+    becomes([&] {
+      told_twice.clear();
+      for (const store::RuleActivity& rule : rules())
+        if (rule.recorded_packets > rule.kernel_packets)
+          told_twice += to_hex(rule.rule.id) + " " + rule.rule.policy + " " + rule.rule.reason + ": kernel " +
+                        std::to_string(rule.kernel_packets) + ", recorded " + std::to_string(rule.recorded_packets) + "\n";
+      return told_twice.empty();
+    });
+    EXPECT_EQ(told_twice, "");
+  }
   nlohmann::json connections() const { return status()["kernel"]["connections"]; }
 
   Shared<Talk> talk_;
@@ -162,6 +175,7 @@ TEST_P(Living, FollowsThePoliciesAndOutlivesTheDaemon) {
     ASSERT_TRUE(becomes([&] { return connections()["cut_now"] == 1; })) << connections();
     EXPECT_FALSE(anybody_hears());
     expect_cut_is_told();
+    expect_nothing_is_told_twice();
     apply(kDeny + "  - {action: Deny, protocol: UDP, destination: {ports: [9]}}\n");
     EXPECT_FALSE(anybody_hears());
   }

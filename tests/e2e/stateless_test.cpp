@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 
 #include "base/handle.h"
@@ -72,6 +73,34 @@ TEST_P(Stateless, IsCountedAndToldPacketByPacket) {
     }
   }
   EXPECT_EQ(told, 2u * kSent);
+}
+
+// IP that says UDP and has no room for ports.
+int send_cut_off(const IpAddr& to) {
+  const Fd socket(::socket(to.family == Family::V4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_UDP));
+  const lab::SocketAddress peer(to, 0);
+  for (int i = 0; i < kSent; ++i)
+    if (::sendto(socket.get(), "abc", static_cast<std::size_t>(i % 4), 0, peer.get(), peer.size()) < 0) return 1;
+  return 0;
+}
+
+TEST_P(Stateless, WhatIsTooShortForAFlowIsDroppedAndDeclared) {
+  start(kTopology, policy(GetParam()));
+  if (!lab_) return;
+  for (const Family family : {Family::V4, Family::V6}) {
+    const IpAddr to = *lab_->address("a/db", family);
+    ASSERT_EQ(lab_->run_in("a/web", [&] { return send_cut_off(to); }).value_or(1), 0);
+  }
+  std::uint64_t invalid = 0;
+  ASSERT_TRUE(becomes([&] {
+    invalid = 0;
+    std::uint64_t missing = 0;
+    for (const store::RuleActivity& rule : rules()) {
+      if (rule.rule.reason == "invalid" && rule.rule.direction == Direction::Egress) invalid = rule.kernel_packets;
+      missing += rule.kernel_packets - std::min(rule.kernel_packets, rule.recorded_packets + rule.unattributed);
+    }
+    return invalid == 2u * kSent && missing == 0;
+  })) << invalid;
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, Stateless, ::testing::Values("Allow", "Deny"),

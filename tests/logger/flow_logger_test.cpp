@@ -315,6 +315,46 @@ TEST_F(FlowLoggerTest, WhatWasCountedBeforeUsIsNoNews) {
   EXPECT_EQ(records[0].verdict_packets, 1u);
 }
 
+// The reading before the start may be seconds old when its turn comes, or the last touch was never told: only
+// half a lifetime says that the entry was made again.
+TEST_F(FlowLoggerTest, ARestartTellsNothingTwiceHoweverLateItReads) {
+  const RuleId rule = rule_of(2);
+  for (const int touched : {0, 3, 20}) {
+    SCOPED_TRACE(touched);
+    FlowLogger next(std::chrono::seconds(60), 1000);
+    next.set_program(program_, {}, at(0));
+    const DeniedCount entry = count(rule, 1);
+    const store::ToldDenied told{rule, entry.source, entry.destination, entry.protocol, entry.port_or_icmp, 1, entry.bytes, at(100)};
+    DeniedCount found = entry;
+    found.idle = {};
+    next.set_denied_baseline(std::vector{found}, at(100 + touched), std::vector{told}, {{rule, 100}});
+    next.on_denied_counts(std::vector{found}, at(101 + touched), FlowLogger::Reading::Regular);
+    EXPECT_TRUE(next.take_records().empty());
+  }
+  FlowLogger next(std::chrono::seconds(60), 1000);
+  next.set_program(program_, {}, at(0));
+  const DeniedCount entry = count(rule, 1);
+  const store::ToldDenied told{rule, entry.source, entry.destination, entry.protocol, entry.port_or_icmp, 1, entry.bytes, at(100)};
+  DeniedCount found = entry;
+  found.idle = {};
+  next.set_denied_baseline(std::vector{found}, at(170), std::vector{told}, {{rule, 100}});
+  next.on_denied_counts(std::vector{found}, at(171), FlowLogger::Reading::Regular);
+  EXPECT_FALSE(next.take_records().empty()) << "the old entry expired: this is another packet";
+}
+
+// Its connection was counted at the egress rule when it began, and is not again.
+TEST_F(FlowLoggerTest, APacketDeniedInALivingConnectionHasNoEgressRecord) {
+  VerdictEvent denied = event(EventKind::Denied, rule_of(2), "10.0.0.3", "10.0.0.1", 5432, 1);
+  ASSERT_EQ(give(denied).size(), 2u) << "one of a new connection has";
+  denied.in_connection = true;
+  for (int packet = 0; packet < 2; ++packet) {
+    const auto records = give(denied);
+    ASSERT_EQ(records.size(), 1u) << "each packet is told by itself";
+    EXPECT_EQ(records[0].verdict_packets, 1u);
+    EXPECT_EQ(records[0].action, store::Verdict::Deny);
+  }
+}
+
 // The control of all attribution: a kernel that names the wrong rule is noticed.
 TEST_F(FlowLoggerTest, APlantedWrongIdIsCountedAsAMismatch) {
   give(event(EventKind::Denied, rule_of(2), "10.0.0.2", "10.0.0.1", 5432, 1));  // rule 1 allows this one
