@@ -13,6 +13,10 @@ namespace tierlog::dataplane::nftables {
 Result<std::unique_ptr<TableWatch>> TableWatch::open(std::uint32_t own_port) {
   Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_NETFILTER));
   if (!socket) return fail(Error::from_errno(errno, "open", "netlink socket (nftables changes)"));
+  // One replacement of ours tells thousands of objects; what does not fit looks like somebody else's change.
+  constexpr int kReceiveBytes = 16 << 20;
+  if (::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBytes, sizeof kReceiveBytes) < 0)
+    return fail(Error::from_errno(errno, "enlarge the buffer of", "netlink socket (nftables changes)"));
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   const int group = NFNLGRP_NFTABLES;

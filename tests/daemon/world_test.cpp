@@ -156,7 +156,10 @@ TEST_F(WorldTest, WithoutRoomAStartEnforcesWhatIsKnownAndAChangeIsTriedAgain) {
     const auto begun = w.start();
     EXPECT_TRUE(begun) << begun.error().message;
     EXPECT_EQ(policy_in_force(), "good");
-    write(kBetter);
+  }
+  write(kBetter);
+  {
+    const NoRoom full;
     ASSERT_FALSE(w.reload());
     EXPECT_EQ(policy_in_force(), "good");
     EXPECT_TRUE(w.worth_another_try());

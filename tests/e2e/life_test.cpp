@@ -111,6 +111,7 @@ TEST_F(Life, AStartWithBrokenFilesEnforcesTheLastGoodSetAndSaysSo) {
 TEST_F(Life, WithoutAnyGoodSetPodsAreDenied) {
   write(policy("Allow"));
   ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  ASSERT_EQ(on_node(tierlogd("--remove")), 0) << said_;
   fs::remove(fs::path(lab_->database()).parent_path() / "state.db");
   write("kind: [");
   ASSERT_TRUE(lab_->start_daemon());
