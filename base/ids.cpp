@@ -10,6 +10,13 @@ namespace {
 constexpr auto kIn = Direction::Ingress;
 constexpr auto kOut = Direction::Egress;
 
+// Given by the eBPF programs alone (dataplane/ebpf/tierlog.bpf.c), where conntrack joins no fragments and a
+// rewritten source shows. A later fragment of something unknown, which no rule without ports allows:
+constexpr RuleId kFragmentIngress{31};
+constexpr RuleId kFragmentEgress{32};
+// The node's address on what the node only forwards, when nobody knows whose it was.
+constexpr RuleId kSourceRewrittenIngress{33};
+
 constexpr std::array kReserved{
     ReservedRule{reserved::kNoPolicyIngress, Reason::NoPolicy, kIn, true},
     ReservedRule{reserved::kNoPolicyEgress, Reason::NoPolicy, kOut, true},
@@ -40,6 +47,9 @@ constexpr std::array kReserved{
     ReservedRule{reserved::kFailsafeEgress, Reason::Failsafe, kOut, true},
     ReservedRule{reserved::kHostDefaultIngress, Reason::Host, kIn, false},
     ReservedRule{reserved::kHostDefaultEgress, Reason::Host, kOut, false},
+    ReservedRule{kFragmentIngress, Reason::Fragment, kIn, false},
+    ReservedRule{kFragmentEgress, Reason::Fragment, kOut, false},
+    ReservedRule{kSourceRewrittenIngress, Reason::SourceRewritten, kIn, false},
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Reason::Other) + 1> kReasonNames{

@@ -11,6 +11,7 @@
 #include "cli/exit_code.h"
 #include "cli/format.h"
 #include "cli/output.h"
+#include "lab/case_ebpf.h"
 #include "lab/case_nftables.h"
 #include "lab/cases.h"
 
@@ -89,9 +90,9 @@ Result<void> check_options(const TestOptions& options) {
   if (options.output != "table" && options.output != "json" && options.output != "junit")
     return fail(ErrorCode::InvalidArgument,
                 "-o \"" + options.output + "\" is no output form here; expected " + kForms);
-  if (options.via != "model" && options.via != "nftables")
+  if (options.via != "model" && options.via != "nftables" && options.via != "ebpf")
     return fail(ErrorCode::InvalidArgument,
-                "--via \"" + options.via + "\" is unknown; expected model or nftables");
+                "--via \"" + options.via + "\" is unknown; expected model, nftables or ebpf");
   return {};
 }
 
@@ -106,7 +107,7 @@ Result<lab::CaseResults> run_via(const std::string& via, const std::vector<lab::
   run.progress = [&](std::size_t done) {
     if (shows) std::fprintf(stderr, "\r%zu of %zu cases", done, cases.size());
   };
-  TL_ASSIGN(results.cases, lab::run_nftables(cases, run));
+  TL_ASSIGN(results.cases, via == "ebpf" ? lab::run_ebpf(cases, run) : lab::run_nftables(cases, run));
   if (shows) std::fprintf(stderr, "\r\033[K");
   return results;
 }
@@ -146,12 +147,12 @@ Command test_command() {
       "to, "
       "protocol, port, the expected verdict and optionally the direction, tier, policy and rule that has to "
       "decide. --via model asks the reference evaluator, the same that `tierlog explain` shows. --via "
-      "nftables sends "
-      "each check as a real packet between network namespaces that it makes and takes away again, reads from "
+      "nftables and --via ebpf send "
+      "each check as a real packet between network namespaces that they make and take away again, read from "
       "a flow "
-      "index who decided, and also fails where the evaluator says anything else; it needs root.";
+      "index who decided, and also fail where the evaluator says anything else; they need root.";
   command.positionals = {{"CASE", "case files and folders of them", &options->cases, true}};
-  command.options = {{"--via", "HOW", "model (default) or nftables", &options->via},
+  command.options = {{"--via", "HOW", "model (default), nftables or ebpf", &options->via},
                      output_option(options->output, kForms)};
   command.examples = {
       {"tierlog test examples/cases", "All cases of a folder"},

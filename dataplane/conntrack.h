@@ -17,6 +17,7 @@
 #include "base/handle.h"
 #include "base/result.h"
 #include "dataplane/connection.h"
+#include "dataplane/connection_source.h"
 #include "dataplane/conntrack_settings.h"
 
 struct nlmsghdr;
@@ -27,20 +28,13 @@ struct ConntrackOptions {
   int receive_bytes = 64 << 20;  // of the socket's buffer: what may end between two drains
 };
 
-// What was lost on the way to us, cumulative.
-struct ConntrackLoss {
-  std::uint64_t overruns = 0;     // ENOBUFS: an unknown number of ends was not told
-  std::uint64_t undecodable = 0;  // messages that made no sense
-  std::uint64_t table_full = 0;   // packets the kernel dropped because its table was full, see count_full
-};
-
 enum class LabelResult : std::uint8_t {
   Written,
   NoSpace,  // the entry is older than the first rule that uses labels: it never can have one (ENOSPC)
   Gone,     // there is no such entry
 };
 
-class Conntrack {
+class Conntrack final : public ConnectionSource {
  public:
   // Sets the switches (conntrack_settings.h); `changed()` tells which stood otherwise and which cannot be
   // set, which is no error here: rules are enforced without them. Errors: Refused without CAP_NET_ADMIN.
@@ -51,16 +45,16 @@ class Conntrack {
   std::vector<SettingChange> verify() { return set_conntrack_switches(); }
 
   // Appends the connections that ended, without blocking, at most about `limit`. False: no more now.
-  Result<bool> drain(std::vector<Connection>& ended, std::size_t limit);
-  const ConntrackLoss& loss() const { return loss_; }
+  Result<bool> drain(std::vector<Connection>& ended, std::size_t limit) override;
+  const ConntrackLoss& loss() const override { return loss_; }
   // Asks the kernel how many packets it dropped because its table was full: since this object was opened.
   // They never came to any rule.
-  Result<void> count_full();
-  int fd() const { return events_.get(); }  // borrowed, to wait on
+  Result<void> count_full() override;
+  int fd() const override { return events_.get(); }  // borrowed, to wait on
 
   // All entries, IPv4 and IPv6. A dump that the kernel says was disturbed is begun anew, so `each` is called
   // after the last one; while the table is resized an entry may still be missing or come twice.
-  Result<void> dump(const std::function<void(const Connection&)>& each);
+  Result<void> dump(const std::function<void(const Connection&)>& each) override;
 
   // Replaces words 0, 1 and 3 of the label of the entry that has this original tuple now. The kernel does
   // not compare ids here: where the tuple came again since the dump, the new entry gets the labels.

@@ -250,6 +250,7 @@ class Bench {
   std::vector<Flight> plan(const PolicyCase& test_case, const Program& program,
                            std::vector<CheckResult>& results);
   Result<void> fly(std::vector<Flight*>& round);
+  Result<void> forget_connections();
   Result<void> learn(std::vector<Flight*>& round);
   Result<void> read_records(std::vector<Flight*>& round);
 
@@ -277,7 +278,7 @@ Result<std::shared_ptr<const Program>> Bench::enforce(const PolicyCase& test_cas
   TL_ASSIGN(Program compiled,
             policy::compile(test_case.policies, cluster, ids_, {policy::CompileOptions::Scope::Local, 1}));
   auto program = std::make_shared<const Program>(std::move(compiled));
-  TL_TRY(wire_->flush_connections());
+  TL_TRY(forget_connections());
   if (run_.plant) {
     auto spoiled = std::make_shared<Program>(*program);
     run_.plant(*spoiled);
@@ -381,9 +382,14 @@ Result<void> Bench::try_run(const PolicyCase& test_case, CaseResult& result) {
   return plane_.backend->sweep_when_due();
 }
 
+Result<void> Bench::forget_connections() {
+  TL_TRY(wire_->flush_connections());
+  return plane_.forget ? plane_.forget() : Result<void>{};
+}
+
 Result<void> Bench::fly(std::vector<Flight*>& round) {
   if (round.empty()) return {};
-  TL_TRY(wire_->flush_connections());
+  TL_TRY(forget_connections());
   std::vector<Shot> shots;
   for (const Flight* flight : round) shots.push_back(flight->shot);
   TL_ASSIGN(const auto arrivals, wire_->shoot(shots));

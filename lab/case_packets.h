@@ -25,6 +25,7 @@ struct PacketPlane {
   std::unique_ptr<dataplane::Backend> backend;
   std::unique_ptr<dataplane::EventSource> events;
   int ready = -1;  // of the events: readable when some wait; borrowed
+  std::function<Result<void>()> forget{};  // connections that the kernel's own table does not know
 };
 using OpenPlane = std::function<Result<PacketPlane>()>;
 

@@ -1,7 +1,8 @@
-// Policy test cases with real packets through nftables: upstream's where they are at hand, our own, and
+// Policy test cases with real packets through a data plane: upstream's where they are at hand, our own, and
 // random ones. Each packet is judged three times: by the kernel, whose rule ids the flow index resolves,
 // by the evaluator, and in random worlds by a second, naive evaluator.
 //
+// TIERLOG_VIA: nftables (default) or ebpf.
 // TIERLOG_CONFORMANCE_DIR: upstream's cases, else shared/conformance beside the sources; skipped without.
 // TIERLOG_PACKETS_SECONDS: how long random worlds are tried; with it all of upstream's cases run, not a
 // sample.
@@ -15,6 +16,7 @@
 #include <fstream>
 #include <map>
 
+#include "lab/case_ebpf.h"
 #include "lab/case_nftables.h"
 #include "lab/cases.h"
 #include "tests/engine/naive.h"
@@ -31,6 +33,15 @@ using policy::Action;
 
 const char* whole() {
   return std::getenv("TIERLOG_PACKETS_SECONDS");
+}
+
+std::string via() {
+  const char* given = std::getenv("TIERLOG_VIA");
+  return given != nullptr ? given : "nftables";
+}
+
+Result<std::vector<CaseResult>> run_real(const std::vector<PolicyCase>& cases, const PacketRun& run = {}) {
+  return via() == "ebpf" ? run_ebpf(cases, run) : run_nftables(cases, run);
 }
 
 std::string problems(const CaseResult& result) {
@@ -121,7 +132,7 @@ TEST_F(Packets, UpstreamsCasesPassWithRealPackets) {
   const LoadedCases loaded = load_cases(upstreams_files(whole() != nullptr ? 1 : kSampleStride));
   ASSERT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
   const auto begin = Clock::now();
-  const auto results = run_nftables(loaded.cases);
+  const auto results = run_real(loaded.cases);
   ASSERT_TRUE(results) << results.error().message;
   const std::chrono::duration<double> took = Clock::now() - begin;
   std::map<std::string, std::size_t> left_out;
@@ -153,7 +164,7 @@ TEST_F(Packets, OwnCasesPassWithRealPackets) {
   const LoadedCases loaded =
       load_cases({TIERLOG_SOURCE_DIR "/examples/cases", TIERLOG_SOURCE_DIR "/tests/lab/cases"});
   ASSERT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
-  const auto results = run_nftables(loaded.cases);
+  const auto results = run_real(loaded.cases);
   ASSERT_TRUE(results) << results.error().message;
   for (const CaseResult& result : *results) EXPECT_TRUE(result.passed) << result.id << problems(result);
   EXPECT_GE(sent(*results), 50u);
@@ -220,7 +231,7 @@ std::string disagreement(const Json& json, const PacketRun& run) {
   const auto one = expected_by_evaluator(json);
   if (!one) return {};
   if (const std::string naive = naive_disagreement(*one); !naive.empty()) return naive;
-  const auto results = run_nftables({*one}, run);
+  const auto results = run_real({*one}, run);
   if (!results || results->front().passed || results->front().skipped) return {};
   return problems(results->front());
 }
@@ -231,7 +242,7 @@ Json report(const Json& found, const PacketRun& run, unsigned seed) {
       found, [&](const Json& json) { return !disagreement(json, run).empty(); }, std::chrono::seconds(60));
   const std::string path = std::string(TIERLOG_BINARY_DIR) + "/random-" + std::to_string(seed) + ".json";
   std::ofstream(path) << small.dump(2) << "\n";
-  std::cout << "kept as " << path << ", to be run by `tierlog test --via nftables`:\n"
+  std::cout << "kept as " << path << ", to be run by `tierlog test --via " << via() << "`:\n"
             << small.dump(1) << "\n";
   return small;
 }
@@ -272,7 +283,7 @@ TEST_F(Packets, RandomWorldsAreJudgedAlikeByKernelAndEvaluators) {
         report(world.files[i], {}, seed);
       }
     if (HasFailure()) break;
-    const auto results = run_nftables(world.cases);
+    const auto results = run_real(world.cases);
     ASSERT_TRUE(results) << results.error().message;
     packets += sent(*results);
     for (std::size_t i = 0; i < results->size(); ++i) {
@@ -333,7 +344,7 @@ const Planted kPlanted[] = {{"Verdict", turn_a_verdict, "expected allow, got "},
 TEST_F(Packets, PlantedErrorsAreSeen) {
   const LoadedCases loaded = load_cases_text(kTwoRules, "two-rules.json");
   ASSERT_EQ(loaded.findings.to_string(), "");
-  const auto good = run_nftables(loaded.cases);
+  const auto good = run_real(loaded.cases);
   ASSERT_TRUE(good) << good.error().message;
   EXPECT_TRUE(good->front().passed) << problems(good->front());
   for (const Planted& planted : kPlanted) {
@@ -341,7 +352,7 @@ TEST_F(Packets, PlantedErrorsAreSeen) {
     PacketRun run;
     run.plant = planted.plant;
     run.patience = std::chrono::milliseconds(300);
-    const auto results = run_nftables(loaded.cases, run);
+    const auto results = run_real(loaded.cases, run);
     ASSERT_TRUE(results) << results.error().message;
     EXPECT_FALSE(results->front().passed);
     EXPECT_NE(problems(results->front()).find(planted.problem), std::string::npos)

@@ -1,0 +1,87 @@
+// dataplane/ebpf/backend.h - Programs into BPF maps: write beside the old, flip one word, free.
+//
+//   policy/program.h --installed.h--> arena --config.root--> programs.h --counters, flows--> logger/
+//
+// A packet reads the root once, so it meets one Program whole. Living connections hold the generation of the
+// class that allowed them and are judged anew with their next packet when it is another one: nothing is ever
+// in doubt, and settle() has nothing to do.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataplane/backend.h"
+#include "dataplane/ebpf/installed.h"
+#include "dataplane/ebpf/programs.h"
+
+namespace tierlog::dataplane::ebpf {
+
+struct EbpfOptions {
+  // A folder in a BPF file system for what outlives the process; empty: nothing does.
+  std::string pins;
+  std::chrono::seconds deny_interval{10};
+  std::chrono::seconds log_interval{10};
+  MapSizes sizes{};
+};
+
+// One living connection as the programs know it.
+struct KnownFlow {
+  tl_flow_key key{};
+  tl_flow flow{};
+};
+
+class EbpfBackend final : public Backend {
+ public:
+  // In this process's network namespace. Errors: Refused (no privilege, a kernel without what is needed).
+  static Result<std::unique_ptr<EbpfBackend>> open(const EbpfOptions& options);
+
+  Result<void> apply(std::shared_ptr<const policy::Program> program) override;
+  Result<std::vector<RuleCounter>> read_counters() override;
+  Result<std::vector<DeniedCount>> read_denied() override;
+  Nanoseconds denied_lifetime() const override;
+  Result<std::uint64_t> read_overflow() override;
+  Result<void> sweep_when_due() override;
+  bool connections_in_doubt() const override { return false; }
+  Result<void> settle(bool) override { return {}; }
+  Result<void> end_sparing() override { return {}; }
+  Result<Repair> verify() override;
+  Result<void> remove_all() override;
+
+  Programs& programs() { return *programs_; }
+  const Installed& installed() const { return *installed_; }
+  bool adopted() const { return programs_->adopted(); }
+  std::uint32_t root() const { return programs_->config().root; }
+  Result<std::vector<KnownFlow>> read_flows() const;
+  // Connections that were silent for so long that they are over, since the last call.
+  std::vector<KnownFlow> take_ended() { return std::exchange(ended_, {}); }
+  // Connections that found no room, cumulative: judged all the same, packet by packet.
+  Result<std::uint64_t> read_flows_refused() const;
+  // Forgets every connection and every denied flow. For tests that begin anew.
+  Result<void> forget_flows();
+
+ private:
+  explicit EbpfBackend(EbpfOptions options) : options_(std::move(options)) {}
+  Result<void> adopt_slots();
+  Result<std::uint32_t> slot_of(RuleId id);
+  Result<std::vector<Attached>> interfaces_of(const policy::Program& program) const;
+  Result<void> attach(const std::vector<Attached>& ends);
+  Result<void> expire();
+
+  EbpfOptions options_;
+  std::unique_ptr<Programs> programs_;
+  std::unique_ptr<Installed> installed_;
+  std::shared_ptr<const policy::Program> program_;
+  std::map<RuleId, std::uint32_t> slots_;
+  std::uint32_t next_slot_ = TL_FIRST_SLOT;
+  std::map<std::uint32_t, bool> attached_;  // ifindex -> both hooks, or only what comes out
+  bool has_older_ = false;
+  std::vector<KnownFlow> ended_;
+  std::chrono::steady_clock::time_point sweep_at_{}, expire_at_{};
+};
+
+}  // namespace tierlog::dataplane::ebpf

@@ -1,0 +1,30 @@
+// dataplane/ebpf/connections.h - the programs' flow map as living and ended connections.
+#pragma once
+
+#include "dataplane/connection_source.h"
+#include "dataplane/ebpf/backend.h"
+#include "dataplane/ebpf/events.h"
+
+namespace tierlog::dataplane::ebpf {
+
+class EbpfConnections final : public ConnectionSource {
+ public:
+  // Both live longer.
+  EbpfConnections(EbpfBackend& backend, EbpfEvents& events) : backend_(backend), events_(events) {}
+
+  Result<bool> drain(std::vector<Connection>& ended, std::size_t limit) override;
+  Result<void> dump(const std::function<void(const Connection&)>& each) override;
+  const ConntrackLoss& loss() const override { return loss_; }
+  Result<void> count_full() override;
+  int fd() const override { return -1; }
+
+ private:
+  EbpfBackend& backend_;
+  EbpfEvents& events_;
+  ConntrackLoss loss_;
+};
+
+// `offset`: wall clock minus monotonic clock.
+Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanoseconds offset);
+
+}  // namespace tierlog::dataplane::ebpf

@@ -1,0 +1,69 @@
+// dataplane/ebpf/installed.h - Programs as objects of the arena: what is put there, and when it may go.
+//
+//   policy/program.h --encode_class, encode_addresses--> [Installed] --one store of config.root--> packets
+//
+// Everything a packet meets hangs on the root it reads once. A class whose content is as before keeps its
+// object and its generation, so that connections it judged are not judged again.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/ebpf/address_table.h"
+#include "dataplane/ebpf/arena.h"
+#include "dataplane/ebpf/cells.h"
+#include "dataplane/ebpf/encode_class.h"
+
+namespace tierlog::dataplane::ebpf {
+
+// An endpoint and its interface now.
+struct Attached {
+  std::uint32_t endpoint = policy::kNone;  // into Program::endpoints; kNone: its pod is gone
+  std::uint32_t ifindex = 0;
+};
+
+class Installed {
+ public:
+  // `first`: numbers of generations and address epochs begin there; no process before this used them.
+  Installed(int segments, std::uint32_t first)
+      : arena_(segments), next_generation_(first), next_epoch_(first) {}
+
+  // Puts the Program into the arena and returns its root; nothing reads it yet. On an error nothing of it is
+  // left. Errors: InvalidArgument (a limit, with the number), Refused.
+  Result<std::uint32_t> prepare(const policy::Program& program, const std::vector<Attached>& ends,
+                                const SlotOf& slot_of);
+  // Packets read the prepared root: frees what only those before need. Call it a grace time after the flip.
+  void forget_older();
+  // The prepared root is not wanted.
+  void abandon();
+
+  const Arena& arena() const { return arena_; }
+  std::uint32_t next_number() const { return std::max(next_generation_, next_epoch_); }
+  // Of the prepared Program; 0 where a class has no endpoint.
+  std::uint32_t class_reference(std::uint32_t endpoint_class) const;
+
+ private:
+  struct Placed {
+    std::uint32_t reference = 0, generation = 0;
+    bool wanted = false;  // by the prepared Program
+  };
+  Result<Placed> place_class(const policy::Program& program, std::uint32_t index, const SlotOf& slot_of);
+  Result<std::uint32_t> place_root(const policy::Program& program, const std::vector<Attached>& ends);
+
+  Arena arena_;
+  GroupNumbers groups_;
+  IdentityNumbers identities_;
+  std::uint32_t next_generation_, next_epoch_;
+  std::map<std::string, Placed> classes_;  // by content
+  std::map<std::uint32_t, Placed> by_class_;
+  std::string address_content_;
+  std::uint32_t addresses_ = 0, epoch_ = 0;
+  std::uint32_t root_ = 0;
+  std::vector<std::uint32_t> older_;  // roots and addresses that were replaced
+};
+
+}  // namespace tierlog::dataplane::ebpf

@@ -1,0 +1,207 @@
+#include "dataplane/ebpf/programs.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <sys/mman.h>
+#include <tierlog.skel.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+
+namespace tierlog::dataplane::ebpf {
+namespace {
+
+// What libbpf says while it loads: kept, and shown only when the kernel refuses.
+std::mutex told_mutex;
+std::string told;
+
+int keep_message(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level == LIBBPF_DEBUG) return 0;
+  char line[2048];
+  const int length = std::vsnprintf(line, sizeof line, format, arguments);
+  const std::lock_guard lock(told_mutex);
+  told += line;
+  if (told.size() > 65536) told.erase(0, told.size() - 65536);
+  return length;
+}
+
+// The line before the verifier's last sums is what it refuses.
+std::string last_words() {
+  const std::lock_guard lock(told_mutex);
+  std::string found;
+  std::size_t from = 0;
+  while (from < told.size()) {
+    const std::size_t to = std::min(told.find('\n', from), told.size());
+    const std::string line = told.substr(from, to - from);
+    if (line.find("processed ") != std::string::npos && !found.empty()) break;
+    if (!line.empty() && line.find("-- BEGIN") == std::string::npos) found = line;
+    from = to + 1;
+  }
+  return found.substr(0, 300);
+}
+
+bpf_tc_hook hook_of(int ifindex, Hook hook) {
+  bpf_tc_hook value{};
+  value.sz = sizeof value;
+  value.ifindex = ifindex;
+  value.attach_point = hook == Hook::Out ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+  return value;
+}
+
+bpf_tc_opts ours() {
+  bpf_tc_opts options{};
+  options.sz = sizeof options;
+  options.handle = kFilterHandle;
+  options.priority = kFilterPriority;
+  return options;
+}
+
+constexpr std::size_t kEtherHead = 14;
+
+}  // namespace
+
+Result<std::unique_ptr<Programs>> Programs::load(const std::string& pins, const MapSizes& sizes) {
+  ::libbpf_set_print(keep_message);
+  std::unique_ptr<Programs> programs(new Programs);
+  programs->skeleton_ = tierlog_bpf::open();
+  if (programs->skeleton_ == nullptr) return fail(Error::from_errno(errno, "open BPF programs"));
+  const auto& maps = programs->skeleton_->maps;
+  ::bpf_map__set_max_entries(maps.flows, sizes.flows);
+  ::bpf_map__set_max_entries(maps.denied, sizes.denied);
+  if (!pins.empty()) {
+    for (bpf_map* map : {maps.flows, maps.denied, maps.counters, maps.slots, maps.losses, maps.events}) {
+      const std::string path = pins + "/" + ::bpf_map__name(map);
+      programs->adopted_ = programs->adopted_ || ::access(path.c_str(), F_OK) == 0;
+      ::bpf_map__set_pin_path(map, path.c_str());
+    }
+  }
+  if (const int error = tierlog_bpf::load(programs->skeleton_); error != 0) {
+    Error refused = Error::from_errno(-error, "load BPF programs");
+    refused.code = ErrorCode::Refused;
+    if (const std::string words = last_words(); !words.empty()) refused.message += " (" + words + ")";
+    return fail(std::move(refused));
+  }
+  void* config = ::mmap(nullptr, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)), PROT_READ | PROT_WRITE,
+                        MAP_SHARED, ::bpf_map__fd(maps.config), 0);
+  if (config == MAP_FAILED) return fail(Error::from_errno(errno, "map a BPF map's memory", "config"));
+  programs->config_ = static_cast<tl_config*>(config);
+  return programs;
+}
+
+Programs::~Programs() {
+  if (config_ != nullptr) ::munmap(config_, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
+  tierlog_bpf::destroy(skeleton_);
+}
+
+int Programs::segments() const {
+  return ::bpf_map__fd(skeleton_->maps.segments);
+}
+int Programs::flows() const {
+  return ::bpf_map__fd(skeleton_->maps.flows);
+}
+int Programs::denied() const {
+  return ::bpf_map__fd(skeleton_->maps.denied);
+}
+int Programs::counters() const {
+  return ::bpf_map__fd(skeleton_->maps.counters);
+}
+int Programs::slots() const {
+  return ::bpf_map__fd(skeleton_->maps.slots);
+}
+int Programs::losses() const {
+  return ::bpf_map__fd(skeleton_->maps.losses);
+}
+int Programs::events() const {
+  return ::bpf_map__fd(skeleton_->maps.events);
+}
+
+Result<void> Programs::attach(int ifindex, Hook hook) {
+  // One queue for both directions; there may be one, of others too, and it is never taken away.
+  bpf_tc_hook both = hook_of(ifindex, hook);
+  both.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+  if (const int error = ::bpf_tc_hook_create(&both); error != 0 && error != -EEXIST) {
+    Error failed = Error::from_errno(-error, "add clsact to interface", std::to_string(ifindex));
+    failed.code = error == -ENODEV ? ErrorCode::NotFound : ErrorCode::Refused;
+    return fail(std::move(failed));
+  }
+  const bpf_tc_hook here = hook_of(ifindex, hook);
+  bpf_tc_opts options = ours();
+  options.prog_fd =
+      ::bpf_program__fd(hook == Hook::Out ? skeleton_->progs.tierlog_out : skeleton_->progs.tierlog_in);
+  options.flags = BPF_TC_F_REPLACE;
+  const int error = ::bpf_tc_attach(&here, &options);
+  if (error == 0) return {};
+  Error failed = Error::from_errno(-error, "attach a BPF program to interface", std::to_string(ifindex));
+  failed.code = error == -ENODEV ? ErrorCode::NotFound : ErrorCode::Refused;
+  return fail(std::move(failed));
+}
+
+bool Programs::is_attached(int ifindex, Hook hook) const {
+  const bpf_tc_hook here = hook_of(ifindex, hook);
+  bpf_tc_opts options = ours();
+  if (::bpf_tc_query(&here, &options) != 0) return false;
+  bpf_prog_info info{};
+  std::uint32_t length = sizeof info;
+  const int fd =
+      ::bpf_program__fd(hook == Hook::Out ? skeleton_->progs.tierlog_out : skeleton_->progs.tierlog_in);
+  return ::bpf_obj_get_info_by_fd(fd, &info, &length) == 0 && info.id == options.prog_id;
+}
+
+bool Programs::detach(int ifindex, Hook hook) {
+  ::libbpf_set_print(keep_message);
+  const bpf_tc_hook here = hook_of(ifindex, hook);
+  const bpf_tc_opts options = ours();
+  return ::bpf_tc_detach(&here, &options) == 0;
+}
+
+Result<tl_answer> Programs::ask(const tl_question& question) const {
+  std::array<std::uint8_t, kEtherHead + sizeof(tl_question) + 32> frame{}, answered{};
+  std::memcpy(frame.data() + kEtherHead, &question, sizeof question);
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  run.data_in = frame.data();
+  run.data_size_in = static_cast<std::uint32_t>(frame.size());
+  run.data_out = answered.data();
+  run.data_size_out = static_cast<std::uint32_t>(answered.size());
+  run.repeat = 1;
+  if (::bpf_prog_test_run_opts(::bpf_program__fd(skeleton_->progs.tierlog_ask), &run) != 0)
+    return fail(Error::from_errno(errno, "run BPF program", "tierlog_ask"));
+  if (run.retval != 1) return fail(ErrorCode::Refused, "BPF program tierlog_ask did not answer");
+  tl_answer answer;
+  std::memcpy(&answer, answered.data() + kEtherHead, sizeof answer);
+  return answer;
+}
+
+Result<int> Programs::run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex,
+                          int ingress_ifindex) const {
+  __sk_buff context{};
+  context.ifindex = static_cast<std::uint32_t>(ifindex);
+  context.ingress_ifindex = static_cast<std::uint32_t>(ingress_ifindex);
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  run.data_in = frame.data();
+  run.data_size_in = static_cast<std::uint32_t>(frame.size());
+  run.ctx_in = &context;
+  run.ctx_size_in = sizeof context;
+  run.repeat = 1;
+  const auto* program = hook == Hook::Out ? skeleton_->progs.tierlog_out : skeleton_->progs.tierlog_in;
+  if (::bpf_prog_test_run_opts(::bpf_program__fd(program), &run) != 0)
+    return fail(Error::from_errno(errno, "run BPF program", ::bpf_program__name(program)));
+  return static_cast<int>(run.retval);
+}
+
+Result<std::vector<std::uint64_t>> sum_of_cpus(int map, std::uint32_t key, std::size_t words) {
+  static const int cpus = ::libbpf_num_possible_cpus();
+  if (cpus < 1) return fail(Error::from_errno(-cpus, "count CPUs"));
+  std::vector<std::uint64_t> values(static_cast<std::size_t>(cpus) * words), sums(words);
+  if (::bpf_map_lookup_elem(map, &key, values.data()) != 0)
+    return fail(Error::from_errno(errno, "read a BPF map's entry", std::to_string(key)));
+  for (std::size_t i = 0; i < values.size(); ++i) sums[i % words] += values[i];
+  return sums;
+}
+
+}  // namespace tierlog::dataplane::ebpf

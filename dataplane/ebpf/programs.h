@@ -1,0 +1,72 @@
+// dataplane/ebpf/programs.h - the loaded programs, their maps, and where they are attached.
+//
+//   tierlog.bpf.c --libbpf--> kernel <--[Programs]--> backend.h, events.h
+//
+// Maps that must outlive the process (flows, denied flows, counters, events) are pinned; whoever comes next
+// takes them over. Programs are held by the filters they are attached as: replaced one by one, never absent.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "dataplane/ebpf/layout.h"
+
+struct tierlog_bpf;
+
+namespace tierlog::dataplane::ebpf {
+
+// Ours among the filters of an interface: `tc filter show dev X ingress` names them.
+inline constexpr std::uint32_t kFilterHandle = 0x7431;
+inline constexpr std::uint32_t kFilterPriority = 4610;
+
+enum class Hook : std::uint8_t { Out, In };  // out of the pod (tc ingress), into it (tc egress)
+
+struct MapSizes {
+  std::uint32_t flows = 262'144;
+  std::uint32_t denied = 65'536;
+};
+
+class Programs {
+ public:
+  // `pins`: a folder of a BPF file system; empty: nothing outlives the process. Errors: Refused, with what
+  // the kernel says of the program it did not take.
+  static Result<std::unique_ptr<Programs>> load(const std::string& pins, const MapSizes& sizes);
+  ~Programs();
+
+  int segments() const;
+  int flows() const;
+  int denied() const;
+  int counters() const;
+  int slots() const;
+  int losses() const;
+  int events() const;
+  tl_config& config() { return *config_; }
+  bool adopted() const { return adopted_; }  // maps of a process before this one
+
+  // Errors: Refused; NotFound when the interface is gone.
+  Result<void> attach(int ifindex, Hook hook);
+  // Whether what is attached is what this process attached.
+  bool is_attached(int ifindex, Hook hook) const;
+  // Whether there was one of ours.
+  static bool detach(int ifindex, Hook hook);
+
+  // The kernel's answer to `question`. Errors: Refused.
+  Result<tl_answer> ask(const tl_question& question) const;
+  // Runs a program on a frame of `interface`; TC_ACT_….
+  Result<int> run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex, int ingress_ifindex) const;
+
+ private:
+  Programs() = default;
+  tierlog_bpf* skeleton_ = nullptr;
+  tl_config* config_ = nullptr;
+  bool adopted_ = false;
+};
+
+// The sum over all CPUs of an entry's words. Errors: Refused.
+Result<std::vector<std::uint64_t>> sum_of_cpus(int map, std::uint32_t key, std::size_t words);
+
+}  // namespace tierlog::dataplane::ebpf

@@ -1,0 +1,58 @@
+#include "dataplane/ebpf/remove.h"
+
+#include <bpf/libbpf.h>
+#include <linux/magic.h>
+#include <net/if.h>
+#include <sys/mount.h>
+#include <sys/vfs.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+
+#include "dataplane/ebpf/programs.h"
+
+namespace tierlog::dataplane::ebpf {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr const char* kBpfFolder = "/sys/fs/bpf";
+constexpr const char* kOurFolder = "/sys/fs/bpf/tierlog";
+
+bool is_bpf_file_system() {
+  struct statfs found {};
+  return ::statfs(kBpfFolder, &found) == 0 && found.f_type == BPF_FS_MAGIC;
+}
+
+struct FreeNames {
+  void operator()(struct if_nameindex* names) const { ::if_freenameindex(names); }
+};
+
+}  // namespace
+
+Result<std::string> make_pin_folder() {
+  if (!is_bpf_file_system() && ::mount("bpf", kBpfFolder, "bpf", 0, "mode=0700") != 0)
+    return fail(Error::from_errno(errno, "mount a BPF file system at", kBpfFolder));
+  std::string folder = std::string(kOurFolder) + "/v" + std::to_string(TL_LAYOUT);
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return fail(Error::from_errno(error.value(), "make folder", folder));
+  return folder;
+}
+
+Result<std::vector<std::string>> remove_programs() {
+  std::vector<std::string> removed;
+  const std::unique_ptr<struct if_nameindex, FreeNames> names(::if_nameindex());
+  if (!names) return fail(Error::from_errno(errno, "list", "interfaces"));
+  for (const struct if_nameindex* link = names.get(); link->if_index != 0; ++link)
+    for (const Hook hook : {Hook::In, Hook::Out})
+      if (Programs::detach(static_cast<int>(link->if_index), hook))
+        removed.push_back(std::string("filter of ") + link->if_name +
+                          (hook == Hook::In ? " egress" : " ingress"));
+  if (!is_bpf_file_system()) return removed;
+  std::error_code error;
+  if (fs::remove_all(kOurFolder, error) > 0 && !error) removed.push_back(kOurFolder);
+  return removed;
+}
+
+}  // namespace tierlog::dataplane::ebpf

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// dataplane/ebpf/tierlog.bpf.c - the programs at the host side of a pod's interface.
+//
+//   frame --parse, guard (packet.bpf.h)--> flow known? --no--> classify.bpf.h --> flow, counters, events
+//
+// One program out of the pod (tc ingress), one into it (tc egress). What is allowed gets TC_ACT_UNSPEC, so
+// that the filters of others behind ours still run.
+#include "dataplane/ebpf/classify.bpf.h"
+#include "dataplane/ebpf/packet.bpf.h"
+#include "dataplane/ebpf/verdict.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* room->key from room->packet. The side of the sender: 1 is key.high. */
+static __always_inline __u32 make_key(struct room* room, const __u8* source, const __u8* destination,
+                                      __u16 source_port, __u16 destination_port, __u8 protocol, __u8 family) {
+  struct tl_flow_key* key = &room->key;
+  __builtin_memset(key, 0, sizeof *key);
+  const __u64 *a = (const __u64*)source, *b = (const __u64*)destination;
+  int swap = a[0] != b[0] ? a[0] > b[0] : a[1] != b[1] ? a[1] > b[1] : source_port > destination_port;
+  __builtin_memcpy(key->low, swap ? destination : source, 16);
+  __builtin_memcpy(key->high, swap ? source : destination, 16);
+  key->low_port = swap ? destination_port : source_port;
+  key->high_port = swap ? source_port : destination_port;
+  key->protocol = protocol;
+  key->family = family;
+  return swap ? 1 : 0;
+}
+
+static __always_inline int is_complete(const struct tl_flow* flow) {
+  return (flow->allowed & flow->needed) == flow->needed && !flow->cut;
+}
+
+/* The connection that an ICMP error is about, by the packet it carries. 1: it is known, and counted there. */
+__noinline int tl_related(struct __sk_buff* skb) {
+  struct room* room = room_of();
+  if (!room) return 0;
+  __u8* inner = room->buffer;
+  __u32 at = room->packet.l4 + 8, protocol, ports;
+  __u8 *source, *destination;
+  struct tl_flow_key* scratch = &room->key;
+  if (room->packet.family == 4) {
+    if (bpf_skb_load_bytes(skb, at, inner, 20)) return 0;
+    protocol = inner[9];
+    ports = at + (inner[0] & 15u) * 4;
+    __builtin_memset(room->fragment_key.source, 0, 32);
+    __builtin_memcpy(room->fragment_key.source, inner + 12, 4);
+    __builtin_memcpy(room->fragment_key.destination, inner + 16, 4);
+  } else {
+    if (bpf_skb_load_bytes(skb, at, inner, 40)) return 0;
+    protocol = inner[6];
+    ports = at + 40;
+    __builtin_memcpy(room->fragment_key.source, inner + 8, 16);
+    __builtin_memcpy(room->fragment_key.destination, inner + 24, 16);
+  }
+  source = room->fragment_key.source;
+  destination = room->fragment_key.destination;
+  __u16 from = 0, to = 0;
+  if (has_ports(protocol)) {
+    if (bpf_skb_load_bytes(skb, ports, inner, 4)) return 0;
+    from = (__u16)(inner[0] << 8 | inner[1]);
+    to = (__u16)(inner[2] << 8 | inner[3]);
+  } else if (is_icmp(protocol)) {
+    if (bpf_skb_load_bytes(skb, ports, inner, 8)) return 0;
+    from = to = (__u16)(inner[4] << 8 | inner[5]);
+  }
+  __u32 side = make_key(room, source, destination, from, to, (__u8)protocol, room->packet.family);
+  struct tl_flow* flow = bpf_map_lookup_elem(&flows, scratch);
+  if (!flow || !is_complete(flow)) return 0;
+  /* The error goes to who sent the packet: it counts as the other side's. */
+  __u32 by = side == flow->high_begins ? 1 : 0;
+  __sync_fetch_and_add(&flow->packets[by], 1);
+  __sync_fetch_and_add(&flow->bytes[by], room->packet.length);
+  return 1;
+}
+
+/* Puts the tuple the way its originator sent it, or back. */
+static __always_inline void turn(struct packet* packet) {
+  __u64 *a = (__u64*)packet->source, *b = (__u64*)packet->destination, first = a[0], second = a[1];
+  a[0] = b[0];
+  a[1] = b[1];
+  b[0] = first;
+  b[1] = second;
+  __u16 port = packet->source_port;
+  packet->source_port = packet->destination_port;
+  packet->destination_port = port;
+  if (packet->kind == KIND_ICMP) {
+    __u32 type = packet->icmp_type;
+    if (packet->protocol == IPPROTO_ICMPV6)
+      type = type == 128 ? 129 : type == 129 ? 128 : type == 139 ? 140 : 139;
+    else
+      type = type == 0 ? 8 : type == 8 ? 0 : type & 1 ? type + 1 : type - 1; /* 13-14, 15-16, 17-18 */
+    packet->icmp_type = (__u8)type;
+  }
+}
+
+/* Who decides about room->packet in `direction`: room->rule. 0: nobody. */
+__noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 direction) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return 0;
+  struct tl_endpoint* end = endpoint_at(base, offset);
+  if (!end) return 0;
+  direction &= 1;
+  struct packet* packet = &room->packet;
+  const __u32 addresses = FIELD(base, root, struct tl_root, addresses);
+  room->klass = end->classes[direction];
+  room->pass_count = room->log_count = 0;
+  room->rule.action = TL_ALLOW;
+  tl_find_identity(addresses, 0);
+  tl_find_identity(addresses, 1);
+  if (is_own(end, packet->source, packet->family) && is_own(end, packet->destination, packet->family)) {
+    room->rule.id = room->rule.slot = by_direction(direction, RULE_SELF);
+    return 1;
+  }
+  if (direction == TL_INGRESS && (room->source_flags & TL_OF_NODE) && !packet->is_reply) {
+    if (!skb->ingress_ifindex) {
+      room->rule.id = room->rule.slot = RULE_HOST;
+      return 1;
+    }
+    /* The node's address on what it only forwards: a source that was rewritten. */
+    struct tl_endpoint* origin = 0;
+    __u32 sender = skb->tc_index;
+    if (sender)
+      origin = endpoint_at(
+          base, FIELD(base, root, struct tl_root, endpoints) + (sender - 1) * sizeof(struct tl_endpoint));
+    if (!origin || !origin->ifindex || (packet->family == 4 ? !origin->count4 : !origin->count6)) {
+      room->rule.id = room->rule.slot = RULE_SOURCE_REWRITTEN;
+      room->rule.action = TL_DENY;
+      return 1;
+    }
+    if (packet->family == 4)
+      *(__u32*)packet->source = origin->v4[0];
+    else
+      __builtin_memcpy(packet->source, origin->v6[0], 16);
+    tl_find_identity(addresses, 0);
+  }
+  if (!tl_classify(addresses)) return 0;
+  tl_count_way(skb);
+  return 1;
+}
+
+/* A packet that is not of a settled connection. `out`: from the pod. */
+struct way {
+  __u32 root, offset, out, audited;
+};
+
+/* Allowed without a connection: an ICMP message that asks nothing, a fragment of something unknown. */
+__noinline int tl_stateless(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return DROP;
+  struct tl_endpoint* end = endpoint_at(base, offset);
+  if (!end) return DROP;
+  const __u32 direction = out ? TL_EGRESS : TL_INGRESS, audited = end->flags & TL_AUDITED;
+  if (!tl_decide(skb, root, offset, direction)) {
+    __u32 none = by_direction(direction, RULE_NO_VERDICT);
+    return tl_deny(skb, none, none, audited);
+  }
+  if (room->rule.action != TL_ALLOW) {
+    __u32 rule = room->rule.id, slot = room->rule.slot;
+    if (room->packet.kind == KIND_FRAGMENT) rule = slot = by_direction(direction, RULE_FRAGMENT);
+    return tl_deny(skb, rule, slot, audited);
+  }
+  count(room->rule.slot, room->packet.length);
+  if (out && (room->destination_flags & TL_IS_LOCAL)) return ALLOW; /* the other end tells */
+  if (tl_aggregate(TL_ENTRY_DENIED, 0) == 1) tl_tell(skb, TL_EVENT_STATELESS, 0);
+  return ALLOW;
+}
+
+static __always_inline void account(struct tl_flow* flow, struct packet* packet, __u32 reply,
+                                    __u32 at_originator) {
+  if ((flow->needed & TL_BIT_EGRESS) && !at_originator) return;
+  reply &= 1;
+  __sync_fetch_and_add(&flow->packets[reply], 1);
+  __sync_fetch_and_add(&flow->bytes[reply], packet->length);
+  flow->last = bpf_ktime_get_ns();
+  if ((flow->tcp[reply] | packet->tcp_flags) != flow->tcp[reply]) flow->tcp[reply] |= packet->tcp_flags;
+}
+
+/* The same ports begin another connection: what was ends. */
+__noinline int tl_end_flow(void) {
+  struct room* room = room_of();
+  if (!room) return 0;
+  struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
+  if (!flow) return 0;
+  if (flow->told) {
+    struct tl_ended* ended = bpf_ringbuf_reserve(&events, sizeof *ended, 0);
+    if (ended) {
+      ended->time = bpf_ktime_get_ns();
+      ended->kind = TL_EVENT_ENDED;
+      ended->spare = 0;
+      __builtin_memcpy(&ended->key, &room->key, sizeof ended->key);
+      __builtin_memcpy(&ended->flow, flow, sizeof ended->flow);
+      bpf_ringbuf_submit(ended, 0);
+    } else {
+      lose(TL_LOSS_RING);
+    }
+  }
+  bpf_map_delete_elem(&flows, &room->key);
+  return 0;
+}
+
+/* Both ends agreed: told once, of each end that is judged here. */
+__noinline int tl_tell_allowed(struct __sk_buff* skb) {
+  struct room* room = room_of();
+  if (!room) return 0;
+  struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
+  if (!flow || flow->told || !is_complete(flow)) return 0;
+  flow->told = 1;
+  if (flow->needed & TL_BIT_EGRESS) tl_tell(skb, TL_EVENT_ALLOWED, flow->rules[TL_EGRESS]);
+  if (flow->needed & TL_BIT_INGRESS) tl_tell(skb, TL_EVENT_ALLOWED, flow->rules[TL_INGRESS]);
+  return 0;
+}
+
+/* In `side`, beside who begins: what an audited endpoint's denial let through is followed, but never told. */
+#define SILENT 2
+
+/* The first packet of a connection was allowed here. */
+__noinline int tl_begin_flow(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out, __u32 side) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return 0;
+  struct tl_endpoint* end = endpoint_at(base, offset);
+  if (!end) return 0;
+  struct tl_flow* flow = &room->flow;
+  __builtin_memset(flow, 0, sizeof *flow);
+  const __u32 direction = out ? TL_EGRESS : TL_INGRESS;
+  flow->packets[0] = 1;
+  flow->bytes[0] = room->packet.length;
+  flow->first = flow->last = bpf_ktime_get_ns();
+  flow->rules[direction] = room->rule.id;
+  flow->generations[direction] = end->generations[direction];
+  flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
+  flow->high_begins = side & 1;
+  flow->told = side & SILENT ? 1 : 0;
+  flow->needed = (__u8)(1 << direction);
+  if (out && (room->destination_flags & TL_IS_LOCAL)) flow->needed |= TL_BIT_INGRESS;
+  flow->allowed = (__u8)(1 << direction);
+  flow->tcp[0] = room->packet.tcp_flags;
+  long failed = bpf_map_update_elem(&flows, &room->key, flow, BPF_NOEXIST);
+  if (failed && failed != -17) {
+    lose(TL_LOSS_FLOW_FULL);
+    if (!(side & SILENT)) tl_tell(skb, TL_EVENT_ALLOWED, room->rule.id);
+    return 0;
+  }
+  return tl_tell_allowed(skb);
+}
+
+/* Judges a connection's packet anew, as its originator sent it. */
+__noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 direction, __u32 reply) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return DROP;
+  struct tl_endpoint* end = endpoint_at(base, offset);
+  if (!end) return DROP;
+  direction &= 1;
+  const __u32 audited = end->flags & TL_AUDITED, bit = 1u << direction;
+  if (reply) turn(&room->packet);
+  room->packet.is_reply = (__u8)reply;
+  int decided = tl_decide(skb, root, offset, direction);
+  if (reply) turn(&room->packet);
+  struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
+  if (!flow) return DROP;
+  const int allowed = (decided && room->rule.action == TL_ALLOW) || audited;
+  const int was_told = flow->told;
+  flow->generations[direction] = end->generations[direction];
+  flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
+  if (!allowed) {
+    flow->allowed &= ~bit;
+    if (was_told) flow->cut |= bit;
+    __u32 rule = room->rule.id, slot = room->rule.slot;
+    if (!decided) rule = slot = by_direction(direction, RULE_NO_VERDICT);
+    if (reply) rule = slot = by_direction(direction, RULE_CUT);
+    return tl_deny(skb, rule, slot, 0);
+  }
+  flow->allowed |= bit;
+  flow->cut &= ~bit;
+  flow->rules[direction] = room->rule.id;
+  if (!was_told) {
+    count(room->rule.slot, room->packet.length);
+    tl_tell_allowed(skb);
+  }
+  return ALLOW;
+}
+
+/* No connection is known: is this the beginning of one? */
+__noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out, __u32 high_begins) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return DROP;
+  struct tl_endpoint* end = endpoint_at(base, offset);
+  if (!end) return DROP;
+  const struct packet* packet = &room->packet;
+  const __u32 direction = out ? TL_EGRESS : TL_INGRESS, audited = end->flags & TL_AUDITED;
+  if (packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (SYN | ACK)) != SYN) {
+    __u32 rule = by_direction(direction, RULE_MID_STREAM);
+    return tl_deny(skb, rule, rule, audited);
+  }
+  if (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type))
+    return tl_stateless(skb, root, offset, out);
+  if (!tl_decide(skb, root, offset, direction)) {
+    __u32 rule = by_direction(direction, RULE_NO_VERDICT);
+    return tl_deny(skb, rule, rule, audited);
+  }
+  /* A pod's packets got a mark where they came out of it: this one did not come from there. */
+  if (!out && (room->source_flags & TL_IS_LOCAL) && skb->ingress_ifindex && !skb->tc_index)
+    return tl_deny(skb, RULE_SPOOFED_INGRESS, RULE_SPOOFED_INGRESS, audited);
+  if (room->rule.action != TL_ALLOW) {
+    /* A local destination's own hook follows it. */
+    if (audited && !(out && (room->destination_flags & TL_IS_LOCAL)))
+      tl_begin_flow(skb, root, offset, out, high_begins | SILENT);
+    return tl_deny(skb, room->rule.id, room->rule.slot, audited);
+  }
+  count(room->rule.slot, packet->length);
+  tl_begin_flow(skb, root, offset, out, high_begins);
+  return ALLOW;
+}
+
+/* A packet with addresses that may be judged, at the interface of the endpoint at `offset`. */
+__noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return DROP;
+  struct tl_endpoint* end = endpoint_at(base, offset);
+  if (!end) return DROP;
+  struct packet* packet = &room->packet;
+  if (packet->kind == KIND_FRAGMENT) return tl_stateless(skb, root, offset, out);
+  if (packet->kind == KIND_ICMP && is_error(packet->protocol, packet->icmp_type) && tl_related(skb))
+    return ALLOW;
+  const __u16 id = packet->kind == KIND_ICMP ? packet->icmp_id : 0;
+  const __u32 side = make_key(room, packet->source, packet->destination, id ? id : packet->source_port,
+                              id ? id : packet->destination_port, packet->protocol, packet->family);
+  struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
+  if (!flow) return tl_judge_first(skb, root, offset, out, side);
+  const __u32 reply = side != flow->high_begins;
+  const __u32 direction = reply == out ? TL_INGRESS : TL_EGRESS, bit = 1u << direction;
+  const int settled = flow->generations[direction & 1] == end->generations[direction & 1] &&
+                      flow->epochs[direction & 1] == FIELD(base, root, struct tl_root, address_epoch);
+  const __u32 at_originator = direction == TL_EGRESS;
+  if (settled && (flow->allowed & bit) && is_complete(flow)) {
+    const int begins = packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (SYN | ACK)) == SYN;
+    const __u32 ends = (flow->tcp[0] & flow->tcp[1] & FIN) | ((flow->tcp[0] | flow->tcp[1]) & RST);
+    if (begins && ends) {
+      tl_end_flow();
+      return tl_judge_first(skb, root, offset, out, side);
+    }
+    account(flow, packet, reply, at_originator);
+    return ALLOW;
+  }
+  if (reply && flow->cut) {
+    __u32 rule = by_direction(flow->cut & TL_BIT_EGRESS ? TL_EGRESS : TL_INGRESS, RULE_CUT);
+    return tl_deny(skb, rule, rule, end->flags & TL_AUDITED);
+  }
+  if (reply && !flow->told) {
+    /* Nobody let the other side's packet through to here, so this one begins something. */
+    bpf_map_delete_elem(&flows, &room->key);
+    return tl_judge_first(skb, root, offset, out, side);
+  }
+  account(flow, packet, reply, at_originator);
+  flow->needed |= (__u8)bit;
+  return tl_judge_again(skb, root, offset, direction, reply);
+}
+
+/* The endpoint of an interface: offset of its entry; 0: none. */
+static __always_inline __u32 find_endpoint(char* base, __u32 root, __u32 ifindex) {
+  const __u32 table = FIELD(base, root, struct tl_root, endpoints);
+  const __u32 mask = FIELD(base, root, struct tl_root, endpoint_mask);
+  const __u32 hash = (ifindex * 2654435761u) >> 7;
+  for (__u32 i = 0; i < TL_END_PROBES; i++) {
+    const __u32 at = table + ((hash + i) & mask) * sizeof(struct tl_endpoint);
+    const __u32 found = load32(base, at);
+    if (found == ifindex) return at;
+    if (!found) return 0;
+  }
+  return 0;
+}
+
+static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
+  __u32 zero = 0;
+  struct tl_config* settings = bpf_map_lookup_elem(&config, &zero);
+  struct room* room = room_of();
+  if (!settings || !room) return DROP;
+  /* Once: all that a packet meets is of one Program. */
+  const __u32 root = *(volatile __u32*)&settings->root;
+  char* base = segment_of(root);
+  if (!base) return DROP;
+  const __u32 offset = find_endpoint(base, root, skb->ifindex);
+  if (!offset) {
+    lose(TL_LOSS_UNKNOWN_END);
+    return DROP;
+  }
+  begin_packet(skb, &room->packet);
+  int parsed = parse_fast(skb, &room->packet);
+  if (parsed == PARSE_SLOWLY) parsed = tl_parse_slowly(skb);
+  const __u32 audited = FIELD(base, offset, struct tl_endpoint, flags) & TL_AUDITED;
+  const __u32 direction = out ? TL_EGRESS : TL_INGRESS;
+  if (parsed == TRUNCATED || parsed == STRANGE_FRAGMENT) {
+    lose(TL_LOSS_PARSE);
+    __u32 rule = by_direction(direction, parsed == TRUNCATED ? RULE_INVALID : RULE_FRAGMENT);
+    return tl_deny(skb, rule, rule, audited);
+  }
+  const int guard = out ? tl_guard_out(skb, root, offset, parsed) : tl_guard_in(skb, root, offset, parsed);
+  if (guard > 0) {
+    if (parsed != PARSED) return refuse_frame((__u32)guard, audited);
+    return tl_deny(skb, (__u32)guard, (__u32)guard, audited);
+  }
+  if (guard < 0) return ALLOW;
+  if (out)
+    skb->tc_index =
+        (__u16)((offset - FIELD(base, root, struct tl_root, endpoints)) / sizeof(struct tl_endpoint) + 1);
+  return tl_judge(skb, root, offset, out);
+}
+
+SEC("tc")
+int tierlog_out(struct __sk_buff* skb) {
+  return handle(skb, 1);
+}
+
+SEC("tc")
+int tierlog_in(struct __sk_buff* skb) {
+  return handle(skb, 0);
+}
+
+/* What the rules of one class say to a packet that user space makes up. Attached nowhere. */
+SEC("tc")
+int tierlog_ask(struct __sk_buff* skb) {
+  struct room* room = room_of();
+  struct tl_question question;
+  struct tl_answer answer = {};
+  if (!room || bpf_skb_load_bytes(skb, ETHER_HEAD, &question, sizeof question)) return 0;
+  char* base = segment_of(question.root);
+  if (!base) return 0;
+  struct packet* packet = &room->packet;
+  begin_packet(skb, packet);
+  __builtin_memcpy(packet->source, question.source, 16);
+  __builtin_memcpy(packet->destination, question.destination, 16);
+  packet->source_port = question.source_port;
+  packet->destination_port = question.destination_port;
+  packet->protocol = question.protocol;
+  packet->family = question.family;
+  packet->icmp_type = question.icmp_type;
+  packet->icmp_code = question.icmp_code;
+  packet->kind = has_ports(question.protocol) ? KIND_PORTS
+                 : is_icmp(question.protocol) ? KIND_ICMP
+                                              : KIND_OTHER;
+  room->klass = question.klass;
+  const __u32 addresses = FIELD(base, question.root, struct tl_root, addresses);
+  tl_find_identity(addresses, 0);
+  tl_find_identity(addresses, 1);
+  if (tl_classify(addresses)) {
+    answer.id = room->rule.id;
+    answer.action = room->rule.action;
+    answer.pass_count = room->pass_count;
+    answer.log_count = room->log_count;
+    answer.cached = room->cached;
+    base = segment_of(room->klass);
+    for (__u32 i = 0; base && i < 4; i++)
+      if (i < room->log_count) answer.logs[i] = load32(base, (__u64)room->rules + room->logs[i] * 16);
+  }
+  bpf_skb_store_bytes(skb, ETHER_HEAD, &answer, sizeof answer, 0);
+  return 1;
+}
