@@ -208,6 +208,25 @@ Result<void> Conntrack::dump(const std::function<void(const Connection&)>& each)
               "dump conntrack: interrupted by changes " + std::to_string(kDumpAttempts) + " times in a row");
 }
 
+Result<std::optional<Connection>> Conntrack::find_by_reply(const ConnectionTuple& reply) {
+  const std::uint8_t family = reply.source.family == Family::V4 ? AF_INET : AF_INET6;
+  TL_TRY(send([&](nlmsghdr* message) { put_reply(message, reply); }, IPCTNL_MSG_CT_GET, 0, family));
+  while (true) {
+    const ssize_t got = ::recv(requests_.get(), buffer_.data(), buffer_.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail(Error::from_errno(errno, "ask", "conntrack"));
+    int length = static_cast<int>(got);
+    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data()); mnl_nlmsg_ok(header, length);
+         header = mnl_nlmsg_next(header, &length)) {
+      if (header->nlmsg_seq != sequence_) continue;
+      if (header->nlmsg_type != NLMSG_ERROR) return connection_of(header);
+      const int error = error_of(header);
+      if (error != 0 && error != ENOENT) return fail(Error::from_errno(error, "ask", "conntrack"));
+      return std::optional<Connection>();
+    }
+  }
+}
+
 Result<LabelResult> Conntrack::set_labels(const Connection& connection, const ConnectionLabels& labels) {
   const auto fill = [&](nlmsghdr* message) {
     put_entry(message, connection, EntryId::Without);

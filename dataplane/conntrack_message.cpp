@@ -192,9 +192,10 @@ std::optional<Connection> decode_connection(Bytes attributes) {
   return connection;
 }
 
-void put_entry(nlmsghdr* message, const Connection& connection, EntryId with_id) {
-  const ConnectionTuple& tuple = connection.original;
-  nlattr* outer = mnl_attr_nest_start(message, CTA_TUPLE_ORIG);
+namespace {
+
+void put_tuple(nlmsghdr* message, std::uint16_t type, const ConnectionTuple& tuple) {
+  nlattr* outer = mnl_attr_nest_start(message, type);
   nlattr* addresses = mnl_attr_nest_start(message, CTA_TUPLE_IP);
   put_address(message, tuple.source, CTA_IP_V4_SRC, CTA_IP_V6_SRC);
   put_address(message, tuple.destination, CTA_IP_V4_DST, CTA_IP_V6_DST);
@@ -209,8 +210,18 @@ void put_entry(nlmsghdr* message, const Connection& connection, EntryId with_id)
   }
   mnl_attr_nest_end(message, transport);
   mnl_attr_nest_end(message, outer);
+}
+
+}  // namespace
+
+void put_entry(nlmsghdr* message, const Connection& connection, EntryId with_id) {
+  put_tuple(message, CTA_TUPLE_ORIG, connection.original);
   if (connection.zone != 0) mnl_attr_put_u16(message, CTA_ZONE, htons(connection.zone));
   if (with_id == EntryId::With) mnl_attr_put_u32(message, CTA_ID, htonl(connection.id));
+}
+
+void put_reply(nlmsghdr* message, const ConnectionTuple& reply) {
+  put_tuple(message, CTA_TUPLE_REPLY, reply);
 }
 
 void put_labels(nlmsghdr* message, const ConnectionLabels& labels) {

@@ -18,6 +18,8 @@ std::optional<Connection> decode_connection(std::span<const std::uint8_t> attrib
 // Names the entry to the kernel: its original tuple and zone, and its id where `with_id`.
 enum class EntryId : std::uint8_t { Without, With };
 void put_entry(nlmsghdr* message, const Connection& connection, EntryId with_id);
+// Names the entry whose answers look like this.
+void put_reply(nlmsghdr* message, const ConnectionTuple& reply);
 // Replaces words 0, 1 and 3 and leaves word 2.
 void put_labels(nlmsghdr* message, const ConnectionLabels& labels);
 

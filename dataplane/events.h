@@ -19,10 +19,10 @@
 namespace tierlog::dataplane {
 
 enum class EventKind : std::uint8_t {
-  Allowed,   // the first packet of an allowed connection, after both directions agreed; one per direction
-  Denied,    // a packet of a denied flow: its first, then one per interval
-  Logged,    // a packet that matched a Log rule; the decision comes as another event
-  Overflow,  // a denied packet that found the deny set full
+  Allowed,    // the first packet of an allowed connection, after both directions agreed; one per direction
+  Denied,     // a packet of a denied flow: its first, then one per interval
+  Logged,     // a packet that matched a Log rule; the decision comes as another event
+  Overflow,   // a denied packet that found the deny set full
   Stateless,  // a packet without a connection that both directions allowed: a flow's first, then one per
               // interval; no id
 };
@@ -72,8 +72,8 @@ class EventSource {
   virtual Result<bool> drain(std::vector<VerdictEvent>& into, std::size_t limit) = 0;
   virtual EventLoss loss() const = 0;
   // Whether events shall say where a packet was sent before its destination was translated: it makes each
-  // message longer. A source that cannot say so does not.
-  virtual void tell_translations(bool) {}
+  // message longer. False: this source cannot say so, whoever wants to know asks elsewhere.
+  virtual bool tell_translations(bool) { return false; }
 };
 
 // One aggregated denied flow as the kernel counts it, cumulative while its entry lives.

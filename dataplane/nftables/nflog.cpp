@@ -166,6 +166,8 @@ bool take_attribute(std::uint16_t type, std::span<const std::uint8_t> value, Raw
   return true;
 }
 
+constexpr std::uint16_t kWithConnection = NFULNL_CFG_F_SEQ | NFULNL_CFG_F_CONNTRACK;
+
 // The packet is its connection's first: the original tuple says where it was sent.
 void take_translation(std::span<const std::uint8_t> attributes, VerdictEvent& into) {
   const auto connection = decode_connection(attributes);
@@ -223,10 +225,10 @@ Result<std::unique_ptr<NflogSource>> NflogSource::open(std::uint16_t group) {
   return source;
 }
 
-// Without asking for an answer: messages of packets are between it and us. A kernel without the feature
-// refuses, and events go on without translations.
-void NflogSource::tell_translations(bool wanted) {
-  if (wanted == tells_translations_) return;
+// Without asking for an answer: messages of packets are between it and us.
+bool NflogSource::tell_translations(bool wanted) {
+  if (!can_translate_) return false;
+  if (wanted == tells_translations_) return true;
   tells_translations_ = wanted;
   std::array<char, 256> request{};
   nlmsghdr* header = mnl_nlmsg_put_header(request.data());
@@ -234,9 +236,10 @@ void NflogSource::tell_translations(bool wanted) {
   header->nlmsg_flags = NLM_F_REQUEST;
   auto* netfilter = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
   netfilter->res_id = htons(group_);
-  constexpr std::uint16_t kWithConnection = NFULNL_CFG_F_SEQ | NFULNL_CFG_F_CONNTRACK;
-  mnl_attr_put_u16(header, NFULA_CFG_FLAGS, htons(wanted ? kWithConnection : std::uint16_t{NFULNL_CFG_F_SEQ}));
+  mnl_attr_put_u16(header, NFULA_CFG_FLAGS,
+                   htons(wanted ? kWithConnection : std::uint16_t{NFULNL_CFG_F_SEQ}));
   static_cast<void>(::send(socket_.get(), header, header->nlmsg_len, 0));
+  return true;
 }
 
 Result<void> NflogSource::configure(std::uint16_t group) {
@@ -269,6 +272,10 @@ Result<void> NflogSource::configure(std::uint16_t group) {
     const nfulnl_msg_config_cmd command{NFULNL_CFG_CMD_BIND};
     mnl_attr_put(header, NFULA_CFG_CMD, sizeof command, &command);
   }));
+  // EOPNOTSUPP where the kernel was made without the glue between its logs and its connections.
+  can_translate_ = send([](nlmsghdr* header) {
+                     mnl_attr_put_u16(header, NFULA_CFG_FLAGS, htons(kWithConnection));
+                   }).has_value();
   return send([](nlmsghdr* header) {
     nfulnl_msg_config_mode mode{};
     mode.copy_range = htonl(kCopyRange);

@@ -36,7 +36,7 @@ class NflogSource final : public EventSource {
 
   Result<bool> drain(std::vector<VerdictEvent>& into, std::size_t limit) override;
   EventLoss loss() const override { return loss_; }
-  void tell_translations(bool wanted) override;
+  bool tell_translations(bool wanted) override;
   int fd() const { return socket_.get(); }  // borrowed, to wait on
 
  private:
@@ -48,6 +48,7 @@ class NflogSource final : public EventSource {
   std::vector<std::uint8_t> buffer_;
   std::optional<std::uint32_t> next_sequence_;
   std::uint16_t group_ = 0;
+  bool can_translate_ = false;  // the kernel has NETFILTER_NETLINK_GLUE_CT
   bool tells_translations_ = false;
   EventLoss loss_;
 };
