@@ -81,7 +81,9 @@ Result<void> write_catalog(sqlite::Database& database, const Catalog& catalog) {
   TL_TRY(write_policies(database, catalog.policies));
   TL_TRY(write_endpoints(database, catalog.endpoints));
   TL_TRY(database.execute("UPDATE rule SET live = 0 WHERE live"));
-  return write_rules(database, catalog.rules);
+  TL_TRY(write_rules(database, catalog.rules));
+  TL_ASSIGN(auto gone, database.prepare("UPDATE rule SET gone_ns = ?1 WHERE NOT live AND gone_ns IS NULL"));
+  return gone.bind(to_ns(catalog.since)).run();
 }
 
 Result<void> write_counts(sqlite::Database& database, std::span<const RuleCount> counts,

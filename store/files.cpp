@@ -63,7 +63,8 @@ Result<void> create_readable_file(const std::string& path) {
   if (status.st_size != 0) return {};
   const auto group = readers_group();
   if (group && ::geteuid() == 0 && !inherits_group(path) &&
-      ::fchown(file.get(), static_cast<uid_t>(-1), *group) != 0)
+      ::fchown(file.get(), static_cast<uid_t>(-1), *group) != 0 &&
+      errno != EPERM)  // without CAP_CHOWN: root's
     return fail(Error::from_errno(errno, "give to group tierlog", path));
   if (::fchmod(file.get(), 0640) != 0) return fail(Error::from_errno(errno, "set mode of", path));
   return {};

@@ -314,6 +314,19 @@ Result<void> register_functions(sqlite::Database& database) {
   return {};
 }
 
+std::optional<Verdict> only_action(const FlowQuery& query) {
+  std::optional<Verdict> found;
+  for (const FieldFilter& filter : query.filters) {
+    if (filter.field != Field::Action || filter.negate) continue;
+    for (const std::string& value : split_values(filter.values)) {
+      const Verdict action = lower(value) == name(Verdict::Deny) ? Verdict::Deny : Verdict::Allow;
+      if (found && *found != action) return std::nullopt;  // either
+      found = action;
+    }
+  }
+  return found;
+}
+
 Result<WhereClause> WhereClause::of(const FlowQuery& query, const Origin& origin) {
   WhereClause where;
   std::map<Field, std::string> wanted;  // options of one field are ORed

@@ -41,7 +41,7 @@ std::optional<std::int64_t> as_optional_int(const std::optional<T>& value) {
 }
 
 constexpr const char* kInsert =
-    "INSERT INTO flow(seq, start_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto,"
+    "INSERT INTO flow(seq, span_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto,"
     " src_port, dst_port, icmp_type, icmp_code, logged_by, trace, staged, dst_service, connections,"
     " verdict_packets, packets_out, packets_in, bytes_out, bytes_in, tcp_flags, ct_state, end_reason,"
     " dst_nat_ip, dst_nat_port, src_nat_ip, src_nat_port, id)"
@@ -61,6 +61,10 @@ std::optional<std::int64_t> reason_or_null(EndReason reason) {
 
 std::optional<std::string> address_or_null(const std::optional<IpAddr>& address) {
   return address ? std::optional(address->to_string()) : std::nullopt;
+}
+
+std::int64_t as_sum(std::optional<std::uint64_t> value) {
+  return static_cast<std::int64_t>(value.value_or(0));
 }
 
 }  // namespace
@@ -123,15 +127,15 @@ Result<FlowRowWriter::References> FlowRowWriter::references(const FlowRecord& re
   return found;
 }
 
-Result<void> FlowRowWriter::write_row(std::int64_t sequence, const FlowRecord& like, const References& to,
-                                      const Own& own) {
+Result<RolledRow> FlowRowWriter::write_row(std::int64_t sequence, const FlowRecord& like,
+                                           const References& to, const Own& own) {
   const auto text_of = [](std::string_view text) {
     return text.empty() ? std::nullopt : std::optional(text);
   };
-  insert_.bind(sequence, to_ns(own.start), to_ns(own.end), static_cast<int>(like.reporter),
-               static_cast<int>(like.direction), static_cast<int>(like.action),
-               static_cast<int>(like.reason), to.rule, to.src, to.dst, like.proto,
-               as_optional_int(own.src_port), as_optional_int(like.dst_port), as_optional_int(like.icmp_type),
+  insert_.bind(sequence, to_ns(own.end) - to_ns(own.start), to_ns(own.end), static_cast<int>(like.reporter),
+               static_cast<int>(like.direction), static_cast<int>(like.action), static_cast<int>(like.reason),
+               to.rule, to.src, to.dst, like.proto, as_optional_int(own.src_port),
+               as_optional_int(like.dst_port), as_optional_int(like.icmp_type),
                as_optional_int(like.icmp_code), to.logged_by, to.trace, to.staged, text_of(own.dst_service),
                as_optional_int(own.connections), own.verdict_packets, as_optional_int(own.packets_out),
                as_optional_int(own.packets_in), as_optional_int(own.bytes_out), as_optional_int(own.bytes_in),
@@ -148,10 +152,23 @@ Result<void> FlowRowWriter::write_row(std::int64_t sequence, const FlowRecord& l
     insert_.bind_at(kIdParameter, own.id_text);
   else
     insert_.bind_blob(kIdParameter, own.id_bytes);
-  return insert_.run();
+  TL_TRY(insert_.run());
+  return RolledRow{to_ns(own.end),
+                   to_ns(own.end) - to_ns(own.start),
+                   static_cast<int>(like.action),
+                   static_cast<int>(like.reporter),
+                   to.rule,
+                   to.src,
+                   to.dst,
+                   {to.logged_by, to.trace, to.staged},
+                   {1, as_sum(own.connections), as_sum(own.verdict_packets),
+                    as_sum(own.packets_out                ? own.packets_out
+                           : like.action == Verdict::Deny ? own.verdict_packets
+                                                          : std::uint64_t{0}),
+                    as_sum(own.packets_in), as_sum(own.bytes_out), as_sum(own.bytes_in)}};
 }
 
-Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& record) {
+Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& record) {
   TL_ASSIGN(const References to, references(record));
   const auto id = uuid_bytes(record.id);
   return write_row(sequence, record, to,
@@ -161,7 +178,7 @@ Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& recor
                     record.dst_service, id ? std::string_view(*id) : std::string_view(), record.id});
 }
 
-Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& entry) {
+Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& entry) {
   auto known = known_.find(entry.like.get());
   if (known == known_.end()) {
     TL_ASSIGN(const References made, references(*entry.like));
@@ -176,10 +193,21 @@ Result<void> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& entry)
   const std::string_view service =
       entry.translation ? std::string_view(entry.translation->service) : like.dst_service;
   return write_row(sequence, like, to,
-                   {entry.start, entry.end, entry.verdict_packets, entry.connections, entry.packets_out,
-                    entry.packets_in, entry.bytes_out, entry.bytes_in, entry.src_port, name(entry.state),
-                    entry.end_reason, entry.translation.get(), service,
-                    {reinterpret_cast<const char*>(entry.id.data()), entry.id.size()}, {}});
+                   {entry.start,
+                    entry.end,
+                    entry.verdict_packets,
+                    entry.connections,
+                    entry.packets_out,
+                    entry.packets_in,
+                    entry.bytes_out,
+                    entry.bytes_in,
+                    entry.src_port,
+                    name(entry.state),
+                    entry.end_reason,
+                    entry.translation.get(),
+                    service,
+                    {reinterpret_cast<const char*>(entry.id.data()), entry.id.size()},
+                    {}});
 }
 
 void FlowRowWriter::forget() {

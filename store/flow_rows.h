@@ -8,6 +8,7 @@
 #include "store/dictionary.h"
 #include "store/flow_entry.h"
 #include "store/flow_store.h"
+#include "store/rollups.h"
 #include "store/sqlite.h"
 
 namespace tierlog::store {
@@ -18,9 +19,11 @@ std::optional<std::string> uuid_bytes(std::string_view id);
 class FlowRowWriter {
  public:
   static Result<FlowRowWriter> open(sqlite::Database& database);
-  Result<void> write(std::int64_t sequence, const FlowRecord& record);
+  // What the row means to sums over rows; to be counted once the row is committed.
+  Result<RolledRow> write(std::int64_t sequence, const FlowRecord& record);
   // References of what entries have in common are looked up once for all of them.
-  Result<void> write(std::int64_t sequence, const FlowEntry& entry);
+  Result<RolledRow> write(std::int64_t sequence, const FlowEntry& entry);
+  // After a rollback, and after rows of the dictionaries were taken away.
   void forget();
 
  private:
@@ -33,8 +36,8 @@ class FlowRowWriter {
   };
   struct Own;
   Result<References> references(const FlowRecord& record);
-  Result<void> write_row(std::int64_t sequence, const FlowRecord& like, const References& references,
-                         const Own& own);
+  Result<RolledRow> write_row(std::int64_t sequence, const FlowRecord& like, const References& references,
+                              const Own& own);
   FlowRowWriter(Dictionary dictionary, sqlite::Statement insert)
       : dictionary_(std::move(dictionary)), insert_(std::move(insert)) {}
   Dictionary dictionary_;

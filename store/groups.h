@@ -1,6 +1,7 @@
 // store/groups.h - sums over records by what they have in common: --group-by, --top, --bins, --rate.
 //
-//   query/filters.h --[GroupQuery]--> FlowReader::groups --> one SQL statement over table flow
+//   query/filters.h --[GroupQuery]--> FlowReader::groups --> one SQL statement over table flow,
+//   or over the sums beside it (store/rollup_query.h) where they tell the same
 #pragma once
 
 #include <chrono>
@@ -18,8 +19,12 @@ namespace tierlog::store {
 
 // What records are told apart by. Peers are named as people name them: "ns/pod", "node n1", an address.
 struct GroupField {
-  const char* name;          // "from-workload", as typed
-  const char* sql;           // over flow AS f, peer AS s and d, rule_revision AS r; texts, '' = none
+  // What it is made of, which says whether sums beside the rows tell it (store/rollups.h).
+  enum class Of : std::uint8_t { Row, Rule, From, To };
+
+  const char* name;  // "from-workload", as typed
+  const char* sql;   // over flow AS f, peer AS s and d, rule_revision AS r; texts, '' = none
+  Of of = Of::Row;
   bool is_reporter = false;  // tells the two views of a local connection apart
 };
 
@@ -37,6 +42,7 @@ struct GroupQuery {
   std::size_t top = 0;                    // 0 = all
   std::optional<Nanoseconds> bin;         // sums by time as well
   bool rate = false;
+  bool from_rows = false;  // sums that are kept beside the rows are not asked: for those who compare
 };
 
 struct Sums {

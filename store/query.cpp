@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "store/denied_query.h"
 #include "store/filter_sql.h"
 #include "store/reader.h"
 #include "store/schema.h"
@@ -20,6 +21,9 @@ constexpr const char* kGroups =
     " CROSS JOIN rule_revision AS r ON r.id = f.rule WHERE ";
 constexpr const char* kGroupBy =
     " GROUP BY f.reporter, f.direction, s.ip, d.ip, f.dst_port, f.proto, f.icmp_type, f.icmp_code, r.rule_id";
+
+// More rules than this are not looked for one by one.
+constexpr std::size_t kMostRules = 256;
 
 // Where a record with a UUIDv7 id is looked for first: it was made soon after its end.
 constexpr std::int64_t kIdWindowNs = 600'000'000'000;
@@ -62,6 +66,7 @@ Result<FlowReader> FlowReader::open(const std::string& path) {
   TL_TRY(check_readable(path));
   TL_ASSIGN(auto database, sqlite::Database::open(path, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX));
   TL_TRY(check_schema(database, path));
+  TL_TRY(database.execute("PRAGMA query_only = ON"));
   TL_TRY(register_functions(database));
   TL_ASSIGN(auto rows, FlowRowReader::open(database));
   return FlowReader(std::make_unique<Impl>(std::move(database), std::move(rows)));
@@ -72,8 +77,37 @@ FlowReader::FlowReader(FlowReader&&) noexcept = default;
 FlowReader& FlowReader::operator=(FlowReader&&) noexcept = default;
 FlowReader::~FlowReader() = default;
 
+// The newest denied records of few rules: each rule is one stretch of an index, read from its end.
+Result<std::optional<std::vector<StoredRecord>>> FlowReader::Impl::denied_page(const FlowQuery& query,
+                                                                               const Origin& here) {
+  const auto split = as_denied_query(query);
+  if (!split || split->rules.filters.empty() || query.limit == 0) return std::nullopt;
+  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(database, "DEFERRED"));
+  DeniedRange range;
+  TL_ASSIGN(range.rules, chosen_rules(database, *split, here));
+  if (range.rules.size() > kMostRules) return std::nullopt;
+  TL_ASSIGN(const WhereClause where, WhereClause::of(split->others, here));
+  range.since = query.since;
+  range.until = query.until;
+  range.limit = query.limit;
+  range.where = &where;
+  TL_ASSIGN(const auto sequences, newest_denied(database, range));
+  TL_ASSIGN(auto select,
+            database.prepare(std::string("SELECT ") + kFlowColumns + " FROM flow AS f WHERE f.seq = ?1"));
+  std::vector<StoredRecord> records;
+  for (const std::int64_t sequence : sequences) {
+    TL_TRY(select.bind(sequence).step());
+    TL_ASSIGN(StoredRecord record, rows.read(select));
+    records.push_back(std::move(record));
+    select.reset();
+  }
+  return records;
+}
+
 Result<std::vector<StoredRecord>> FlowReader::flows(const FlowQuery& query) {
   TL_ASSIGN(const Origin here, impl_->origin());
+  TL_ASSIGN(auto page, impl_->denied_page(query, here));
+  if (page) return std::move(*page);
   TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
   const std::string limit = where.add(limit_of(query));
   TL_ASSIGN(auto select, impl_->database.prepare(flows_sql(query, where.sql(), limit)));
@@ -85,28 +119,81 @@ Result<std::int64_t> FlowReader::last_sequence() {
   return impl_->database.integer("SELECT coalesce(max(seq), 0) FROM flow");
 }
 
-Result<std::vector<FlowGroup>> FlowReader::grouped_flows(const FlowQuery& query) {
-  TL_ASSIGN(const Origin here, impl_->origin());
+Result<std::optional<WallTime>> FlowReader::time_of(std::int64_t sequence) {
+  TL_ASSIGN(auto select,
+            impl_->database.prepare("SELECT end_ns FROM flow WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1"));
+  TL_ASSIGN(const bool row, select.bind(sequence).step());
+  if (!row) return std::optional<WallTime>{};
+  return std::optional<WallTime>(from_ns(select.integer(0)));
+}
+
+// Sums of denied flows from the index of denied records alone.
+Result<std::optional<std::vector<FlowGroup>>> FlowReader::Impl::denied_sums(const FlowQuery& query,
+                                                                            const Origin& here) {
+  const auto split = as_denied_query(query);
+  if (!split || !split->indexed) return std::nullopt;
+  DeniedRange range;
+  TL_ASSIGN(range.rules, chosen_rules(database, *split, here));
+  TL_ASSIGN(const WhereClause where, WhereClause::of(split->others, here));
+  range.since = query.since;
+  range.until = query.until;
+  range.limit = query.limit;
+  range.where = &where;
+  TL_ASSIGN(const auto sums, denied_groups(database, range));
+  std::vector<FlowGroup> found;
+  for (const DeniedGroup& sum : sums)
+    found.push_back({{},
+                     from_ns(sum.first_ns),
+                     from_ns(sum.last_ns),
+                     sqlite::as_count(sum.records),
+                     sqlite::as_count(sum.packets),
+                     sqlite::as_count(sum.bytes),
+                     0,
+                     sum.newest});
+  return found;
+}
+
+Result<std::vector<FlowGroup>> FlowReader::Impl::sums_of_rows(const FlowQuery& query, const Origin& here) {
   TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
   const std::string limit = where.add(limit_of(query));
-  // One snapshot: the newest records are read after the sums.
-  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(impl_->database, "DEFERRED"));
-  TL_ASSIGN(auto groups, impl_->database.prepare(kGroups + where.sql() + kGroupBy + groups_order(query) +
-                                                 " LIMIT " + limit));
-  TL_ASSIGN(auto newest, impl_->database.prepare(std::string("SELECT ") + kFlowColumns +
-                                                 " FROM flow AS f WHERE f.seq = ?1"));
+  TL_ASSIGN(auto groups,
+            database.prepare(kGroups + where.sql() + kGroupBy + groups_order(query) + " LIMIT " + limit));
   where.bind(groups);
   std::vector<FlowGroup> found;
   for (;;) {
     TL_ASSIGN(const bool row, groups.step());
-    if (!row) break;
-    TL_TRY(newest.bind(groups.integer(0)).step());
+    if (!row) return found;
+    found.push_back({{},
+                     from_ns(groups.integer(1)),
+                     from_ns(groups.integer(2)),
+                     groups.count(3),
+                     groups.count(4),
+                     groups.count(5),
+                     groups.count(6),
+                     groups.integer(0)});
+  }
+}
+
+Result<std::vector<FlowGroup>> FlowReader::grouped_flows(const FlowQuery& query, bool from_rows) {
+  TL_ASSIGN(const Origin here, impl_->origin());
+  // One snapshot: the newest records are read after the sums.
+  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(impl_->database, "DEFERRED"));
+  std::optional<std::vector<FlowGroup>> found;
+  if (!from_rows) {
+    TL_ASSIGN(found, impl_->denied_sums(query, here));
+  }
+  if (!found) {
+    TL_ASSIGN(found, impl_->sums_of_rows(query, here));
+  }
+  TL_ASSIGN(auto newest, impl_->database.prepare(std::string("SELECT ") + kFlowColumns +
+                                                 " FROM flow AS f WHERE f.seq = ?1"));
+  for (FlowGroup& group : *found) {
+    TL_TRY(newest.bind(group.sequence).step());
     TL_ASSIGN(StoredRecord record, impl_->rows.read(newest));
     newest.reset();
-    found.push_back({std::move(record.record), from_ns(groups.integer(1)), from_ns(groups.integer(2)),
-                     groups.count(3), groups.count(4), groups.count(5), groups.count(6)});
+    group.newest = std::move(record.record);
   }
-  return found;
+  return std::move(*found);
 }
 
 Result<std::optional<FlowRecord>> FlowReader::record(const std::string& id) {
@@ -134,8 +221,7 @@ Result<std::optional<FlowRecord>> FlowReader::record(const std::string& id) {
   return std::move(found.front().record);
 }
 
-Result<void> FlowReader::scan(const FlowQuery& query,
-                              const std::function<void(const ScannedFlow&)>& take) {
+Result<void> FlowReader::scan(const FlowQuery& query, const std::function<void(const ScannedFlow&)>& take) {
   TL_ASSIGN(const Origin here, impl_->origin());
   TL_ASSIGN(const WhereClause where, WhereClause::of(query, here));
   TL_ASSIGN(auto select,
@@ -196,6 +282,11 @@ Result<FlowRecord> FlowReader::record_at(std::int64_t sequence) {
   if (!row) return fail(ErrorCode::NotFound, "record " + std::to_string(sequence) + " is not kept any more");
   TL_ASSIGN(StoredRecord stored, impl_->rows.read(select));
   return std::move(stored.record);
+}
+
+std::string FlowReader::path() const {
+  const char* name = sqlite3_db_filename(impl_->database.handle(), "main");
+  return name == nullptr ? "" : name;
 }
 
 Result<Origin> FlowReader::origin() {

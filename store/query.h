@@ -71,6 +71,9 @@ struct FlowQuery {
   std::optional<Place> behind;
 };
 
+// The only action that the filters leave, if they leave one.
+std::optional<Verdict> only_action(const FlowQuery& query);
+
 // Denied records of one flow summed: what `tierlog denied` lists.
 struct FlowGroup {
   FlowRecord newest;  // names, addresses and rule of the newest record of the group
@@ -79,6 +82,7 @@ struct FlowGroup {
   std::uint64_t packets = 0;  // sum of verdict_packets
   std::uint64_t bytes = 0;    // sum of bytes_out
   std::uint64_t connections = 0;
+  std::int64_t sequence = 0;  // of `newest`
 };
 
 // The verdict part of a record, for those who go through very many. References are unresolved; equal ones
@@ -143,8 +147,11 @@ class FlowReader {
   // Of the newest record, 0 when there is none: where --follow begins. With `after_sequence` set, flows()
   // gives records in the order of their sequences, so that a limit leaves no gap.
   Result<std::int64_t> last_sequence();
+  // End of the record of that sequence, or of the last one before it that is kept.
+  Result<std::optional<WallTime>> time_of(std::int64_t sequence);
   // Sums by (reporter, direction, source and destination address, port, protocol, rule), newest first.
-  Result<std::vector<FlowGroup>> grouped_flows(const FlowQuery& query);
+  // `from_rows`: not from an index alone, for those who compare.
+  Result<std::vector<FlowGroup>> grouped_flows(const FlowQuery& query, bool from_rows = false);
   // All records that match, in no order. `query.limit` is not used.
   Result<void> scan(const FlowQuery& query, const std::function<void(const ScannedFlow&)>& take);
   // What the references of a ScannedFlow stand for. Errors: Corrupt for one that is none.
@@ -170,6 +177,7 @@ class FlowReader {
   Result<std::vector<ObjectVersion>> object_versions(WallTime from, WallTime until);
   Result<std::unordered_map<std::uint64_t, policy::RuleIdentity>> rule_keys();  // by key_hash
 
+  std::string path() const;  // of the file
   Result<Origin> origin();
   Result<WallTime> since();  // of the current catalog
   // Displays of all policies that ever gave a verdict or are enforced, for "did you mean".

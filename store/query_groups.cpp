@@ -6,9 +6,12 @@
 #include "store/filter_sql.h"
 #include "store/groups.h"
 #include "store/reader.h"
+#include "store/rollup_query.h"
 
 namespace tierlog::store {
 namespace {
+
+using Of = GroupField::Of;
 
 // "ns/pod", "node n1", "set ns/name", an address.
 #define TL_PEER(p)                                                                             \
@@ -29,38 +32,40 @@ constexpr const char* kPort =
     " WHEN 17 THEN 'udp' WHEN 58 THEN 'icmpv6' WHEN 132 THEN 'sctp' WHEN 136 THEN 'udplite'"
     " ELSE CAST(f.proto AS TEXT) END";
 
+// A rule's own direction is that of its records.
 constexpr const char* kRule =
     "CASE WHEN r.rule_index IS NULL THEN '' WHEN r.rule_index < 0 THEN 'end-of-tier'"
-    " ELSE CASE f.direction WHEN 0 THEN 'ingress' ELSE 'egress' END || '[' || r.rule_index || ']' END";
+    " ELSE CASE (SELECT rule.direction FROM rule WHERE rule.rule_id = r.rule_id) WHEN 0 THEN 'ingress'"
+    " ELSE 'egress' END || '[' || r.rule_index || ']' END";
 
 // Of the pod whose policies were asked.
 constexpr const char* kNamespace = "CASE f.direction WHEN 0 THEN d.namespace ELSE s.namespace END";
 
 constexpr GroupField kFields[] = {
-    {"policy", "r.policy"},
-    {"tier", "r.tier"},
-    {"kind", "r.policy_kind"},
-    {"rule", kRule},
-    {"rule-id", "printf('%x', r.rule_id)"},
-    {"revision", "CAST(nullif(r.policy_revision, 0) AS TEXT)"},
-    {"action", "CASE f.action WHEN 0 THEN 'allow' ELSE 'deny' END"},
+    {"policy", "r.policy", Of::Rule},
+    {"tier", "r.tier", Of::Rule},
+    {"kind", "r.policy_kind", Of::Rule},
+    {"rule", kRule, Of::Rule},
+    {"rule-id", "printf('%x', r.rule_id)", Of::Rule},
+    {"revision", "CAST(nullif(r.policy_revision, 0) AS TEXT)", Of::Rule},
+    {"action", "CASE f.action WHEN 0 THEN 'allow' ELSE 'deny' END", Of::Rule},
     {"reason", "tl_reason(f.reason)"},
-    {"from", TL_PEER("s")},
-    {"to", TL_PEER("d")},
-    {"from-workload", TL_WORKLOAD("s")},
-    {"to-workload", TL_WORKLOAD("d")},
-    {"from-namespace", "s.namespace"},
-    {"to-namespace", "d.namespace"},
+    {"from", TL_PEER("s"), Of::From},
+    {"to", TL_PEER("d"), Of::To},
+    {"from-workload", TL_WORKLOAD("s"), Of::From},
+    {"to-workload", TL_WORKLOAD("d"), Of::To},
+    {"from-namespace", "s.namespace", Of::From},
+    {"to-namespace", "d.namespace", Of::To},
     {"namespace", kNamespace},
-    {"from-ip", "s.ip"},
-    {"to-ip", "d.ip"},
+    {"from-ip", "s.ip", Of::From},
+    {"to-ip", "d.ip", Of::To},
     {"port", kPort},
     {"protocol", kProtocol},
     {"service", "f.dst_service"},
-    {"direction", "CASE f.direction WHEN 0 THEN 'ingress' ELSE 'egress' END", true},
-    {"reporter", "CASE f.reporter WHEN 0 THEN 'src' ELSE 'dst' END", true},
-    {"node", "(SELECT value FROM meta WHERE key = 'node')"},
-    {"cluster", "(SELECT value FROM meta WHERE key = 'cluster')"},
+    {"direction", "CASE f.direction WHEN 0 THEN 'ingress' ELSE 'egress' END", Of::Row, true},
+    {"reporter", "CASE f.reporter WHEN 0 THEN 'src' ELSE 'dst' END", Of::Rule, true},
+    {"node", "(SELECT value FROM meta WHERE key = 'node')", Of::Rule},
+    {"cluster", "(SELECT value FROM meta WHERE key = 'cluster')", Of::Rule},
 };
 
 // The source's view of an allowed connection to a pod of this node tells again what the destination's view
@@ -80,24 +85,101 @@ bool tells_reporters_apart(const GroupQuery& query) {
 }
 
 // Columns: the bin, the sums, first and last time, then one a field.
-constexpr int kSumsAt = 1, kFirstAt = 8, kNamesAt = 10;
+constexpr int kSumsAt = 1, kFirstAt = 7, kNamesAt = 9;
 
-std::string groups_sql(const GroupQuery& query, const std::string& where, const std::string& bin) {
-  std::string names, by;
-  for (std::size_t i = 0; i < query.fields.size(); ++i) {
+std::string names_sql(const GroupQuery& query) {
+  std::string names;
+  for (std::size_t i = 0; i < query.fields.size(); ++i)
     names += std::string(", coalesce(") + query.fields[i]->sql + ", '') AS g" + std::to_string(i);
-    by += ", g" + std::to_string(i);
-  }
+  return names;
+}
+
+std::string group_by_sql(const GroupQuery& query) {
+  std::string by = " GROUP BY bin";
+  for (std::size_t i = 0; i < query.fields.size(); ++i) by += ", g" + std::to_string(i);
+  return by;
+}
+
+std::string row_groups_sql(const GroupQuery& query, const std::string& where, const std::string& bin) {
   return "SELECT " + bin +
          " AS bin, count(*), coalesce(sum(f.connections), 0),"
          " coalesce(sum(iif(f.action = 1, f.verdict_packets, 0)), 0),"
          " coalesce(sum(coalesce(f.packets_out, iif(f.action = 1, f.verdict_packets, 0)) +"
-         " coalesce(f.packets_in, 0)), 0), coalesce(sum(f.bytes_out), 0), coalesce(sum(f.bytes_in), 0), 0,"
+         " coalesce(f.packets_in, 0)), 0), coalesce(sum(f.bytes_out), 0), coalesce(sum(f.bytes_in), 0),"
          " min(f.start_ns), max(f.end_ns)" +
-         names +
+         names_sql(query) +
          " FROM flow AS f CROSS JOIN peer AS s ON s.id = f.src CROSS JOIN peer AS d ON d.id = f.dst"
          " CROSS JOIN rule_revision AS r ON r.id = f.rule WHERE " +
-         where + (tells_reporters_apart(query) ? "" : kOncePerConnection) + " GROUP BY bin" + by;
+         where + (tells_reporters_apart(query) ? "" : kOncePerConnection) + group_by_sql(query);
+}
+
+// --- from the sums beside the rows
+
+using Field = FieldFilter::Field;
+
+std::optional<Of> filter_of(const FieldFilter& filter) {
+  switch (filter.field) {
+    case Field::Policy:
+    case Field::Tier:
+    case Field::PolicyKind:
+    case Field::Revision:
+    case Field::Action:
+    case Field::Reporter:
+    case Field::Node:
+    case Field::Cluster:
+      return Of::Rule;
+    case Field::From:
+    case Field::FromNamespace:
+    case Field::FromLabel:
+    case Field::FromWorkload:
+      return Of::From;
+    case Field::To:
+    case Field::ToNamespace:
+    case Field::ToLabel:
+    case Field::ToWorkload:
+      return Of::To;
+    default:
+      return std::nullopt;
+  }
+}
+
+// The one kind of sums that tells all that is asked for; nothing when none does.
+std::optional<RollupPeer> rollup_for(const GroupQuery& query) {
+  if (query.from_rows || query.flows.after_sequence > 0 || query.flows.behind) return std::nullopt;
+  if (query.bin && query.bin->count() % kMinuteNs != 0) return std::nullopt;
+  bool from = false, to = false;
+  const auto needs = [&](Of of) {
+    from = from || of == Of::From;
+    to = to || of == Of::To;
+    return of != Of::Row;
+  };
+  for (const GroupField* field : query.fields)
+    if (!needs(field->of)) return std::nullopt;
+  for (const FieldFilter& filter : query.flows.filters) {
+    const auto of = filter_of(filter);
+    if (!of || !needs(*of)) return std::nullopt;
+  }
+  // Who is told twice is told by the destination.
+  if (!tells_reporters_apart(query) && only_action(query.flows) != Verdict::Deny) to = true;
+  if (from && to) return std::nullopt;
+  return from ? RollupPeer::Source : to ? RollupPeer::Target : RollupPeer::None;
+}
+
+// `rows`: rollup_rows() of that peer.
+std::string rollup_groups_sql(const GroupQuery& query, RollupPeer peer, const std::string& rows,
+                              const std::string& where, const std::string& bin) {
+  const std::string side = peer == RollupPeer::Source ? "src" : "dst";
+  const std::string name = peer == RollupPeer::Source ? "s" : "d";
+  std::string sql =
+      "SELECT " + bin +
+      " AS bin, sum(f.records), sum(f.connections), sum(iif(f.action = 1, f.verdict_packets, 0)),"
+      " sum(f.packets_out + f.packets_in), sum(f.bytes_out), sum(f.bytes_in), min(f.first_ns),"
+      " max(f.last_ns)" +
+      names_sql(query) + " FROM (SELECT *, peer AS " + side + " FROM " + rows + ") AS f";
+  if (peer != RollupPeer::None) sql += " CROSS JOIN peer AS " + name + " ON " + name + ".id = f." + side;
+  sql += " CROSS JOIN rule_revision AS r ON r.id = f.rule WHERE " + where;
+  if (peer == RollupPeer::Target && !tells_reporters_apart(query)) sql += kOncePerConnection;
+  return sql + group_by_sql(query);
 }
 
 void merge(FlowSums& into, const Sums& sums, WallTime first, WallTime last) {
@@ -194,10 +276,24 @@ void Sums::add(const Sums& other) {
 
 Result<GroupResult> FlowReader::groups(const GroupQuery& query) {
   TL_ASSIGN(const Origin here, impl_->origin());
-  TL_ASSIGN(WhereClause where, WhereClause::of(query.flows, here));
-  std::string bin = "0";
-  if (query.bin) bin = "f.end_ns / " + where.add(query.bin->count());
-  TL_ASSIGN(auto select, impl_->database.prepare(groups_sql(query, where.sql(), bin)));
+  // One snapshot: up to where the sums count, and the sums.
+  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(impl_->database, "DEFERRED"));
+  const auto rollup = rollup_for(query);
+  FlowQuery flows = query.flows;
+  if (rollup) flows.since = flows.until = std::nullopt;
+  TL_ASSIGN(WhereClause where, WhereClause::of(flows, here));
+  const std::string width = query.bin ? where.add(query.bin->count()) : "";
+  std::string sql;
+  if (rollup) {
+    TL_ASSIGN(const std::string rows,
+              rollup_rows(impl_->database, *rollup,
+                          {query.flows.since, query.flows.until, only_action(query.flows),
+                           query.bin.value_or(Nanoseconds(0))}));
+    sql = rollup_groups_sql(query, *rollup, rows, where.sql(), query.bin ? "f.time_ns / " + width : "0");
+  } else {
+    sql = row_groups_sql(query, where.sql(), query.bin ? "f.end_ns / " + width : "0");
+  }
+  TL_ASSIGN(auto select, impl_->database.prepare(sql));
   where.bind(select);
   GroupResult result;
   std::map<std::vector<std::string>, FlowSums> groups;

@@ -1,6 +1,7 @@
 // store/reader.h - the inside of FlowReader, shared by its two files.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,10 @@ struct FlowReader::Impl {
 
   Result<std::optional<std::string>> meta(const std::string& key);
   Result<Origin> origin();
+  // Nothing where the query is about something else.
+  Result<std::optional<std::vector<StoredRecord>>> denied_page(const FlowQuery& query, const Origin& here);
+  Result<std::optional<std::vector<FlowGroup>>> denied_sums(const FlowQuery& query, const Origin& here);
+  Result<std::vector<FlowGroup>> sums_of_rows(const FlowQuery& query, const Origin& here);
   // Rows of one text column.
   Result<std::vector<std::string>> texts(const std::string& sql);
 };

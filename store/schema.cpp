@@ -4,6 +4,7 @@
 #include <string>
 
 #include "store/flow_store.h"
+#include "store/rollups.h"
 
 namespace tierlog::store {
 namespace {
@@ -250,17 +251,21 @@ std::string end_reason_column() {
   return sql + " END AS end_reason,";
 }
 
-// How connections ended, and what was translated on the way.
-std::string version_3() {
-  std::string sql;
-  for (const char* column : {"end_reason INTEGER", "dst_nat_ip TEXT", "dst_nat_port INTEGER", "src_nat_ip TEXT",
-                             "src_nat_port INTEGER"})
-    sql += std::string("ALTER TABLE flow ADD COLUMN ") + column + ";\n";
+std::string flow_views_anew() {
   const std::string more = end_reason_column() +
                            " f.dst_nat_ip AS dst_nat_ip, f.dst_nat_port AS dst_nat_port,"
                            " f.src_nat_ip AS src_nat_ip, f.src_nat_port AS src_nat_port,";
-  return sql + "DROP VIEW flows; DROP VIEW denied_flows;\n" + flows_view("flows", "", more) +
+  return "DROP VIEW IF EXISTS flows; DROP VIEW IF EXISTS denied_flows;\n" + flows_view("flows", "", more) +
          flows_view("denied_flows", " WHERE f.action = 1", more);
+}
+
+// How connections ended, and what was translated on the way.
+std::string version_3() {
+  std::string sql;
+  for (const char* column : {"end_reason INTEGER", "dst_nat_ip TEXT", "dst_nat_port INTEGER",
+                             "src_nat_ip TEXT", "src_nat_port INTEGER"})
+    sql += std::string("ALTER TABLE flow ADD COLUMN ") + column + ";\n";
+  return sql + flow_views_anew();
 }
 
 // What was enforced and who there was (store/history.h).
@@ -280,9 +285,84 @@ CREATE TABLE rule_key(
 )sql";
 }
 
+// Rows as they are since version 5. `span_ns` instead of a start: most records are one packet, and SQLite
+// keeps 0 without a byte. seq ascends in the order of writing, which is nearly that of end_ns.
+constexpr const char* kFlowTable = R"sql(
+CREATE TABLE flow(
+  seq INTEGER PRIMARY KEY, id ANY NOT NULL, end_ns INTEGER NOT NULL, span_ns INTEGER NOT NULL,
+  reporter INTEGER NOT NULL, direction INTEGER NOT NULL, action INTEGER NOT NULL, reason INTEGER NOT NULL,
+  rule INTEGER NOT NULL, src INTEGER NOT NULL, dst INTEGER NOT NULL, proto INTEGER NOT NULL,
+  src_port INTEGER, dst_port INTEGER, icmp_type INTEGER, icmp_code INTEGER,
+  logged_by INTEGER NOT NULL, trace INTEGER NOT NULL, staged INTEGER NOT NULL, dst_service TEXT,
+  connections INTEGER, verdict_packets INTEGER NOT NULL,
+  packets_out INTEGER, packets_in INTEGER, bytes_out INTEGER, bytes_in INTEGER,
+  tcp_flags TEXT, ct_state TEXT,
+  end_reason INTEGER, dst_nat_ip TEXT, dst_nat_port INTEGER, src_nat_ip TEXT, src_nat_port INTEGER,
+  start_ns INTEGER GENERATED ALWAYS AS (end_ns - span_ns) VIRTUAL) STRICT;
+)sql";
+
+constexpr const char* kFlowIndexes = R"sql(
+CREATE INDEX flow_end ON flow(end_ns);
+-- All that a sum over denied flows needs: it does not touch the table.
+CREATE INDEX flow_denied_rule ON flow(
+  rule, end_ns, src, dst, reporter, direction, proto, dst_port, icmp_type, icmp_code, verdict_packets, bytes_out,
+  span_ns, action) WHERE action = 1;
+CREATE INDEX flow_denied_end ON flow(end_ns) WHERE action = 1;
+)sql";
+
+// Peers and texts know how many records refer to them: what retention leaves with 0 is taken away. Rules
+// stay: their names belong to sums that outlive the records.
+std::string dictionary_uses() {
+  std::string sql;
+  for (const char* table : {"peer", "text"})
+    sql += std::string("ALTER TABLE ") + table +
+           " ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;\nCREATE INDEX " + table + "_unused ON " + table +
+           "(id) WHERE uses = 0;\n";
+  return sql;
+}
+
+// Sums by rule, by source and by destination, in minutes and hours since 1970 (store/rollups.h).
+std::string rollup_tables() {
+  std::string sql;
+  for (const RollupTable& table : kRollupTables) {
+    const std::string peer = table.peer == RollupPeer::None ? "" : "peer INTEGER NOT NULL, ";
+    const std::string peer_key = table.peer == RollupPeer::None ? "" : "peer, ";
+    sql += std::string("CREATE TABLE ") + table.name +
+           "(\n  action INTEGER NOT NULL, bucket INTEGER NOT NULL, " + peer +
+           "rule INTEGER NOT NULL, reporter INTEGER NOT NULL,\n"
+           "  records INTEGER NOT NULL, connections INTEGER NOT NULL, verdict_packets INTEGER NOT NULL,\n"
+           "  packets_out INTEGER NOT NULL, packets_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,"
+           " bytes_in INTEGER NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL,\n  PRIMARY "
+           "KEY(action, bucket, " +
+           peer_key + "rule, reporter)) STRICT, WITHOUT ROWID;\n";
+  }
+  return sql;
+}
+
+// Rows without their start, a covering index of denied ones, roll-ups, dictionaries that can be cleaned, an
+// end for rules. The longest span says how far before its end a kept record may begin.
+std::string version_5() {
+  const std::string columns =
+      "seq, id, end_ns, reporter, direction, action, reason, rule, src, dst, proto, src_port, dst_port, "
+      "icmp_type,"
+      " icmp_code, logged_by, trace, staged, dst_service, connections, verdict_packets, packets_out, "
+      "packets_in,"
+      " bytes_out, bytes_in, tcp_flags, ct_state, end_reason, dst_nat_ip, dst_nat_port, src_nat_ip, "
+      "src_nat_port";
+  return "DROP VIEW flows;\nDROP VIEW denied_flows;\nALTER TABLE flow RENAME TO flow_4;\n" +
+         std::string(kFlowTable) + "INSERT INTO flow(" + columns + ", span_ns) SELECT " + columns +
+         ", end_ns - start_ns FROM flow_4;\nDROP TABLE flow_4;\n" + kFlowIndexes + dictionary_uses() +
+         rollup_tables() +
+         "INSERT INTO meta(key, value) VALUES ('rolled_sequence', '0'), ('eroded_ns', '-1');\n"
+         "INSERT INTO meta(key, value) SELECT 'longest_span_ns', CAST(coalesce(max(span_ns), 0) AS TEXT) "
+         "FROM flow;\n"
+         "ALTER TABLE rule ADD COLUMN gone_ns INTEGER;\n" +
+         flow_views_anew();
+}
+
 // Migration number n takes a file from version n to n + 1.
 using Migration = std::string (*)();
-constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4};
+constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4, version_5};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {

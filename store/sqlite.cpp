@@ -9,6 +9,7 @@ ErrorCode code_of(int sqlite_code) {
   switch (sqlite_code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
+    case SQLITE_FULL:
       return ErrorCode::Unavailable;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -85,7 +86,7 @@ Result<Database> Database::open(const std::string& path, int flags) {
   if (code != SQLITE_OK)
     return fail(
         make_error(code, "open " + path, raw != nullptr ? sqlite3_errmsg(raw) : sqlite3_errstr(code)));
-  sqlite3_busy_timeout(raw, 5000);
+  sqlite3_busy_timeout(raw, kBusyTimeoutMs);
   return database;
 }
 

@@ -20,6 +20,9 @@
 
 namespace tierlog::store::sqlite {
 
+// How long a call waits for another writer.
+inline constexpr int kBusyTimeoutMs = 5000;
+
 // Counters are unsigned in records and signed in SQLite; 2^63 is out of reach.
 inline std::int64_t as_int(std::uint64_t value) {
   return static_cast<std::int64_t>(value);

@@ -23,7 +23,6 @@ Result<Tallies> Tallies::open(sqlite::Database& database) {
                        " ON CONFLICT(policy) DO UPDATE SET"
                        " denied_packets = denied_packets + excluded.denied_packets,"
                        " last_ns = max(last_ns, excluded.last_ns)"));
-  TL_ASSIGN(made.list_, database.prepare("SELECT rule_id, packets, bytes FROM recorded ORDER BY rule_id"));
   return made;
 }
 
@@ -76,16 +75,15 @@ void Tallies::forget() {
   staged_.clear();
 }
 
-Result<std::vector<RuleCount>> Tallies::recorded() {
+Result<std::vector<RuleCount>> read_recorded(sqlite::Database& database) {
+  TL_ASSIGN(auto select, database.prepare("SELECT rule_id, packets, bytes FROM recorded ORDER BY rule_id"));
   std::vector<RuleCount> counts;
-  list_.reset();
   for (;;) {
-    TL_ASSIGN(const bool row, list_.step());
-    if (!row) break;
-    counts.push_back({RuleId{static_cast<std::uint32_t>(list_.integer(0))}, list_.count(1), list_.count(2)});
+    TL_ASSIGN(const bool row, select.step());
+    if (!row) return counts;
+    counts.push_back(
+        {RuleId{static_cast<std::uint32_t>(select.integer(0))}, select.count(1), select.count(2)});
   }
-  list_.reset();
-  return counts;
 }
 
 }  // namespace tierlog::store

@@ -16,6 +16,9 @@
 
 namespace tierlog::store {
 
+// The sums as they are committed.
+Result<std::vector<RuleCount>> read_recorded(sqlite::Database& database);
+
 class Tallies {
  public:
   static Result<Tallies> open(sqlite::Database& database);
@@ -25,7 +28,6 @@ class Tallies {
   // Adds what was counted to the tables, inside the caller's transaction, and starts from zero.
   Result<void> flush();
   void forget();
-  Result<std::vector<RuleCount>> recorded();
 
  private:
   struct Rule {
@@ -40,7 +42,7 @@ class Tallies {
   void add(const FlowRecord& like, std::uint64_t packets, std::uint64_t connections, std::uint64_t bytes,
            std::int64_t end_ns);
 
-  sqlite::Statement add_rule_, add_staged_, list_;
+  sqlite::Statement add_rule_, add_staged_;
   std::unordered_map<RuleId, Rule> rules_;
   std::map<std::string, Staged> staged_;
 };

@@ -54,12 +54,17 @@ std::vector<RoundTrip> round_trips() {
   FlowRecord translated = sample::allowed();
   translated.ct_state = "closed";
   translated.end_reason = EndReason::Reset;
-  translated.translation = Translation{IpAddr::parse("10.96.0.9"), IpAddr::parse("192.0.2.7"), 443, 61'000, "tenant-01/db"};
+  translated.translation =
+      Translation{IpAddr::parse("10.96.0.9"), IpAddr::parse("192.0.2.7"), 443, 61'000, "tenant-01/db"};
   return {{"Translated", translated},
-          {"Full", sample::full_record()}, {"Sparse", sample::sparse_record()},
-          {"Denied", sample::denied()},    {"EndOfTier", sample::denied_at_end()},
-          {"Allowed", sample::allowed()},  {"NoPolicy", sample::without_policy()},
-          {"ForeignId", foreign_id},       {"UpperCaseId", upper_case_id}};
+          {"Full", sample::full_record()},
+          {"Sparse", sample::sparse_record()},
+          {"Denied", sample::denied()},
+          {"EndOfTier", sample::denied_at_end()},
+          {"Allowed", sample::allowed()},
+          {"NoPolicy", sample::without_policy()},
+          {"ForeignId", foreign_id},
+          {"UpperCaseId", upper_case_id}};
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RecordRoundTrip, testing::ValuesIn(round_trips()),
@@ -85,8 +90,8 @@ TEST(FlowStore, EntriesAreRecords) {
   entries[1].suppressed = std::make_shared<const std::vector<std::uint64_t>>(common.logged_by.size(), 7);
   entries[2].state = FlowState::Closed;
   entries[2].end_reason = EndReason::Finished;
-  entries[2].translation =
-      std::make_shared<const Translation>(Translation{IpAddr::parse("10.96.0.9"), std::nullopt, 443, 0, "a/b"});
+  entries[2].translation = std::make_shared<const Translation>(
+      Translation{IpAddr::parse("10.96.0.9"), std::nullopt, 443, 0, "a/b"});
   ASSERT_TRUE(store.append(entries, {}));
   const auto read = store.read_after(0, 10);
   ASSERT_EQ(read->size(), 3u);
@@ -175,7 +180,7 @@ TEST_P(RefusedFile, SaysWhatItIs) {
 }
 
 constexpr Refusal kRefusals[] = {
-    {"NewerSchema", "PRAGMA user_version = 99", "has schema version 99; this program knows versions up to 4"},
+    {"NewerSchema", "PRAGMA user_version = 99", "has schema version 99; this program knows versions up to 5"},
     {"AnotherProgram", "PRAGMA application_id = 7", "database of another program (application id 7)"},
     {"NoApplication", "PRAGMA application_id = 0", "database of another program (application id 0)"},
     {"NoDatabase", nullptr, "expected a Tierlog flow index"},

@@ -123,5 +123,67 @@ TEST_F(History, KnowsTheIdsOfRules) {
   EXPECT_EQ(keys->at(rule.hash).revision, 4u);
 }
 
+// A record of one second that ended then.
+FlowRecord record_at(int seconds) {
+  FlowRecord record = sample::denied();
+  record.end = sample::at(seconds);
+  record.start = sample::at(seconds - 1);
+  return record;
+}
+
+Catalog catalog_at(int seconds, std::vector<RuleRow> rules) {
+  Catalog catalog = sample::catalog();
+  catalog.since = sample::at(seconds);
+  catalog.rules = std::move(rules);
+  return catalog;
+}
+
+// What the kept records refer to stays, to the second; what came before their time goes.
+TEST(HistoryRetention, FollowsTheOldestRecord) {
+  const sample::Folder folder;
+  const std::string path = folder.file("flows.db");
+  StoreOptions options;
+  options.limits.max_rows = 1;
+  options.clean_every = Nanoseconds(0);
+  auto opened = FlowStore::open_writer(path, {"c1", "node-1"}, options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  FlowStore& store = *opened;
+  const auto rules = sample::catalog().rules;
+  ASSERT_GE(rules.size(), 2u);
+  const KnownRule kept{key_hash("kept"), {rules[0].id, 1}};
+  const KnownRule gone{key_hash("gone"), {rules[1].id, 1}};
+  policy::Cluster with_db = cluster();
+  policy::Cluster without = cluster();
+  without.endpoints.pop_back();
+  ASSERT_TRUE(store.put_catalog(catalog_at(0, rules)));
+  ASSERT_TRUE(
+      store.put_moment({sample::at(0), 1, true, {{"a.yaml", "one"}}, {}}, with_db, std::vector{kept, gone}));
+  ASSERT_TRUE(store.insert(std::vector{record_at(5)}));
+  ASSERT_TRUE(store.put_catalog(catalog_at(10, {rules[0]})));
+  ASSERT_TRUE(store.put_moment({sample::at(10), 2, true, {{"a.yaml", "two"}}, {}}, without, {}));
+  const auto sets = [&path] { return FlowReader::open(path)->policy_sets()->size(); };
+  const auto maintain = [&store] {
+    const auto more = store.maintain(sample::at(1000), std::chrono::seconds(10));
+    ASSERT_TRUE(more) << more.error().message;
+  };
+  maintain();
+  EXPECT_EQ(sets(), 2u) << "the record of the first set is kept";
+  EXPECT_EQ(pods_of(std::move(*FlowReader::open(path)), 0, 100), "web db ");
+  // It began just before the change.
+  ASSERT_TRUE(store.insert(std::vector{record_at(10)}));
+  maintain();
+  EXPECT_EQ(sets(), 2u);
+  EXPECT_TRUE(FlowReader::open(path)->rule_keys()->contains(gone.hash));
+  ASSERT_TRUE(store.insert(std::vector{record_at(11)}));
+  maintain();
+  auto reading = FlowReader::open(path);
+  const auto left = reading->policy_sets();
+  ASSERT_EQ(left->size(), 1u);
+  EXPECT_EQ(reading->policy_texts(left->front().id)->front().text, "two");
+  EXPECT_FALSE(reading->rule_keys()->contains(gone.hash));
+  EXPECT_TRUE(reading->rule_keys()->contains(kept.hash));
+  EXPECT_EQ(pods_of(std::move(*reading), 0, 100), "web ");
+}
+
 }  // namespace
 }  // namespace tierlog::store

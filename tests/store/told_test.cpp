@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "store/check.h"
 #include "store/query.h"
 #include "tests/store/sample.h"
 
@@ -98,20 +99,45 @@ TEST(Told, CountedIsTheSumOfAllLivesOfACounter) {
   EXPECT_EQ(counted->front().bytes, 780u);
 }
 
-// A file as version 1 made it, with records, sums, counters and losses.
-TEST(Migration, AFileOfVersion1KeepsEverything) {
+struct Released {
+  const char* file;
+  std::size_t records;
+  std::size_t told;  // open connections, denied flows
+};
+void PrintTo(const Released& test, std::ostream* out) {
+  *out << test.file;
+}
+
+class Migration : public testing::TestWithParam<Released> {};
+
+// A file as that version made it, with records, sums, counters and losses.
+TEST_P(Migration, KeepsEverything) {
   const sample::Folder folder;
   const std::string path = folder.file("flows.db");
   std::ostringstream sql;
-  sql << std::ifstream(std::string(TIERLOG_SOURCE_DIR) + "/tests/store/version_1.sql").rdbuf();
+  sql << std::ifstream(std::string(TIERLOG_SOURCE_DIR) + "/tests/store/" + GetParam().file).rdbuf();
   ASSERT_FALSE(sql.str().empty());
   execute(path, sql.str());
   auto store = sample::open_store(path);
-  EXPECT_EQ(store.read_after(0, 10)->size(), 2u);
+  const auto records = store.read_after(0, 10);
+  ASSERT_TRUE(records) << records.error().message;
+  ASSERT_EQ(records->size(), GetParam().records);
+  EXPECT_EQ(records->front().record.start, sample::at(0));
+  EXPECT_EQ(records->front().record.end, sample::at(0));
+  if (GetParam().records > 2) {
+    const FlowRecord& ended = records->back().record;
+    EXPECT_EQ(ended.start, sample::at(0));
+    EXPECT_EQ(ended.end, sample::at(5));
+    EXPECT_EQ(ended.end_reason, EndReason::Finished);
+    ASSERT_TRUE(ended.translation);
+    EXPECT_EQ(ended.translation->destination, IpAddr::parse("10.96.0.1"));
+    EXPECT_EQ(ended.translation->destination_port, 80);
+  }
   EXPECT_EQ(store.recorded()->size(), 2u);
   const auto told = store.told();
   ASSERT_TRUE(told) << told.error().message;
-  EXPECT_TRUE(told->connections.empty() && told->denied.empty());
+  EXPECT_EQ(told->connections.size(), GetParam().told);
+  EXPECT_EQ(told->denied.size(), GetParam().told);
   ToldChanges changes;
   changes.denied = {denied_flow("10.0.0.3", 5)};
   EXPECT_TRUE(store.insert(std::vector{sample::denied()}, changes));
@@ -122,7 +148,18 @@ TEST(Migration, AFileOfVersion1KeepsEverything) {
   ASSERT_EQ(losses->size(), 1u);
   EXPECT_EQ(losses->front().cause, "nflog-gap");
   EXPECT_EQ(losses->front().packets, 4u);
+  const auto report = check_flow_index(path, [](const std::string&, double) {});
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_TRUE(report->damage.empty()) << report->damage.front();
+  EXPECT_EQ(report->rolled_records, static_cast<std::int64_t>(GetParam().records))
+      << "the roll-ups know the records of the older version";
 }
+
+constexpr Released kReleased[] = {
+    {"version_1.sql", 2, 0}, {"version_2.sql", 2, 1}, {"version_3.sql", 3, 1}, {"version_4.sql", 3, 1}};
+
+INSTANTIATE_TEST_SUITE_P(EveryVersion, Migration, testing::ValuesIn(kReleased),
+                         [](const auto& test) { return std::string(test.param.file, 9); });
 
 }  // namespace
 }  // namespace tierlog::store

@@ -1,0 +1,269 @@
+#include "store/check.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <unordered_map>
+
+#include "store/damaged.h"
+#include "store/flow_store.h"
+#include "store/rollups.h"
+#include "store/schema.h"
+#include "store/sqlite.h"
+
+namespace tierlog::store {
+namespace {
+
+constexpr std::int64_t kRowsBetweenProgress = 100'000;
+constexpr int kMostFindings = 20;  // of one kind
+constexpr std::int64_t kPagesAtOnce = 256;
+
+using Uses = std::unordered_map<std::int64_t, std::int64_t>;
+
+class Check {
+ public:
+  Check(sqlite::Database& database, const CheckProgress& progress)
+      : database_(database), progress_(progress) {}
+
+  Result<CheckReport> run() {
+    TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(database_, "DEFERRED"));
+    TL_TRY(integrity());
+    if (!report_.damage.empty()) return report_;  // nothing that is read from here on could be believed
+    TL_ASSIGN(rolled_,
+              database_.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rolled_sequence'"));
+    TL_ASSIGN(eroded_, database_.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'eroded_ns'"));
+    TL_TRY(sizes());
+    TL_TRY(references());
+    TL_TRY(dictionary("peer", peers_, 0));
+    TL_TRY(dictionary("text", texts_, 1));
+    for (const RollupTable& table : kRollupTables) TL_TRY(rollup(table));
+    return report_;
+  }
+
+ private:
+  void damage(std::string what) { report_.damage.push_back(std::move(what)); }
+
+  Result<void> integrity() {
+    progress_("structure of the file", 0);
+    TL_ASSIGN(auto check, database_.prepare("PRAGMA integrity_check(" + std::to_string(kMostFindings) + ")"));
+    for (;;) {
+      const auto row = check.step();
+      if (!row && row.error().code == ErrorCode::Corrupt) {
+        damage(row.error().message);
+        return {};
+      }
+      if (!row) return fail(row.error());
+      if (!*row) return {};
+      if (check.view(0) != "ok") damage(check.text(0));
+    }
+  }
+
+  Result<void> sizes() {
+    TL_ASSIGN(const std::int64_t page, database_.integer("PRAGMA page_size"));
+    TL_ASSIGN(report_.bytes, database_.integer("PRAGMA page_count"));
+    TL_ASSIGN(report_.free_bytes, database_.integer("PRAGMA freelist_count"));
+    TL_ASSIGN(report_.peers, database_.integer("SELECT count(*) FROM peer"));
+    TL_ASSIGN(report_.texts, database_.integer("SELECT count(*) FROM text"));
+    report_.bytes *= page;
+    report_.free_bytes *= page;
+    return {};
+  }
+
+  Result<std::unordered_map<std::int64_t, bool>> ids_of(const std::string& table) {
+    std::unordered_map<std::int64_t, bool> ids;
+    TL_ASSIGN(auto select, database_.prepare("SELECT id FROM " + table));
+    for (;;) {
+      TL_ASSIGN(const bool row, select.step());
+      if (!row) return ids;
+      ids.emplace(select.integer(0), true);
+    }
+  }
+
+  // One pass over all records: what they refer to must be there, and is counted on the way.
+  Result<void> references() {
+    TL_ASSIGN(const auto rules, ids_of("rule_revision"));
+    TL_ASSIGN(const auto peers, ids_of("peer"));
+    TL_ASSIGN(const auto texts, ids_of("text"));
+    TL_ASSIGN(const std::int64_t first, database_.integer("SELECT min(seq) FROM flow"));
+    TL_ASSIGN(const std::int64_t last, database_.integer("SELECT max(seq) FROM flow"));
+    TL_ASSIGN(auto select, database_.prepare(std::string("SELECT f.seq, ") + kRolledColumns +
+                                             " FROM flow AS f ORDER BY f.seq"));
+    std::int64_t dangling = 0;
+    const auto require = [&](const auto& known, const char* table, std::int64_t id, std::int64_t sequence) {
+      if (known.count(id) > 0) return;
+      if (++dangling <= kMostFindings)
+        damage("record " + std::to_string(sequence) + " refers to row " + std::to_string(id) + " of " +
+               table + ", which is not there");
+    };
+    for (;;) {
+      TL_ASSIGN(const bool more, select.step());
+      if (!more) break;
+      const std::int64_t sequence = select.integer(0);
+      const RolledRow row = read_rolled_row(select, 1);
+      require(rules, "rule_revision", row.rule, sequence);
+      for (const std::int64_t peer : {row.src, row.dst}) require(peers, "peer", peer, sequence);
+      for (const std::int64_t text : row.texts) require(texts, "text", text, sequence);
+      if (report_.records++ % kRowsBetweenProgress == 0)
+        progress_("references of records", static_cast<double>(sequence - first) /
+                                               static_cast<double>(std::max<std::int64_t>(1, last - first)));
+      if (sequence > rolled_) continue;
+      ++report_.rolled_records;
+      for (const std::int64_t peer : {row.src, row.dst}) ++peers_[peer];
+      for (const std::int64_t text : row.texts) ++texts_[text];
+    }
+    if (dangling > kMostFindings)
+      damage(std::to_string(dangling - kMostFindings) + " more references find no row");
+    return {};
+  }
+
+  Result<void> dictionary(const std::string& table, const Uses& counted, std::int64_t except) {
+    TL_ASSIGN(auto select, database_.prepare("SELECT id, uses FROM " + table));
+    int wrong = 0;
+    for (;;) {
+      TL_ASSIGN(const bool row, select.step());
+      if (!row) return {};
+      const auto found = counted.find(select.integer(0));
+      const std::int64_t uses = found == counted.end() ? 0 : found->second;
+      if (select.integer(0) == except || uses == select.integer(1) || ++wrong > kMostFindings) continue;
+      damage("row " + select.text(0) + " of " + table + " says that it is used " + select.text(1) +
+             " times; " + std::to_string(uses) + " references of records are there");
+    }
+  }
+
+  static std::string columns(const RollupTable& table, const char* peer) {
+    return std::string("action, ") + (table.peer == RollupPeer::None ? "" : std::string(peer) + ", ") +
+           "rule, reporter";
+  }
+
+  // Bucket by bucket, so that neither side needs memory for more.
+  Result<void> rollup(const RollupTable& table) {
+    const std::string name = table.name;
+    const std::string width = std::to_string(table.width_ns);
+    TL_ASSIGN(const std::int64_t sum, database_.integer("SELECT coalesce(sum(records), 0) FROM " + name));
+    if (sum != report_.rolled_records)
+      damage(name + " counts " + std::to_string(sum) + " records; " + std::to_string(report_.rolled_records) +
+             " are there");
+    // Times of records that are gone are no fault.
+    const std::string whole = "iif(?1 * " + width + " > " + std::to_string(eroded_) + ", ";
+    const char* peer = table.peer == RollupPeer::Source ? "f.src" : "f.dst";
+    const std::string rows =
+        "SELECT " + columns(table, peer) +
+        ", count(*), sum(coalesce(connections, 0)), sum(verdict_packets), "
+        " sum(coalesce(f.packets_out, iif(f.action = 1, f.verdict_packets, 0))),"
+        " sum(coalesce(packets_in, 0)), sum(coalesce(bytes_out, 0)), sum(coalesce(bytes_in, 0)), " +
+        whole + "min(f.end_ns - f.span_ns), 0), " + whole +
+        "max(f.end_ns), 0)"
+        " FROM flow AS f INDEXED BY flow_end WHERE f.end_ns >= ?1 * " +
+        width + " AND f.end_ns < (?1 + 1) * " + width + " AND +f.seq <= " + std::to_string(rolled_) +
+        " GROUP BY " + columns(table, peer);
+    const std::string kept =
+        "SELECT " + columns(table, "peer") +
+        ", records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in, " + whole +
+        "first_ns, 0), " + whole + "last_ns, 0) FROM " + name + " WHERE action IN (0, 1) AND bucket = ?1";
+    TL_ASSIGN(auto buckets, database_.prepare("SELECT DISTINCT bucket FROM " + name));
+    TL_ASSIGN(auto compare, database_.prepare("SELECT (SELECT count(*) FROM (SELECT * FROM (" + rows +
+                                              ") EXCEPT SELECT * FROM (" + kept +
+                                              "))) + (SELECT count(*) FROM (SELECT * FROM (" + kept +
+                                              ") EXCEPT SELECT * FROM (" + rows + ")))"));
+    TL_ASSIGN(const std::int64_t count, database_.integer("SELECT count(DISTINCT bucket) FROM " + name));
+    std::int64_t done = 0;
+    int wrong = 0;
+    for (;;) {
+      TL_ASSIGN(const bool more, buckets.step());
+      if (!more) return {};
+      progress_("sums in " + name,
+                static_cast<double>(done++) / static_cast<double>(std::max<std::int64_t>(1, count)));
+      TL_TRY(compare.bind(buckets.integer(0)).step());
+      if (compare.integer(0) != 0 && ++wrong <= kMostFindings)
+        damage(name + " is not the sum of the records that ended in the bucket of " +
+               format_rfc3339(from_ns(buckets.integer(0) * table.width_ns)));
+      compare.reset();
+    }
+  }
+
+  sqlite::Database& database_;
+  const CheckProgress& progress_;
+  CheckReport report_;
+  std::int64_t rolled_ = 0, eroded_ = 0;
+  Uses peers_, texts_;
+};
+
+std::int64_t file_bytes(const std::string& path) {
+  std::int64_t bytes = 0;
+  for (const char* suffix : {"", "-wal"}) {
+    struct stat status {};
+    if (::stat((path + suffix).c_str(), &status) == 0) bytes += status.st_size;
+  }
+  return bytes;
+}
+
+bool begins_as_sqlite(const std::string& path) {
+  constexpr std::string_view kMagic("SQLite format 3\0", 16);
+  char head[kMagic.size()] = {};
+  std::ifstream(path, std::ios::binary).read(head, sizeof head);
+  return std::string_view(head, sizeof head) == kMagic;
+}
+
+Result<void> require_file(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) return {};
+  if (errno == ENOENT) return fail(ErrorCode::NotFound, "no flow index at " + path);
+  return fail(Error::from_errno(errno, "open", path));
+}
+
+}  // namespace
+
+Result<CheckReport> check_flow_index(const std::string& path, const CheckProgress& progress) {
+  TL_TRY(require_file(path));
+  TL_ASSIGN(auto database, sqlite::Database::open(path, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX));
+  if (auto ours = refuse_foreign(database, path); !ours) {
+    // Its head says SQLite, and nobody else's: ours, and not whole.
+    if (ours.error().code != ErrorCode::Corrupt || !begins_as_sqlite(path) || belongs_to_others(path))
+      return fail(ours.error());
+    CheckReport damaged;
+    damaged.damage.push_back(ours.error().message);
+    return damaged;
+  }
+  TL_TRY(check_schema(database, path));
+  TL_TRY(database.execute("PRAGMA query_only = ON; PRAGMA cache_size = -65536"));
+  auto report = Check(database, progress).run();
+  // What SQLite finds while reading is a finding too.
+  if (!report && report.error().code == ErrorCode::Corrupt) {
+    CheckReport damaged;
+    damaged.damage.push_back(report.error().message);
+    return damaged;
+  }
+  return report;
+}
+
+Result<Compacted> compact_flow_index(const std::string& path, bool rewrite, const CheckProgress& progress) {
+  TL_TRY(require_file(path));
+  Compacted compacted;
+  compacted.bytes_before = file_bytes(path);
+  TL_ASSIGN(auto database, sqlite::Database::open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX));
+  TL_TRY(check_schema(database, path));
+  int on = 1;
+  sqlite3_file_control(database.handle(), "main", SQLITE_FCNTL_PERSIST_WAL, &on);
+  if (rewrite) {
+    progress("the file anew", 0);
+    TL_TRY(database.execute("VACUUM"));
+  } else {
+    TL_ASSIGN(const std::int64_t all, database.integer("PRAGMA freelist_count"));
+    for (std::int64_t free = all; free > 0;) {
+      progress("free pages", 1 - static_cast<double>(free) / static_cast<double>(all));
+      TL_TRY(database.execute("PRAGMA incremental_vacuum(" + std::to_string(kPagesAtOnce) + ")"));
+      TL_ASSIGN(const std::int64_t left, database.integer("PRAGMA freelist_count"));
+      if (left >= free) break;  // a writer makes new ones as fast
+      free = left;
+    }
+  }
+  // Fails beside readers; the daemon does it later then.
+  static_cast<void>(
+      sqlite3_wal_checkpoint_v2(database.handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr));
+  compacted.bytes_after = file_bytes(path);
+  return compacted;
+}
+
+}  // namespace tierlog::store
