@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <utility>
@@ -126,9 +128,10 @@ void read_log_rate(const Node& value, Config& config, Diagnostics& findings) {
   if (rate)
     config.log_rate = *rate;
   else
-    findings.error(value.place, "\"" + value.text +
-                                    "\" is no rate; expected messages per second, minute, hour or day, such as "
-                                    "1000/s");
+    findings.error(value.place,
+                   "\"" + value.text +
+                       "\" is no rate; expected messages per second, minute, hour or day, such as "
+                       "1000/s");
 }
 
 // An empty list: no port is spared.
@@ -141,8 +144,9 @@ Reader failsafes(std::vector<policy::Failsafe> policy::Failsafes::*list) {
       if (const auto failsafe = policy::Failsafe::parse(item.text))
         (config.failsafes.*list).push_back(*failsafe);
       else
-        findings.error(item.place, "\"" + item.text +
-                                       "\" is no failsafe port; expected one like tcp:22, udp:68 or tcp:10.0.0.0/8:22");
+        findings.error(item.place,
+                       "\"" + item.text +
+                           "\" is no failsafe port; expected one like tcp:22, udp:68 or tcp:10.0.0.0/8:22");
     }
   };
 }
@@ -156,6 +160,53 @@ void read_without(const Node& value, Config& config, Diagnostics& findings) {
     else
       config.nftables_without.push_back(item.text);
   }
+}
+
+void read_max_age(const Node& value, Config& config, Diagnostics& findings) {
+  constexpr std::chrono::minutes kLeast{1};
+  const auto age = value.text == "0" ? std::optional(Nanoseconds(0)) : parse_duration(value.text);
+  if (value.kind != Kind::Scalar || !age || (age->count() != 0 && *age < kLeast)) {
+    findings.error(
+        value.place,
+        "\"" + value.text + "\" is no age; expected at least 1m, such as 7d or 12h, or 0 for no limit");
+    return;
+  }
+  config.store_max_age = std::chrono::duration_cast<std::chrono::milliseconds>(*age);
+}
+
+// "8GiB", "500 MiB", a number of bytes.
+std::optional<std::uint64_t> parse_bytes(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc()) return std::nullopt;
+  std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
+  constexpr std::pair<std::string_view, int> kUnits[] = {{"", 0},     {"B", 0},    {"KiB", 10}, {"MiB", 20},
+                                                         {"GiB", 30}, {"TiB", 40}, {"Ki", 10},  {"Mi", 20},
+                                                         {"Gi", 30},  {"Ti", 40}};
+  for (const auto& [name, bits] : kUnits)
+    if (unit == name && number <= (UINT64_MAX >> 1 >> bits)) return number << bits;
+  return std::nullopt;
+}
+
+void read_max_bytes(const Node& value, Config& config, Diagnostics& findings) {
+  constexpr std::uint64_t kLeast = 16ULL << 20;
+  const auto bytes = parse_bytes(value.text);
+  if (value.kind == Kind::Scalar && bytes && (*bytes == 0 || *bytes >= kLeast)) {
+    config.store_max_bytes = *bytes;
+    return;
+  }
+  findings.error(value.place, "\"" + value.text +
+                                  "\" is no size; expected at least 16MiB, such as 8GiB, or 0 for no limit");
+}
+
+void read_max_rows(const Node& value, Config& config, Diagnostics& findings) {
+  const auto rows = value.as_int();
+  if (rows && *rows >= 0)
+    config.store_max_rows = static_cast<std::uint64_t>(*rows);
+  else
+    findings.error(value.place,
+                   "\"" + value.text + "\" is no number of records; expected one, or 0 for no limit");
 }
 
 void read_listen(const Node& value, Config& config, Diagnostics& findings) {
@@ -196,6 +247,9 @@ const std::vector<Key>& keys() {
       {"socket", text(&Config::socket)},
       {"cni.spool", text(&Config::cni_spool)},
       {"store.path", text(&Config::store_path)},
+      {"store.max_age", read_max_age},
+      {"store.max_bytes", read_max_bytes},
+      {"store.max_rows", read_max_rows},
       {"nflog.group", read_group},
       {"nftables.without", read_without},
       {"flow_interval", duration(&Config::flow_interval)},

@@ -28,6 +28,10 @@ struct Config {
   std::string socket = "/run/tierlog/tierlogd.sock";
   std::string cni_spool;  // default: cni-spool beside the socket
   std::string store_path = "/var/lib/tierlog/flows.db";
+  // What the flow index may grow to; 0: no limit.
+  std::chrono::milliseconds store_max_age = std::chrono::hours(24 * 30);
+  std::uint64_t store_max_bytes = 8ULL << 30;
+  std::uint64_t store_max_rows = 0;
   std::uint16_t nflog_group = 4610;
   std::vector<std::string> nftables_without;  // "owner", "egress-hook": do as on a kernel without it
   std::chrono::milliseconds flow_interval{60'000};
@@ -35,7 +39,7 @@ struct Config {
   std::chrono::milliseconds log_interval{10'000};
   policy::LogRate log_rate{1000, 1};  // messages of one Log rule
   policy::Failsafes failsafes = policy::default_failsafes();
-  bool audits = false;  // enforcement: enforce | audit
+  bool audits = false;                 // enforcement: enforce | audit
   bool host_to_pod_by_policy = false;  // host_to_pod: allow | policy
   std::vector<ForwardExport> exports;
   std::string http_listen = "127.0.0.1:9477";  // empty: no HTTP (http.listen: none)

@@ -25,7 +25,6 @@ using logger::FlowLogger;
 constexpr std::chrono::milliseconds kDrainEvery{5};
 constexpr std::chrono::milliseconds kCommitWithin{20};
 constexpr std::chrono::seconds kCountsEvery{2};
-constexpr std::chrono::seconds kTellEvery{60};
 constexpr std::chrono::seconds kVerifyEvery{2};
 constexpr std::chrono::seconds kTryAgainAfter{10};
 // Long enough for whatever speaks at all to speak once.
@@ -108,8 +107,7 @@ Result<void> Daemon::open() {
   TL_TRY(lock_.take(config_.state_path() + ".lock"));
   TL_ASSIGN(state_, store::StateDb::open(config_.state_path()));
   TL_TRY(forget_gone_pods());
-  TL_ASSIGN(auto flows, store::FlowStore::open_writer(config_.store_path, {config_.cluster, config_.node}));
-  flows_ = std::make_unique<store::FlowStore>(std::move(flows));
+  TL_TRY(open_store());
   TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_), features(config_)));
   if (!backend_->owned()) {
     TL_ASSIGN(table_watch_, dataplane::nftables::TableWatch::open(backend_->port()));
@@ -127,11 +125,9 @@ Result<void> Daemon::open() {
   TL_TRY(recorder_->load());
   const auto applied = [this](const auto& program, const auto& policy_sets) {
     ++syncs_.done;
-    if (auto installed = recorder_->install(program, policy_sets, addresses_of(world_->services())); !installed)
+    policy_sets_ = policy_sets;
+    if (auto installed = install(world_->rule_keys()); !installed)
       spdlog::error("write catalog: {}", installed.error().message);
-    const auto kept =
-        flows_->put_moment(world_->moment(clock_.wall()), *program->cluster, world_->rule_keys());
-    if (!kept) spdlog::error("write history: {}", kept.error().message);
     if (auto done = living_->on_applied(program, clock_.boottime()); !done)
       spdlog::error("living connections: {}", done.error().message);
   };
@@ -187,8 +183,7 @@ Result<void> Daemon::open() {
   spdlog::info("capabilities=\"{}\" no_new_privs=true seccomp={}", capabilities_, syscalls_are_restricted());
   // Threads begin with what is left.
   recorder_->start_writer();
-  for (const ForwardExport& target : config_.exports)
-    exports_.push_back(std::make_unique<ExportWorker>(target, config_));
+  start_exports();
   publish();
   keep_answering(clock_.boottime());
   return {};
@@ -204,6 +199,18 @@ Result<void> Daemon::keep_ids_apart() {
     spdlog::error("state.db DOES NOT KNOW RULE IDS THAT ARE IN USE: it was lost or is an old one; new ids begin at {}",
                   number(highest) + 1);
   return {};
+}
+
+// What is in force now, told to those who name records.
+Result<void> Daemon::install(const std::vector<store::KnownRule>& rule_keys) {
+  const auto program = world_->program();
+  return recorder_->install(program, policy_sets_, addresses_of(world_->services()),
+                            {world_->moment(clock_.wall()), program->cluster, rule_keys});
+}
+
+void Daemon::start_exports() {
+  for (const ForwardExport& target : config_.exports)
+    exports_.push_back(std::make_unique<ExportWorker>(target, config_));
 }
 
 // Before the first Program, so that it is made without them.
@@ -337,22 +344,11 @@ void Daemon::keep_mismatches() {
     if (!kept)
       spdlog::error("keep a mismatch: {}", kept.error().message);
     else if (!kept->empty())
-      spdlog::error("THE KERNEL AND THE EVALUATOR DISAGREE, a defect of Tierlog: kernel=\"{}\" evaluator=\"{}\" case={}",
-                    found.kernel, found.evaluator, *kept);
+      spdlog::error(
+          "THE KERNEL AND THE EVALUATOR DISAGREE, a defect of Tierlog: kernel=\"{}\" evaluator=\"{}\" "
+          "case={}",
+          found.kernel, found.evaluator, *kept);
   }
-}
-
-// Once when it changes, then every minute.
-void Daemon::tell_about_store(Nanoseconds now) {
-  const Recorder::Backlog backlog = recorder_->backlog();
-  if (backlog.problem == store_problem_ && (store_problem_.empty() || now - store_told_ < kTellEvery)) return;
-  store_told_ = now;
-  store_problem_ = backlog.problem;
-  if (store_problem_.empty())
-    spdlog::info("the flow index takes records again");
-  else
-    spdlog::error("the flow index takes no records: {} waiting={} aggregated={}", store_problem_,
-                  backlog.records, backlog.aggregated);
 }
 
 Result<void> Daemon::tick(Nanoseconds now) {
@@ -370,7 +366,7 @@ Result<void> Daemon::tick(Nanoseconds now) {
     recorder_->commit();
   }
   keep_mismatches();
-  tell_about_store(now);
+  keep_store(now);
   if (watch_->due() && now >= *watch_->due()) {
     watch_->done();
     reload("files changed");

@@ -56,6 +56,7 @@ class Daemon {
   Result<void> keep_ids_apart();
   Result<void> forget_gone_pods();
   Result<void> replay_spool();
+  void start_exports();
   void tell_service_manager();
   Result<void> open_http();
   Result<void> begin_world();
@@ -66,7 +67,10 @@ class Daemon {
   Result<void> keep_in_force(Nanoseconds now);
   Result<void> read_kernel(Nanoseconds now);
   void keep_mismatches();
-  void tell_about_store(Nanoseconds now);
+  Result<void> install(const std::vector<store::KnownRule>& rule_keys);
+  Result<void> open_store();
+  void keep_store(Nanoseconds now);
+  Result<void> replace_store();
   int wait_ms(Nanoseconds now) const;
   Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
   // WithoutIndex: nothing that has to be read from a file.
@@ -94,7 +98,8 @@ class Daemon {
   std::unique_ptr<store::StateDb> state_;
   std::unique_ptr<store::FlowStore> flows_;
   std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;
-  std::unique_ptr<dataplane::nftables::TableWatch> table_watch_;  // only where nothing else protects the tables
+  std::unique_ptr<dataplane::nftables::TableWatch>
+      table_watch_;  // only where nothing else protects the tables
   std::unique_ptr<dataplane::nftables::NflogSource> events_;
   std::unique_ptr<dataplane::Conntrack> conntrack_;
   std::unique_ptr<LivingConnections> living_;
@@ -102,8 +107,10 @@ class Daemon {
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<MismatchCases> mismatches_;
   std::string store_problem_;  // as told last
+  Nanoseconds replace_store_at_{};
   Nanoseconds store_told_{};
   std::unique_ptr<World> world_;
+  std::vector<policy::NetworkSet> policy_sets_;  // of the Program in force
   std::unique_ptr<PolicyWatch> watch_;
   std::unique_ptr<ControlServer> control_;
   std::vector<std::unique_ptr<ExportWorker>> exports_;

@@ -8,6 +8,7 @@
 #include "logger/rule_names.h"
 #include "policy/explain.h"
 #include "policy/explain_json.h"
+#include "store/query.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -84,12 +85,6 @@ const char* source_name(World::Source source) {
   return "nothing";
 }
 
-std::uint64_t file_bytes(const std::string& path) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  return error ? 0 : size;
-}
-
 }  // namespace
 
 json Daemon::kernel_json() const {
@@ -109,20 +104,29 @@ json Daemon::kernel_json() const {
             {"cut_now", living_->cut_now()}}}};
 }
 
-// The flow index, and who is given its records.
+// The flow index, and who is given its records. Read beside the writer: its batch may take long.
 void Daemon::add_store(json& status, Detail detail) {
   const std::int64_t last = recorder_->last_sequence();
-  const bool all = detail == Detail::All;
-  const auto oldest = all ? flows_->oldest().value_or(std::nullopt) : std::nullopt;
+  const store::StoreState state = recorder_->store_state();
+  const char* level = state.level == store::StoreState::Level::Refusing ? "refusing"
+                      : state.level == store::StoreState::Level::Busy   ? "busy"
+                                                                        : "well";
+  status["store"] = {{"path", config_.store_path},
+                     {"bytes", state.bytes},
+                     {"max_bytes", state.max_bytes},
+                     {"records", state.records},
+                     {"oldest_time", state.oldest ? json(format_rfc3339(*state.oldest)) : json()},
+                     {"removed_records", state.removed_records},
+                     {"state", level},
+                     {"problem", state.problem},
+                     {"kept_aside", state.kept_aside}};
+  std::optional<store::FlowReader> reader;
+  if (detail == Detail::All)
+    if (auto opened = store::FlowReader::open(config_.store_path)) reader.emplace(std::move(*opened));
   const auto time_of = [&](std::int64_t sequence) {
-    if (!all) return json();
-    const auto time = flows_->time_of(sequence).value_or(std::nullopt);
+    const auto time = reader ? reader->time_of(sequence).value_or(std::nullopt) : std::nullopt;
     return time ? json(format_rfc3339(*time)) : json();
   };
-  status["store"] = {{"path", config_.store_path},
-                     {"bytes", file_bytes(config_.store_path) + file_bytes(config_.store_path + "-wal")},
-                     {"records", last},
-                     {"oldest_time", oldest ? json(format_rfc3339(*oldest)) : json()}};
   json exports = json::array();
   for (const auto& worker : exports_) {
     const ExportStatus told = worker->status();
@@ -184,21 +188,26 @@ json Daemon::status_json(Detail detail) {
         "connections older than the first start that policies deny now, but that cannot be cut: " +
         std::to_string(living_->counts().uncuttable));
   if (detail == Detail::All) add_books(status, warnings);
+  const store::StoreState stored = recorder_->store_state();
+  if (!stored.problem.empty()) warnings.push_back("THE FLOW INDEX IS NOT WRITTEN: " + stored.problem);
+  if (!stored.kept_aside.empty())
+    warnings.push_back("the flow index was damaged and began anew; what it held is kept aside as " +
+                       stored.kept_aside);
   json losses = json::object();
   for (const store::LossCount& loss : recorder_->losses())
     if (loss.rule == RuleId::None) losses[loss.cause] = loss.packets;
   status["losses"] = losses;
   if (!http_problem_.empty()) warnings.push_back("HTTP does not answer: " + http_problem_);
   const Recorder::Backlog backlog = recorder_->backlog();
-  if (!backlog.problem.empty()) warnings.push_back("the flow index takes no records: " + backlog.problem);
   status["backlog"] = {{"records", backlog.records},
                        {"aggregated", backlog.aggregated},
                        {"refused_batches", backlog.refused},
                        {"longest_batch_ns", backlog.longest.count()}};
   if (!mismatches_->paths().empty())
-    warnings.push_back("the kernel and the evaluator disagreed, a defect of Tierlog; cases to reproduce it: " +
-                       std::to_string(mismatches_->paths().size()) + " in " +
-                       std::filesystem::path(mismatches_->paths().front()).parent_path().string());
+    warnings.push_back(
+        "the kernel and the evaluator disagreed, a defect of Tierlog; cases to reproduce it: " +
+        std::to_string(mismatches_->paths().size()) + " in " +
+        std::filesystem::path(mismatches_->paths().front()).parent_path().string());
   status["mismatch_cases"] = mismatches_->paths();
   status["verdicts"] = {{"per_second", recorder_->pace().per_second},
                         {"behind_ns", recorder_->pace().behind.count()}};

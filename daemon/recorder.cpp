@@ -26,9 +26,24 @@ constexpr std::chrono::milliseconds kStoreIsQuick{100};
 // Where somebody waits for what is told: a change of policies, a question.
 constexpr std::chrono::milliseconds kStoreIsWaitedFor{1000};
 constexpr std::chrono::seconds kStoreAtTheEnd{30};
+// Changes of what is in force that wait for a slow flow index.
+constexpr std::size_t kMostMoments = 256;
+// Connections of one drain whose entry is asked for: some milliseconds.
+constexpr std::size_t kMostAsked = 512;
 
 void append(std::vector<store::LossCount>& to, std::vector<store::LossCount> from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+// Behind the translation of destinations, before that of sources.
+dataplane::ConnectionTuple reply_of(const dataplane::VerdictEvent& event) {
+  dataplane::ConnectionTuple reply;
+  reply.source = event.destination;
+  reply.destination = event.source;
+  reply.protocol = event.protocol;
+  reply.source_port = event.destination_port;
+  reply.destination_port = event.source_port;
+  return reply;
 }
 
 PacketsOfRules by_rule(const std::vector<store::RuleCount>& counts) {
@@ -49,7 +64,7 @@ Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events,
       store_path_(std::move(store_path)),
       clock_(clock),
       logger_(backend.denied_lifetime()),
-      writer_(store) {
+      writer_(store, clock) {
   logger_.set_interfaces([](std::uint32_t index) {
     char name[IF_NAMESIZE];
     return std::string(::if_indextoname(index, name) == nullptr ? "" : name);
@@ -74,17 +89,23 @@ Result<void> Recorder::load() {
 
 Result<void> Recorder::install(const std::shared_ptr<const policy::Program>& program,
                                const std::vector<policy::NetworkSet>& policy_sets,
-                               std::vector<logger::ServiceAddress> services) {
+                               std::vector<logger::ServiceAddress> services, StoreWriter::InForce in_force) {
   // What was denied until now is told by the names that held then.
   if (started_) {
     TL_TRY(drain());
     TL_TRY(read_denied(FlowLogger::Reading::Regular));
   }
   const WallTime now = clock_.wall();
-  events_.tell_translations(!services.empty());
+  asks_translations_ = !events_.tell_translations(!services.empty()) && !services.empty();
   logger_.set_services(std::move(services));
   logger_.set_program(program, policy_sets, now);
   catalog_ = logger::make_catalog(*program, now);
+  if (moments_.size() >= kMostMoments) {
+    // What came between is not told; its rules keep their ids.
+    in_force.rules.insert(in_force.rules.end(), moments_.back().rules.begin(), moments_.back().rules.end());
+    moments_.pop_back();
+  }
+  moments_.push_back(std::move(in_force));
   TL_ASSIGN(const bool written, settle(kStoreIsWaitedFor));
   if (written || writer_.problem().empty()) return {};
   return fail(ErrorCode::Unavailable, writer_.problem());
@@ -131,9 +152,34 @@ Result<bool> Recorder::drain() {
   // After the messages were read, before they are told: the end of a connection whose ports come again is
   // there before the message of its successor is.
   TL_TRY(drain_ended());
+  if (asks_translations_) TL_TRY(ask_translations());
   logger_.on_events(buffer_);
   logger_.connections().settle(clock_.wall());
   return more;
+}
+
+// A connection's first packet has passed by the time its message is read, so its entry is in the table. A
+// denied one never gets an entry.
+Result<void> Recorder::ask_translations() {
+  std::size_t asked = 0;
+  const dataplane::VerdictEvent* last = nullptr;  // both directions' messages stand beside each other
+  for (dataplane::VerdictEvent& event : buffer_) {
+    if (event.kind != dataplane::EventKind::Allowed || event.addressed ||
+        !protocol::has_ports(event.protocol))
+      continue;
+    const dataplane::ConnectionTuple reply = reply_of(event);
+    if (last != nullptr && reply_of(*last) == reply) {
+      event.addressed = last->addressed;
+      continue;
+    }
+    if (++asked > kMostAsked) return {};
+    TL_ASSIGN(const auto found, conntrack_.find_by_reply(reply));
+    if (found && (found->original.destination != event.destination ||
+                  found->original.destination_port != event.destination_port))
+      event.addressed = dataplane::Addressed{found->original.destination, found->original.destination_port};
+    last = &event;
+  }
+  return {};
 }
 
 Result<void> Recorder::drain_ended() {
@@ -180,8 +226,9 @@ Result<void> Recorder::read_denied(FlowLogger::Reading reading) {
 
 void Recorder::commit() {
   if (!writer_.idle()) return;
-  StoreWriter::Batch batch{std::exchange(catalog_, std::nullopt), logger_.take_entries(),
-                           logger_.take_changes(), std::exchange(counts_, std::nullopt)};
+  StoreWriter::Batch batch{std::exchange(catalog_, std::nullopt), std::exchange(moments_, {}),
+                           logger_.take_entries(), logger_.take_changes(),
+                           std::exchange(counts_, std::nullopt)};
   if (!batch.empty()) writer_.give(std::move(batch));
 }
 
@@ -213,9 +260,8 @@ Result<std::vector<logger::RuleBalance>> Recorder::balances() {
   for (const store::RuleCount& count : counted_) {
     const store::RuleRow* rule = logger_.rule(count.id);
     if (rule == nullptr || (rule->action != "Allow" && rule->action != "Deny")) continue;
-    found.push_back(
-        {count.id, rule->action == "Allow", count.packets, of(recorded, count.id), of(waiting, count.id), 0,
-         of(frames_, count.id), of(given_up, count.id)});
+    found.push_back({count.id, rule->action == "Allow", count.packets, of(recorded, count.id),
+                     of(waiting, count.id), 0, of(frames_, count.id), of(given_up, count.id)});
   }
   return found;
 }
@@ -270,8 +316,8 @@ void Recorder::measure_rate(const std::vector<store::RuleCount>& counts) {
   }
   const bool measured = verdicts_at_ > Nanoseconds(0) && verdicts >= verdicts_;
   if (measured)
-    pace_.per_second = static_cast<double>(verdicts - verdicts_) /
-                       std::chrono::duration<double>(now - verdicts_at_).count();
+    pace_.per_second =
+        static_cast<double>(verdicts - verdicts_) / std::chrono::duration<double>(now - verdicts_at_).count();
   verdicts_ = verdicts;
   verdicts_at_ = now;
 }

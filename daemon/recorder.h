@@ -15,10 +15,10 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "daemon/store_writer.h"
 #include "dataplane/backend.h"
 #include "dataplane/conntrack.h"
 #include "dataplane/events.h"
-#include "daemon/store_writer.h"
 #include "logger/books.h"
 #include "logger/flow_logger.h"
 #include "store/flow_store.h"
@@ -58,7 +58,7 @@ class Recorder {
   // A Program came into force: names first, so that its records find them.
   Result<void> install(const std::shared_ptr<const policy::Program>& program,
                        const std::vector<policy::NetworkSet>& policy_sets,
-                       std::vector<logger::ServiceAddress> services = {});
+                       std::vector<logger::ServiceAddress> services, StoreWriter::InForce in_force);
   // Takes over what the kernel holds: denied flows and connections go on where the records ended, and what
   // was counted meanwhile and cannot be told any more is declared.
   Result<void> start();
@@ -76,7 +76,7 @@ class Recorder {
   // All that the kernel counted and reported until now is committed.
   Result<void> flush();
 
-  bool pending() const { return logger_.has_records() || catalog_ || counts_; }
+  bool pending() const { return logger_.has_records() || catalog_ || counts_ || !moments_.empty(); }
   // Events that evaluator and kernel decide differently, since the last call.
   std::vector<logger::Disagreement> take_disagreements() { return logger_.take_disagreements(); }
   // How far the store is behind, and why.
@@ -88,6 +88,7 @@ class Recorder {
     Nanoseconds longest{};         // that a batch took
   };
   Backlog backlog() const;
+  store::StoreState store_state() const { return writer_.state(); }
   std::int64_t last_sequence() const { return writer_.last_sequence(); }
   Result<BookTotals> books();
   std::vector<store::LossCount> losses() const;
@@ -95,6 +96,7 @@ class Recorder {
 
  private:
   Result<void> drain_ended();
+  Result<void> ask_translations();
   Result<void> drain_all();
   Result<void> dump_connections(logger::Connections::Dump dump);
   // Gives all that is there to the store and waits until it has it. False: it had not within that time.
@@ -111,6 +113,7 @@ class Recorder {
   const Clock& clock_;
   logger::FlowLogger logger_;
   bool started_ = false;
+  bool asks_translations_ = false;  // there are Services, and events do not tell
   std::vector<dataplane::VerdictEvent> buffer_;
   std::vector<dataplane::Connection> ended_;
   store::Told told_;  // between load() and start()
@@ -125,6 +128,7 @@ class Recorder {
   Nanoseconds verdicts_at_{};
   // For the next batch.
   std::optional<store::Catalog> catalog_;
+  std::vector<StoreWriter::InForce> moments_;
   std::optional<StoreWriter::Counts> counts_;
   StoreWriter writer_;  // last: its thread ends first
 };

@@ -10,8 +10,15 @@ namespace tierlog::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds kTryAgain{500};
+constexpr std::chrono::milliseconds kMaintainEvery{250};
+constexpr std::chrono::milliseconds kMaintainAgain{20};
+// How long a batch may wait for it.
+constexpr std::chrono::milliseconds kMaintainFor{15};
 
 }  // namespace
+
+StoreWriter::StoreWriter(store::FlowStore& store, const Clock& clock)
+    : store_(store), clock_(clock), state_(store.state()) {}
 
 StoreWriter::~StoreWriter() {
   {
@@ -54,6 +61,11 @@ std::string StoreWriter::problem() const {
   return problem_;
 }
 
+store::StoreState StoreWriter::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
 Nanoseconds StoreWriter::longest() const {
   const std::lock_guard lock(mutex_);
   return longest_;
@@ -68,6 +80,11 @@ std::int64_t StoreWriter::last_sequence() const {
 Result<void> StoreWriter::write(Batch& batch) {
   if (batch.catalog) TL_TRY(store_.put_catalog(*batch.catalog));
   batch.catalog.reset();
+  while (!batch.moments.empty()) {
+    const InForce& first = batch.moments.front();
+    TL_TRY(store_.put_moment(first.moment, *first.cluster, first.rules));
+    batch.moments.erase(batch.moments.begin());
+  }
   TL_TRY(store_.append(batch.entries, batch.changes));
   batch.entries.clear();
   batch.changes = {};
@@ -81,9 +98,11 @@ void StoreWriter::attempt(std::unique_lock<std::mutex>& lock) {
   const auto begun = std::chrono::steady_clock::now();
   const Result<void> written = write(*batch_);
   const Nanoseconds took = std::chrono::steady_clock::now() - begun;
+  store::StoreState state = store_.state();
   const Result<std::int64_t> last = written ? store_.last_sequence() : Result<std::int64_t>(std::int64_t{0});
   lock.lock();
   if (written && last) last_sequence_ = *last;
+  state_ = std::move(state);
   longest_ = std::max(longest_, took);
   if (written) {
     problem_.clear();
@@ -95,16 +114,28 @@ void StoreWriter::attempt(std::unique_lock<std::mutex>& lock) {
   problem_ = written.error().message;
 }
 
+void StoreWriter::maintain(std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  const Result<bool> more = store_.maintain(clock_.wall(), kMaintainFor);
+  store::StoreState state = store_.state();
+  lock.lock();
+  state_ = std::move(state);
+  maintain_at_ = Steady::now() + (more && *more ? kMaintainAgain : kMaintainEvery);
+}
+
 void StoreWriter::run() {
   ::pthread_setname_np(::pthread_self(), "store");
   std::unique_lock lock(mutex_);
   while (true) {
-    wake_.wait(lock, [this] { return batch_ || stop_; });
-    if (!batch_) return;
-    attempt(lock);
-    if (!batch_) continue;
+    const auto until = batch_ ? std::min(attempt_at_, maintain_at_) : maintain_at_;
+    const auto due = [this] { return batch_ && Steady::now() >= attempt_at_; };
+    wake_.wait_until(lock, until, [&] { return stop_ || due(); });
+    if (due() || (batch_ && stop_)) {
+      attempt(lock);
+      attempt_at_ = batch_ ? Steady::now() + kTryAgain : Steady::time_point{};
+    }
     if (stop_) return;
-    wake_.wait_for(lock, kTryAgain, [this] { return stop_; });
+    if (Steady::now() >= maintain_at_) maintain(lock);
   }
 }
 

@@ -192,14 +192,12 @@ std::shared_ptr<const policy::Cluster> World::assemble() const {
 
 Result<void> World::apply() {
   const auto attempt = [&]() -> Result<void> {
-    std::vector<store::KnownRule> rule_keys;
-    NotingRuleIds ids(state_, rule_keys);
-    TL_ASSIGN(auto compiled,
-              policy::compile(inputs_.policies, assemble(), ids,
-                              {.scope = policy::CompileOptions::Scope::Local,
-                               .revision = revision_ + 1,
-                               .memory = &memory_,
-                               .failsafes = config_.failsafes}));
+    NotingRuleIds ids(state_, rule_keys_);
+    TL_ASSIGN(auto compiled, policy::compile(inputs_.policies, assemble(), ids,
+                                             {.scope = policy::CompileOptions::Scope::Local,
+                                              .revision = revision_ + 1,
+                                              .memory = &memory_,
+                                              .failsafes = config_.failsafes}));
     if (!ready_) policy::deny_everything(compiled);
     if (config_.audits)
       for (policy::ProgramEndpoint& endpoint : compiled.endpoints) endpoint.audited = true;
@@ -216,9 +214,10 @@ Result<void> World::apply() {
       return fail(kept.error());
     TL_TRY(backend_.apply(program));
     program_ = program;
-    rule_keys_ = std::move(rule_keys);
     ++revision_;
     applied_(program_, inputs_.policies.network_sets);
+    told_rule_keys_.insert(told_rule_keys_.end(), rule_keys_.begin(), rule_keys_.end());
+    rule_keys_.clear();
     return {};
   };
   auto done = attempt();

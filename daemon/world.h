@@ -72,6 +72,8 @@ class World {
   // What the Program in force was made from, for those who look back (store/history.h).
   store::Moment moment(WallTime since) const;
   const std::vector<store::KnownRule>& rule_keys() const { return rule_keys_; }
+  // All that were told since the start: for a flow index that begins anew.
+  const std::vector<store::KnownRule>& told_rule_keys() const { return told_rule_keys_; }
   const std::vector<policy::SourceText>& policy_texts() const { return inputs_.policy_texts; }
   // As the topology tells them, with their own addresses.
   const std::vector<endpoints::Service>& services() const { return inputs_.topology.services; }
@@ -94,7 +96,8 @@ class World {
   std::vector<store::RegisteredEndpoint> registered_;
   policy::CompileMemory memory_;
   std::shared_ptr<const policy::Program> program_;
-  std::vector<store::KnownRule> rule_keys_;  // of program_
+  std::vector<store::KnownRule> rule_keys_;  // asked for since the last Program came into force
+  std::vector<store::KnownRule> told_rule_keys_;
   bool ready_ = false;
   std::uint64_t revision_ = 0;
   WallTime since_{};

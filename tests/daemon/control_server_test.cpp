@@ -1,15 +1,20 @@
 // The daemon's socket: right requests, wrong ones, and peers that do not behave.
 #include "daemon/control_server.h"
 
+#include <grp.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -89,6 +94,68 @@ TEST_F(ControlServerTest, IsForTheGroupOnly) {
   struct stat about {};
   ASSERT_EQ(::stat(path_.c_str(), &about), 0);
   EXPECT_EQ(about.st_mode & 0777, 0660u);
+}
+
+// Whoever the kernel says is at the other end; 'o' for an owner, 'r' for a reader, 'n' for nobody who may
+// ask.
+char trust_of_peer(const std::string& path, uid_t user, gid_t group, gid_t also) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgroups(1, &also) != 0 || ::setgid(group) != 0 || ::setuid(user) != 0) ::_exit('?');
+    const auto answer = endpoints::call(path, {{"op", "who"}});
+    ::_exit(answer ? (*answer)["trust"].get<std::string>().front() : 'n');
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return static_cast<char>(WEXITSTATUS(status));
+}
+
+// In a mount namespace where there is a group tierlog, behind a socket that every user may connect to.
+char trust_in_a_host_with_the_group(uid_t user, gid_t group, gid_t also) {
+  constexpr gid_t kTierlog = 54'321;
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("tierlog-peers-" + std::to_string(::getpid()));
+  const pid_t host = ::fork();
+  if (host == 0) {
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder / "group") << "root:x:0:\ntierlog:x:" << kTierlog << ":\n";
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount((folder / "group").c_str(), "/etc/group", nullptr, MS_BIND, nullptr) != 0)
+      ::_exit('?');
+    const std::string path = (folder / "d.sock").string();
+    auto server = ControlServer::listen(path, [](const json&, Trust trust) -> Result<json> {
+      return json{{"trust", trust == Trust::Owner ? "o" : "r"}};
+    });
+    if (!server || ::chmod(path.c_str(), 0777) != 0 || ::chmod(folder.c_str(), 0755) != 0) ::_exit('?');
+    std::atomic<bool> stop{false};
+    std::thread loop([&] {
+      const SystemClock clock;
+      while (!stop) {
+        std::vector<pollfd> descriptors;
+        server->add_descriptors(descriptors);
+        ::poll(descriptors.data(), descriptors.size(), 20);
+        server->serve(descriptors, clock.boottime());
+      }
+    });
+    const char trust = trust_of_peer(path, user, group, also);
+    stop = true;
+    loop.join();
+    ::_exit(trust);
+  }
+  int status = 0;
+  ::waitpid(host, &status, 0);
+  std::filesystem::remove_all(folder);
+  return static_cast<char>(WEXITSTATUS(status));
+}
+
+TEST(ControlServerPeers, AreWhoTheKernelSaysTheyAre) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to be other users";
+  constexpr gid_t kTierlog = 54'321, kOther = 65'534;
+  constexpr uid_t kUser = 65'534;
+  EXPECT_EQ(trust_in_a_host_with_the_group(0, 0, 0), 'o');
+  EXPECT_EQ(trust_in_a_host_with_the_group(kUser, kTierlog, kOther), 'r');
+  EXPECT_EQ(trust_in_a_host_with_the_group(kUser, kOther, kTierlog), 'r') << "a member by its further groups";
+  EXPECT_EQ(trust_in_a_host_with_the_group(kUser, kOther, kOther), 'n');
 }
 
 struct RawCase {
