@@ -6,15 +6,13 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <filesystem>
-#include <fstream>
-#include <iostream>
 #include <sstream>
 #include <system_error>
 #include <unordered_map>
 #include <unordered_set>
+
+#include "base/files.h"
 
 namespace tierlog::yaml {
 namespace {
@@ -472,24 +470,13 @@ Documents parse(std::string_view text, const std::string& file_name, const Limit
 }
 
 std::optional<std::string> read_file(const std::string& path, Diagnostics& findings, const Limits& limits) {
-  const auto unreadable = [&](const std::string& why) {
-    findings.error({path, 0, 0}, "cannot be read: " + why + "; expected a YAML or JSON file");
-    return std::nullopt;
-  };
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) return unreadable("it is a folder");
-  errno = 0;
-  std::ifstream named;
-  if (path != "-") named.open(path, std::ios::binary);
-  std::istream& file = path == "-" ? std::cin : named;
-  if (!file) return unreadable(std::generic_category().message(errno));
-  std::string text;
-  char block[1 << 16];
-  // One byte more than the limit is enough to know that the file is too large.
-  while (text.size() <= limits.max_bytes && (file.read(block, sizeof block) || file.gcount() > 0))
-    text.append(block, static_cast<std::size_t>(file.gcount()));
-  if (file.bad()) return unreadable(std::generic_category().message(errno));
-  return text;
+  auto text = tierlog::read_file(path == "-" ? "/dev/stdin" : path, limits.max_bytes);
+  if (text) return std::move(*text);
+  const int number = text.error().errno_value;
+  findings.error({path, 0, 0}, number == 0 ? text.error().message
+                                           : "cannot be read: " + std::generic_category().message(number) +
+                                                 "; expected a YAML or JSON file");
+  return std::nullopt;
 }
 
 Documents parse_file(const std::string& path, const Limits& limits) {

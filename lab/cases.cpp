@@ -5,9 +5,11 @@
 #include <filesystem>
 #include <limits>
 #include <map>
+#include <system_error>
 #include <utility>
 
 #include "base/fields.h"
+#include "base/files.h"
 #include "policy/load.h"
 
 namespace tierlog::lab {
@@ -263,19 +265,15 @@ void CaseReader::read_checks(Fields& fields, PolicyCase& test_case) {
 std::vector<std::string> files_of(const std::string& path, Diagnostics& findings) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) return {path};
-  std::vector<std::string> files;
-  for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end;
-       entry.increment(error)) {
-    const auto extension = entry->path().extension();
-    if (extension == ".yaml" || extension == ".yml" || extension == ".json")
-      files.push_back(entry->path().string());
+  auto files = yaml_files_in(path);
+  if (!files) {
+    findings.error({path, 0, 0}, "cannot read the folder: " +
+                                     std::generic_category().message(files.error().errno_value));
+    return {};
   }
-  if (error)
-    findings.error({path, 0, 0}, "cannot read the folder: " + error.message());
-  else if (files.empty())
+  if (files->empty())
     findings.error({path, 0, 0}, "the folder has no test cases; expected *.yaml, *.yml or *.json files");
-  std::sort(files.begin(), files.end());
-  return files;
+  return std::move(*files);
 }
 
 std::optional<IpAddr> address_of(const policy::Cluster& cluster, const CaseEnd& end, Family family) {

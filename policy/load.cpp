@@ -5,6 +5,7 @@
 #include <set>
 #include <system_error>
 
+#include "base/files.h"
 #include "policy/load_kinds.h"
 
 namespace tierlog::policy {
@@ -116,20 +117,16 @@ void read_documents(const yaml::Documents& documents, LoadContext& context) {
 
 // The policy files of a folder in name order.
 std::vector<std::string> files_in(const std::string& folder, Diagnostics& findings) {
-  std::vector<std::string> files;
-  std::error_code error;
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-    const std::string extension = at->path().extension().string();
-    if ((extension == ".yaml" || extension == ".yml" || extension == ".json") && !at->is_directory())
-      files.push_back(at->path().string());
-  }
-  std::sort(files.begin(), files.end());
-  if (error)
+  auto files = yaml_files_in(folder);
+  if (!files) {
     findings.error({folder, 0, 0},
-                   "cannot be read: " + error.message() + "; expected a folder of policy files");
-  else if (files.empty())
+                   "cannot be read: " + std::generic_category().message(files.error().errno_value) +
+                       "; expected a folder of policy files");
+    return {};
+  }
+  if (files->empty())
     findings.warning({folder, 0, 0}, "no policy files in this folder; expected *.yaml, *.yml or *.json");
-  return files;
+  return std::move(*files);
 }
 
 void read_namespace(Fields& metadata, const MetaRules& rules, Meta& meta) {

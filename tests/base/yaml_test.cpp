@@ -244,7 +244,7 @@ TEST(Yaml, FilesThatCannotBeRead) {
   EXPECT_EQ(parse_file("/nowhere/x.yaml").findings.to_string(),
             "/nowhere/x.yaml: cannot be read: No such file or directory; expected a YAML or JSON file\n");
   EXPECT_EQ(parse_file("/tmp").findings.to_string(),
-            "/tmp: cannot be read: it is a folder; expected a YAML or JSON file\n");
+            "/tmp: is a folder; expected a regular file\n");
 }
 
 TEST(Fields, ReadTypesAndReportTheRest) {

@@ -2,6 +2,7 @@
 #include "policy/load.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -296,6 +297,23 @@ TEST(Load, FoldersInNameOrder) {
   EXPECT_EQ(load_paths({(folder / "sub.yaml").string()}).findings.warnings(), 1u)
       << "an empty folder is worth a word";
   EXPECT_EQ(load_paths({(folder / "none").string()}).findings.errors(), 1u);
+  fs::remove_all(folder);
+}
+
+TEST(Load, WhatIsNoFileIsAFindingBesideTheOthers) {
+  const fs::path folder = fs::path(testing::TempDir()) / ("load.odd." + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  std::ofstream(folder / "good.yaml") << object("GlobalNetworkPolicy", "{name: a}", "{}");
+  fs::create_symlink("loop.yaml", folder / "loop.yaml");
+  fs::create_symlink("/dev/zero", folder / "endless.yaml");
+  ASSERT_EQ(::mkfifo((folder / "pipe.yaml").c_str(), 0600), 0);
+  const Loaded loaded = load_paths({folder.string()});
+  EXPECT_EQ(loaded.set.policies.size(), 1u);
+  const std::string at = folder.string() + "/";
+  EXPECT_EQ(loaded.findings.to_string(),
+            at + "endless.yaml: is a device; expected a regular file\n" + at +
+                "loop.yaml: cannot be read: Too many levels of symbolic links; expected a YAML or JSON file\n" + at +
+                "pipe.yaml: is a named pipe; expected a regular file\n");
   fs::remove_all(folder);
 }
 
