@@ -38,12 +38,12 @@ Command version_command() {
 }
 
 std::vector<Command> all_commands() {
-  std::vector<Command> commands = {denied_command(),   flows_command(), explain_command(), diff_command(), recommend_command(),
-                                   policies_command(), rules_command(), endpoints_command(),
-                                   status_command(),   lint_command(),  selector_command(),
-                                   compile_command(),  test_command()};
-  std::vector<Command> lab = lab_commands();
-  std::move(lab.begin(), lab.end(), std::back_inserter(commands));
+  std::vector<Command> commands = {
+      denied_command(),   flows_command(),   explain_command(),   diff_command(),   recommend_command(),
+      policies_command(), rules_command(),   endpoints_command(), status_command(), lint_command(),
+      selector_command(), compile_command(), test_command()};
+  for (std::vector<Command> group : {store_commands(), lab_commands()})
+    std::move(group.begin(), group.end(), std::back_inserter(commands));
   commands.push_back(version_command());
   return commands;
 }

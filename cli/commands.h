@@ -21,6 +21,7 @@ Command compile_command();
 Command lint_command();
 Command selector_command();
 Command test_command();
+std::vector<Command> store_commands();
 std::vector<Command> lab_commands();
 Command version_command();
 

@@ -48,8 +48,9 @@ std::string headline(const Json& status) {
   return "tierlogd " + get<std::string>(status, "version") + " on " + get<std::string>(status, "node") +
          " · up " + format_duration(Nanoseconds(get<std::int64_t>(status, "uptime_ns"))) + " · dataplane " +
          get<std::string>(status, "dataplane") +
-         (get<std::string>(status, "enforcement") == "audit" ? " · AUDIT: nothing is dropped" : "") + " · policies " + (in_sync ? "in sync" : "NOT IN SYNC") +
-         " (" + counted(get<std::uint64_t>(status, "policies"), "policy") + ", " +
+         (get<std::string>(status, "enforcement") == "audit" ? " · AUDIT: nothing is dropped" : "") +
+         " · policies " + (in_sync ? "in sync" : "NOT IN SYNC") + " (" +
+         counted(get<std::uint64_t>(status, "policies"), "policy") + ", " +
          counted(get<std::uint64_t>(status, "rules"), "rule") + ", revision " +
          std::to_string(get<std::uint64_t>(status, "revision")) + ")";
 }
@@ -73,8 +74,8 @@ std::string books_text(const Json& books) {
   const auto missing = get<std::uint64_t>(books, "unattributed");
   const bool balanced = kernel == recorded + missing;
   std::string text = with_commas(kernel) + " verdicts counted by the kernel " + (balanced ? "=" : "vs") +
-                     " " + with_commas(recorded) + " recorded + " + with_commas(missing) +
-                     " unattributed" + causes_text(books) + "       ";
+                     " " + with_commas(recorded) + " recorded + " + with_commas(missing) + " unattributed" +
+                     causes_text(books) + "       ";
   if (balanced) return text + (missing == 0 ? "OK" : "MISSING: see `tierlog rules`");
   const auto difference = static_cast<std::int64_t>(kernel) - static_cast<std::int64_t>(recorded + missing);
   return text + (difference > 0 ? with_commas(static_cast<std::uint64_t>(difference)) + " on their way"
@@ -85,7 +86,8 @@ std::string connections_text(const Json& kernel) {
   const Json& connections = part(kernel, "connections");
   std::string text = with_commas(get<std::uint64_t>(connections, "cut")) + " cut by policy changes (" +
                      with_commas(get<std::uint64_t>(connections, "cut_now")) + " now), " +
-                     with_commas(get<std::uint64_t>(connections, "relabelled")) + " went on under another rule";
+                     with_commas(get<std::uint64_t>(connections, "relabelled")) +
+                     " went on under another rule";
   if (get<bool>(kernel, "sparing_midstream")) text += " · older than the first start: let be";
   return text;
 }
@@ -109,10 +111,13 @@ std::string verdicts_text(const Json& verdicts) {
 
 std::string store_text(const Json& store) {
   std::string text = get<std::string>(store, "path") + "  " + bytes_text(get<std::uint64_t>(store, "bytes"));
-  if (const auto limit = get<std::uint64_t>(store, "max_bytes"); limit > 0) text += " of " + bytes_text(limit);
+  if (const auto limit = get<std::uint64_t>(store, "max_bytes"); limit > 0)
+    text += " of " + bytes_text(limit);
   text += " · " + short_count(get<std::uint64_t>(store, "records")) + " records";
-  const auto oldest = parse_rfc3339(get<std::string>(store, "oldest_time"));
-  return oldest ? text + " · oldest " + ago(*oldest, SystemClock().wall()) : text;
+  if (const auto oldest = parse_rfc3339(get<std::string>(store, "oldest_time")))
+    text += " · oldest " + ago(*oldest, SystemClock().wall());
+  const auto problem = get<std::string>(store, "problem");
+  return problem.empty() ? text : text + " · NOT WRITTEN: " + problem;
 }
 
 std::string export_text(const Json& target) {
@@ -171,10 +176,12 @@ std::string status_text(const Json& status) {
   text += line("endpoints", with_commas(get<std::uint64_t>(status, "endpoints")) + " (" +
                                 with_commas(get<std::uint64_t>(status, "programmed")) + " programmed)");
   if (status.contains("log_rate"))
-    text += line("log rate", get<std::string>(status, "log_rate") + " of each Log rule, unless its policy says otherwise");
+    text += line("log rate", get<std::string>(status, "log_rate") +
+                                 " of each Log rule, unless its policy says otherwise");
   if (status.contains("verdicts")) text += line("verdicts", verdicts_text(part(status, "verdicts")));
   if (const auto audited = names(part(status, "audited_namespaces")); !audited.empty())
-    text += line("audited", "namespaces " + audited + ": what policies deny there is recorded and not dropped");
+    text +=
+        line("audited", "namespaces " + audited + ": what policies deny there is recorded and not dropped");
   if (const auto apart = names(part(status, "host_network")); !apart.empty())
     text += line("host network", apart + ": have the node's address, their policies are not enforced");
   text += line("books", books_text(part(status, "books")));

@@ -93,7 +93,8 @@ Json good_status() {
            {{"path", "/var/lib/tierlog/flows.db"},
             {"bytes", 2040109466},
             {"max_bytes", 8589934592},
-            {"records", 19200000}}},
+            {"records", 19200000},
+            {"problem", ""}}},
           {"exports",
            {{{"name", "fluentbit"},
              {"target", "tcp://127.0.0.1:24224"},
@@ -115,9 +116,11 @@ TEST_F(Daemon, StatusFitsOneScreen) {
       "19)\n"
       "endpoints    212 (212 programmed)\n"
       "verdicts     1.2 k/s now · behind by 40 ms\n"
-      "books        1,204,332 verdicts counted by the kernel = 1,204,330 recorded + 2 unattributed       MISSING: see `tierlog rules`\n"
+      "books        1,204,332 verdicts counted by the kernel = 1,204,330 recorded + 2 unattributed       "
+      "MISSING: see `tierlog rules`\n"
       "store        /var/lib/tierlog/flows.db  1.9 GiB of 8.0 GiB · 19.2 M records\n"
-      "exports      fluentbit tcp://127.0.0.1:24224   delivered up to 2026-11-21 20:14:07 UTC (record 5), 0 waiting\n"
+      "exports      fluentbit tcp://127.0.0.1:24224   delivered up to 2026-11-21 20:14:07 UTC (record 5), 0 "
+      "waiting\n"
       "warnings     none\n");
 }
 

@@ -124,6 +124,17 @@ const Mistake kMistakes[] = {
     {{"test", "--via", "magic", "x.yaml"}, 2, "--via \"magic\" is unknown"},
     {{"test", "-o", "csv", "x.yaml"}, 2, "expected table|json|junit"},
     {{"test", "/nonexistent.yaml"}, 2, "/nonexistent.yaml"},
+    {{"store"}, 2, "\"store\" needs one of: store check, store compact, store export"},
+    {{"store", "check", "--db", "@missing.db"}, 2, "missing.db"},
+    {{"store", "check", "--db", "@text.db"}, 2, "text.db"},
+    {{"store", "check", "-o", "csv"}, 2, "expected table|json"},
+    {{"store", "compact", "now"}, 2, "one argument too many"},
+    {{"store", "compact", "--rewite"}, 2, "did you mean --rewrite?"},
+    {{"store", "compact", "--db", "@missing.db"}, 2, "missing.db"},
+    {{"store", "export", "--format", "xml"}, 2, "unknown format \"xml\"; expected csv, jsonl or sqlite"},
+    {{"store", "export", "--format", "sqlite"}, 2, "an SQLite file needs a name"},
+    {{"store", "export", "--format", "sqlite", "@text.db"}, 2, "is there already"},
+    {{"store", "export", "--policy", "nobody"}, 1, "no policy matches \"nobody\""},
     {{"lab", "up"}, 2, "TOPOLOGY is missing"},
     {{"lab", "upp"}, 2, "needs one of"},
     {{"lab", "exec", "a/b"}, 2, "the command is missing"},
@@ -159,8 +170,9 @@ TEST_P(Help, IsComplete) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Commands, Help,
-                         testing::Values("denied", "flows", "explain", "diff", "recommend", "policies", "rules", "endpoints",
-                                         "status", "lint", "selector", "test", "lab up", "lab exec",
+                         testing::Values("denied", "flows", "explain", "diff", "recommend", "policies",
+                                         "rules", "endpoints", "status", "lint", "selector", "test",
+                                         "store check", "store compact", "store export", "lab up", "lab exec",
                                          "lab down", "lab list", "version"),
                          [](const auto& test) {
                            std::string name = test.param;
@@ -173,8 +185,9 @@ TEST(ProgramHelp, ListsEveryCommandOnStdout) {
     const Outcome outcome = testing_program::run(words);
     EXPECT_EQ(outcome.code, 0);
     for (const char* command :
-         {"denied", "flows", "explain", "diff", "recommend", "policies", "rules", "endpoints", "status", "lint",
-          "selector", "test", "lab up", "lab exec", "lab down", "lab list", "version"})
+         {"denied",       "flows",  "explain",  "diff",     "recommend", "policies",    "rules",
+          "endpoints",    "status", "lint",     "selector", "test",      "store check", "store compact",
+          "store export", "lab up", "lab exec", "lab down", "lab list",  "version"})
       EXPECT_TRUE(has(outcome.out, std::string("\n    ") + command + " ")) << command;
   }
 }
