@@ -182,7 +182,7 @@ int run_ours(const fs::path& folder) {
   logger::FlowLogger logger;
   logger.set_program(program, {}, from_ns(0));
   static_cast<void>(store->put_catalog(logger::make_catalog(*program, clock.wall())));
-  daemon::StoreWriter writer(*store);
+  daemon::StoreWriter writer(*store, clock);
   writer.start();
   std::vector<dataplane::VerdictEvent> events;
   auto told = Stopwatch::now();
@@ -198,14 +198,14 @@ int run_ours(const fs::path& folder) {
     if (writer.idle()) {
       if (!in_hand.empty()) note_latencies(in_hand, clock.wall());
       in_hand = logger.take_entries();
-      if (!in_hand.empty()) writer.give({std::nullopt, in_hand, logger.take_changes(), std::nullopt});
+      if (!in_hand.empty()) writer.give({std::nullopt, {}, in_hand, logger.take_changes(), std::nullopt});
     }
     ended = shared()->stop && !more && events.empty();
     if (!more) std::this_thread::sleep_for(5ms);
   }
   logger.on_denied_counts({}, clock.wall(), logger::FlowLogger::Reading::Last);
   writer.wait(60s);
-  writer.give({std::nullopt, logger.take_entries(), logger.take_changes(), std::nullopt});
+  writer.give({std::nullopt, {}, logger.take_entries(), logger.take_changes(), std::nullopt});
   writer.wait(60s);
   const auto loss = (*source)->loss();
   shared()->lost = loss.sequence_gaps + loss.undecodable;
