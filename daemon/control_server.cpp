@@ -144,6 +144,20 @@ bool ControlServer::finished(Connection& connection) {
   }
 }
 
+json ControlServer::reply_to(const json& request, Trust trust) const {
+  try {
+    auto handled = handler_(request, trust);
+    if (!handled) return refusal(handled.error());
+    json reply = std::move(*handled);
+    reply["v"] = 1;
+    reply["ok"] = true;
+    return reply;
+  } catch (const json::exception&) {
+    // A field of another type than its name says.
+    return refusal({ErrorCode::InvalidArgument, "a field of the request has the wrong type; expected those of docs/control.md", 0});
+  }
+}
+
 void ControlServer::answer(Connection& connection) {
   json reply;
   const json request =
@@ -151,17 +165,10 @@ void ControlServer::answer(Connection& connection) {
   if (!request.is_object() || !request.contains("op") || !request["op"].is_string()) {
     reply = refusal(
         {ErrorCode::InvalidArgument, "this is no request; expected {\"v\":1,\"op\":…} on one line", 0});
-  } else if (request.value("v", 0) != 1) {
+  } else if (const auto version = request.find("v"); version == request.end() || *version != 1) {
     reply = refusal({ErrorCode::InvalidArgument, "unknown version of the protocol; expected \"v\":1", 0});
   } else {
-    auto handled = handler_(request, connection.trust);
-    if (handled) {
-      reply = std::move(*handled);
-      reply["v"] = 1;
-      reply["ok"] = true;
-    } else {
-      reply = refusal(handled.error());
-    }
+    reply = reply_to(request, connection.trust);
   }
   const std::string text = reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
   timeval patience{1, 0};

@@ -45,6 +45,7 @@ class ControlServer {
   ControlServer(Fd socket, std::string path, Handler handler);
   void accept_all(Nanoseconds now);
   bool finished(Connection& connection);  // true when the connection can go
+  nlohmann::json reply_to(const nlohmann::json& request, Trust trust) const;
   void answer(Connection& connection);
 
   Fd socket_;

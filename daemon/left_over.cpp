@@ -7,6 +7,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
+
 namespace tierlog::daemon {
 namespace {
 
@@ -28,10 +30,14 @@ std::string why_gone(const store::RegisteredEndpoint& endpoint, const HostView& 
 std::vector<SpooledDel> read_spool(const std::string& folder, std::vector<std::string>& strange) {
   std::vector<SpooledDel> waiting;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
+  const fs::directory_iterator entries(folder, error);
+  if (error) return waiting;
+  for (const auto& entry : entries) {
     if (entry.path().extension() != ".json") continue;  // still being written
-    std::ifstream file(entry.path());
-    const auto request = nlohmann::json::parse(file, nullptr, false);
+    // Whoever may write there can leave a pipe or a folder, too.
+    constexpr std::size_t kLongest = 64 * 1024;
+    const auto content = read_file(entry.path().string(), kLongest);
+    const auto request = nlohmann::json::parse(content ? *content : "", nullptr, false);
     const auto text = [&](const char* key) {
       const auto found = request.find(key);
       return found != request.end() && found->is_string() ? found->get<std::string>() : "";

@@ -91,12 +91,13 @@ Result<void> NftablesBackend::note_what_was_enforced() {
   TL_ASSIGN(const auto counters, read_counter_objects(socket_, NFPROTO_INET, kTable));
   for (const NamedCounter& counter : counters)
     if (const auto id = counted_rule(counter.name)) highest_found_ = std::max(highest_found_, *id);
-  auto interfaces = read_elements(socket_, "podif", NFPROTO_INET);
-  if (!interfaces) return {};  // a table that was left half made has no such set
-  for (const Element& element : *interfaces) {
-    const std::string name(element.key.begin(), std::find(element.key.begin(), element.key.end(), 0));
-    if (!name.empty()) found_interfaces_.insert(name);
-  }
+  // Guards are of the pods' own interfaces, never of a bridge that many share.
+  TL_ASSIGN(const auto guards, read_chains(socket_, NFPROTO_NETDEV));
+  struct if_nameindex* links = ::if_nameindex();
+  if (links == nullptr) return fail(Error::from_errno(errno, "list", "interfaces"));
+  for (const struct if_nameindex* link = links; link->if_index != 0; ++link)
+    if (guards.count(guard_chain_name(link->if_name)) != 0) found_interfaces_.insert(link->if_name);
+  ::if_freenameindex(links);
   return {};
 }
 

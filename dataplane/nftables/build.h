@@ -85,6 +85,8 @@ struct BuildCache;  // build_cache.h
 TableObjects build_program(const policy::Program& program, const SetVersions& versions,
                            const TableOptions& options, const Switches& switches, BuildCache* cache = nullptr);
 TableObjects build_guard(const policy::Program& program, const TableOptions& options);
+// The chain that judges what an interface sends.
+std::string guard_chain_name(const std::string& interface);
 
 // Table `inet tierlog_hold`: drops what opens a connection from or to these endpoints.
 TableObjects build_hold(const policy::Program& program);

@@ -269,6 +269,10 @@ Chain incoming(const policy::Endpoint& pod) {
 
 }  // namespace
 
+std::string guard_chain_name(const std::string& interface) {
+  return "out_" + hex(content_of(interface));
+}
+
 TableObjects build_guard(const policy::Program& program, const TableOptions& options) {
   TableObjects guard;
   guard.counters = {kOverflowCounter};

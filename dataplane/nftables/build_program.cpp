@@ -45,10 +45,6 @@ class ProgramBuilder {
                              "guarded6", "podif"})
       dispatch_[name];
     for (const auto& endpoint : program_.endpoints) add_endpoint(endpoint);
-    // Whoever adopts the tables without knowing the pods finds here whose interfaces must stay closed.
-    for (const std::string& interface : program_.closed_interfaces)
-      if (interfaces_.insert(interface).second)
-        dispatch_["podif"].push_back({interface_bytes(interface), std::nullopt, false});
     for (const ReservedRule& rule : reserved_rules()) counters_.insert(rule.id);
     for (const RuleId id : counters_) objects.counters.push_back(counter_name(id));
     for (Set& set : matches_.take_sets()) objects.sets.push_back(std::move(set));

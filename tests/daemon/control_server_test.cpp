@@ -31,7 +31,7 @@ class ControlServerTest : public ::testing::Test {
     folder_ = std::filesystem::temp_directory_path() / ("tierlog-control-" + std::to_string(::getpid()));
     path_ = (folder_ / "deep" / "d.sock").string();
     auto server = ControlServer::listen(path_, [](const json& request, Trust) -> Result<json> {
-      if (request["op"] == "echo") return json{{"said", request["text"]}};
+      if (request["op"] == "echo") return json{{"said", request["text"].get<std::string>()}};
       return fail(ErrorCode::NotFound, "no such thing");
     });
     ASSERT_TRUE(server) << server.error().message;
@@ -88,6 +88,15 @@ TEST_F(ControlServerTest, AnswersAndRefuses) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::NotFound);
   EXPECT_EQ(refused.error().message, "no such thing");
+}
+
+TEST_F(ControlServerTest, FieldsOfOtherTypesAreRefused) {
+  for (const char* version : {"\"1\"", "2", "{}", "null", "1.5"})
+    EXPECT_NE(raw(std::string("{\"v\":") + version + ",\"op\":\"echo\",\"text\":\"x\"}\n").find("unknown version"),
+              std::string::npos)
+        << version;
+  EXPECT_NE(raw("{\"v\":1,\"op\":\"echo\",\"text\":7}\n").find("wrong type"), std::string::npos);
+  EXPECT_TRUE(endpoints::call(path_, {{"op", "echo"}, {"text", "still there"}}));
 }
 
 TEST_F(ControlServerTest, IsForTheGroupOnly) {

@@ -2,6 +2,7 @@
 #include "daemon/left_over.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -115,13 +116,15 @@ TEST_F(LeftOver, TheSpoolIsReadWholeAndStrangersAreRemoved) {
   write("add.json", R"({"v":1,"op":"cni-add","container_id":"c1"})");
   write("number.json", R"({"v":1,"op":"cni-del","container_id":7})");
   write("torn.json", R"({"v":1,"op":"cni-d)");
+  fs::create_directories(folder_ / "spool" / "folder.json");
+  ASSERT_EQ(::mkfifo((folder_ / "spool" / "pipe.json").c_str(), 0600), 0);
   std::vector<std::string> strange;
   const auto waiting = read_spool((folder_ / "spool").string(), strange);
   ASSERT_EQ(waiting.size(), 2u);
   EXPECT_EQ(waiting[0].container_id, "c1");
   EXPECT_EQ(waiting[1].container_id, "c2");
   EXPECT_EQ(waiting[1].ifname, "eth0");
-  EXPECT_EQ(strange.size(), 3u);
+  EXPECT_EQ(strange.size(), 5u);
   EXPECT_TRUE(fs::exists(waiting[0].path)) << "until it is carried out";
   EXPECT_FALSE(fs::exists(folder_ / "spool" / "torn.json"));
   EXPECT_TRUE(fs::exists(folder_ / "spool" / "c3@eth0.json.17"));

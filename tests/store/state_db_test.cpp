@@ -86,8 +86,8 @@ TEST(StateDb, RevisionGrowsOncePerChangeOfAPolicy) {
 
 TEST(StateDb, AFloorIsNeverLowered) {
   const sample::Folder folder;
-  EXPECT_EQ(open_state(folder)->raise_floor(RuleId{0x5000}), Result<bool>(true));
-  EXPECT_EQ(open_state(folder)->raise_floor(RuleId{0x10}), Result<bool>(false));
+  EXPECT_TRUE(*open_state(folder)->raise_floor(RuleId{0x5000}));
+  EXPECT_FALSE(*open_state(folder)->raise_floor(RuleId{0x10}));
   const auto ids = open_state(folder)->identify({rule_key("restrict", 0, "a"), rule_key("restrict", 1, "a")});
   ASSERT_TRUE(ids);
   EXPECT_EQ((*ids)[0].id, RuleId{0x5000});
