@@ -1,5 +1,7 @@
 // The limits of flows.db: what goes, what stays, and that the file really is as small as it was told to be.
 #include <gtest/gtest.h>
+
+#include <filesystem>
 #include <sqlite3.h>
 #include <sys/stat.h>
 
@@ -129,18 +131,6 @@ TEST_F(Retention, ByBytesTheFilesNeverGetLarger) {
   EXPECT_EQ(state.records + state.removed_records, 16'000u);
   EXPECT_LE(state.bytes, kMost);
   expect_whole(path_, static_cast<std::int64_t>(state.records));
-}
-
-TEST_F(Retention, ALowerLimitMakesTheFileSmaller) {
-  {
-    auto store = open_limited(path_, {});
-    ASSERT_TRUE(store.insert(records(0, 8'000)));
-  }
-  const std::uint64_t before = bytes_on_disk(path_);
-  ASSERT_GT(before, 5u << 19);
-  auto store = open_limited(path_, {{}, 2 << 20, 0});
-  maintain_all(store, sample::at(8'000));
-  EXPECT_LE(bytes_on_disk(path_), 2u << 20);
 }
 
 // Dictionary rows go with the last record that needs them; what is kept for records that come is kept.
