@@ -23,7 +23,7 @@ why_no_packets() {
 
 build_release() {
   run_logged "$out/configure.log" "configure" cmake --preset release
-  run_logged "$out/build.log" "build (about 5 minutes the first time)" cmake --build build/release
+  run_logged "$out/build.log" "build (minutes the first time: about ten on two slow cores)" cmake --build build/release
 }
 
 # What can be shown without a packet, and that it is no more than that.

@@ -158,7 +158,7 @@ char trust_in_a_host_with_the_group(uid_t user, gid_t group, gid_t also) {
 }
 
 TEST(ControlServerPeers, AreWhoTheKernelSaysTheyAre) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root to be other users";
+  if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN to be other users (run as root)";
   constexpr gid_t kTierlog = 54'321, kOther = 65'534;
   constexpr uid_t kUser = 65'534;
   EXPECT_EQ(trust_in_a_host_with_the_group(0, 0, 0), 'o');

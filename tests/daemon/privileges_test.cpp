@@ -48,7 +48,7 @@ int in_child(const std::function<bool()>& work) {
 class Privileges : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+    if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_SETPCAP and capabilities to give up (run as root)";
     fs::create_directories(folder_);
     write_text(folder_ / "nobodys", "text");
     ASSERT_EQ(::chown((folder_ / "nobodys").c_str(), 65534, 65534), 0);

@@ -106,7 +106,7 @@ std::vector<std::size_t> sizes() {
 class Classify : public testing::TestWithParam<Shape> {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "not root";
+    if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_BPF and CAP_NET_ADMIN (run as root)";
     auto opened = EbpfBackend::open({});
     ASSERT_TRUE(opened) << opened.error().message;
     backend_ = std::move(*opened);
@@ -155,7 +155,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Classify, testing::ValuesIn(kShapes),
 
 // Everything that rules can say, as users write it: named ports, services, negations, ICMP.
 TEST(ClassifyWorlds, RandomPoliciesSayWhatTheEvaluatorSays) {
-  if (::geteuid() != 0) GTEST_SKIP() << "not root";
+  if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_BPF and CAP_NET_ADMIN (run as root)";
   auto opened = EbpfBackend::open({});
   ASSERT_TRUE(opened) << opened.error().message;
   EbpfBackend& backend = **opened;

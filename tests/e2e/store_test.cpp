@@ -127,7 +127,7 @@ int sqlite_as(gid_t group, const std::string& path, const std::string& sql, std:
 }
 
 TEST_F(Store, AUserOfTheGroupReadsWithPlainSqliteWhateverTheDaemonDoes) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_SYS_ADMIN and CAP_NET_ADMIN (run as root)";
   const fs::path folder = fs::temp_directory_path() / ("tierlog-group-" + std::to_string(::getpid()));
   fs::create_directories(folder);
   ASSERT_EQ(::chown(folder.c_str(), 0, kReaders), 0);
@@ -160,7 +160,7 @@ TEST_F(Store, AUserOfTheGroupReadsWithPlainSqliteWhateverTheDaemonDoes) {
 }
 
 TEST_F(Store, AFullDiskIsSaidAndNothingIsLostWhenItHasRoomAgain) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_SYS_ADMIN and CAP_NET_ADMIN (run as root)";
   const fs::path folder = fs::temp_directory_path() / ("tierlog-full-" + std::to_string(::getpid()));
   fs::create_directories(folder);
   ASSERT_EQ(::unshare(CLONE_NEWNS), 0);

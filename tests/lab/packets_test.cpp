@@ -64,7 +64,7 @@ std::size_t sent(const std::vector<CaseResult>& results) {
 class Packets : public testing::Test {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "not root";
+    if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_SYS_ADMIN and CAP_NET_ADMIN (run as root)";
   }
 };
 

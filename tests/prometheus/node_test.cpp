@@ -263,8 +263,10 @@ class EventsTest : public NodeTest {
   void SetUp() override {
     NodeTest::SetUp();
     if (!alone_) return;
+    if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0)
+      GTEST_SKIP() << "needs a kernel that describes its types (/sys/kernel/btf/vmlinux)";
     auto opened = KernelEvents::open();
-    if (!opened) GTEST_SKIP() << "no BPF here: " << opened.error().message;
+    ASSERT_TRUE(opened) << opened.error().message;
     events_ = std::move(*opened);
   }
   std::uint64_t drops(const std::string& reason) const {
