@@ -252,6 +252,31 @@ TEST_F(Life, ALostRegistryOpensNoPodAndGivesNoIdASecondMeaning) {
   EXPECT_NE(lines.find("new ids begin at " + std::to_string(before + 1)), std::string::npos);
 }
 
+// The id stands in the mark while the kernel makes the message: what others wrote there must come out again.
+TEST_F(Life, AFirstPacketKeepsTheMarkThatOthersGaveIt) {
+  write(policy("Allow"));
+  ASSERT_TRUE(endpoints::call(lab_->socket(), {{"op", "reload"}}));
+  const std::string web = lab_->address("a/web", Family::V4)->to_string();
+  std::ofstream(folder_ / "others.nft")
+      << "table inet others {\n counter kept {}\n counter changed {}\n"
+         " chain before { type filter hook prerouting priority -200; ip saddr " + web + " meta mark set 0x4000; }\n"
+         " chain after { type filter hook postrouting priority 200;\n"
+         "  ip saddr " + web + " meta mark 0x4000 counter name kept\n"
+         "  ip saddr " + web + " meta mark != 0x4000 counter name changed\n }\n}\n";
+  ASSERT_EQ(on_node("nft -f " + (folder_ / "others.nft").string()), 0) << said_;
+  ASSERT_EQ(connect("a/db"), lab::Attempt::Connected);
+  ASSERT_EQ(on_node("nft list counter inet others changed"), 0) << said_;
+  EXPECT_NE(said_.find("packets 0 "), std::string::npos) << said_;
+  ASSERT_EQ(on_node("nft list counter inet others kept"), 0) << said_;
+  EXPECT_EQ(said_.find("packets 0 "), std::string::npos) << said_;
+  flush(*lab_);
+  std::size_t told = 0;
+  const Index index = Index::read(lab_->database());
+  for (const store::FlowRecord& record : index.records())
+    told += record.src.name == "web" && record.action == store::Verdict::Allow ? 1 : 0;
+  EXPECT_GT(told, 0u) << "nothing was told, so nothing was proven";
+}
+
 TEST_F(Life, CheckReadsAndChangesNothing) {
   const auto revision = status()["revision"];
   EXPECT_EQ(on_node(tierlogd("--check")), 0) << said_;
