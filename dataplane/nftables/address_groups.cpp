@@ -120,4 +120,41 @@ std::optional<AddressGroups> group_addresses(const policy::Program& program, std
   return Grouping(program, sets, family, budget).run();
 }
 
+std::optional<std::vector<std::vector<std::uint32_t>>> tests_by_group(const AddressGroups& groups,
+                                                                      const std::vector<AddressTest>& tests,
+                                                                      const std::vector<bool>& wanted,
+                                                                      std::size_t budget) {
+  std::map<std::uint32_t, std::vector<std::uint32_t>> by_set;
+  std::vector<std::uint32_t> only_not;
+  for (std::uint32_t test = 0; test < tests.size(); ++test) {
+    if (!wanted[test]) continue;
+    if (tests[test].in.empty())
+      only_not.push_back(test);
+    else
+      by_set[tests[test].in.front()].push_back(test);
+  }
+  std::vector<std::vector<std::uint32_t>> by_group;
+  std::size_t asked = 0;
+  for (const AddressGroups::Group& group : groups.groups) {
+    const auto is_in = [&](std::uint32_t set) {
+      return std::binary_search(group.sets.begin(), group.sets.end(), set);
+    };
+    std::vector<std::uint32_t> hold;
+    const auto look_at = [&](std::uint32_t test) {
+      ++asked;
+      if (std::all_of(tests[test].in.begin(), tests[test].in.end(), is_in) &&
+          std::none_of(tests[test].not_in.begin(), tests[test].not_in.end(), is_in))
+        hold.push_back(test);
+    };
+    for (const std::uint32_t set : group.sets)
+      if (const auto found = by_set.find(set); found != by_set.end())
+        for (const std::uint32_t test : found->second) look_at(test);
+    for (const std::uint32_t test : only_not) look_at(test);
+    if (asked > budget) return std::nullopt;
+    std::sort(hold.begin(), hold.end());
+    by_group.push_back(std::move(hold));
+  }
+  return by_group;
+}
+
 }  // namespace tierlog::dataplane::nftables

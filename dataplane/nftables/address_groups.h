@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/net_types.h"
+#include "dataplane/nftables/class_list.h"
 #include "dataplane/nftables/content.h"
 #include "policy/program.h"
 
@@ -36,5 +37,12 @@ struct AddressGroups {
 // Of one family. nullopt: more than `budget` (addresses, ranges and their memberships together).
 std::optional<AddressGroups> group_addresses(const policy::Program& program, std::vector<std::uint32_t> sets,
                                              Family family, std::size_t budget);
+
+// Which tests hold for the addresses of each group, ascending; only `wanted` ones are asked. nullopt: more
+// than `budget` questions.
+std::optional<std::vector<std::vector<std::uint32_t>>> tests_by_group(const AddressGroups& groups,
+                                                                      const std::vector<AddressTest>& tests,
+                                                                      const std::vector<bool>& wanted,
+                                                                      std::size_t budget);
 
 }  // namespace tierlog::dataplane::nftables

@@ -33,11 +33,13 @@ struct ClassCosts {
   std::size_t plain_matches = 12;   // up to here a class is one chain of rules
   std::size_t short_list = 8;       // up to here a list is a chain of rules
   std::size_t largest_set = 16'384; // members; a larger one is looked up itself instead of in groups
-  // At most, of one class and family; beyond, the class is one chain of rules again.
+  // At most, of one class and family; beyond, its rules stand in order, in blocks (build_blocks.h).
   std::size_t items = 8'000'000;    // visited while splitting it by traffic
   std::size_t groups = 1'000'000;   // addresses, ranges and their memberships
   std::size_t cells = 262'144;      // about 37 MB in the kernel
   std::size_t rules = 131'072;      // in its short lists
+  std::size_t block_cells = 524'288; // of all its blocks
+  std::size_t smallest_block = 16;  // rules; fewer stand one by one
 };
 
 struct TableOptions {

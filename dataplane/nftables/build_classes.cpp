@@ -6,8 +6,10 @@
 #include <string_view>
 #include <utility>
 
+#include "dataplane/nftables/build_blocks.h"
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/expr.h"
+#include "dataplane/nftables/traffic_maps.h"
 
 namespace tierlog::dataplane::nftables {
 namespace {
@@ -18,7 +20,6 @@ using policy::PeerMatch;
 // nft's data type numbers, so that `nft list` prints elements readably.
 constexpr std::uint32_t kTypeIpv4 = 7;
 constexpr std::uint32_t kTypeIpv6 = 8;
-constexpr std::uint32_t kTypeProtocol = 12;
 constexpr std::uint32_t kTypePort = 13;
 constexpr std::uint32_t kGroupBytes = sizeof(Content);
 
@@ -63,26 +64,6 @@ std::string family_digit(Family family) {
   return family == Family::V4 ? "4_" : "6_";
 }
 
-Side peer_side(const ClassList& list) {
-  return list.direction == Direction::Ingress ? Side::Source : Side::Destination;
-}
-
-Element to_chain(Bytes key, const std::string& chain) {
-  return {std::move(key), Verdict{VerdictKind::Goto, chain}, false};
-}
-
-std::optional<Bytes> successor(Bytes key) {
-  for (std::size_t i = key.size(); i-- > 0;)
-    if (++key[i] != 0) return key;
-  return std::nullopt;
-}
-
-// The key that by_port looks up: a destination port, of ICMP type and code.
-Phrase load_key(std::uint8_t number) {
-  if (protocol::is_icmp(number)) return just(PayloadLoad{NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, 0});
-  return load_port(Side::Destination, 0);
-}
-
 }  // namespace
 
 std::vector<Set> ClassBuilder::take_sets() {
@@ -99,9 +80,9 @@ std::string ClassBuilder::add(const policy::EndpointClass& endpoint_class) {
   if (list.matches <= costs_.plain_matches && passing_tiers(list) <= kPasses) return plain(list).chain;
   Chain chain;
   const auto prepared4 = prepare(list, Family::V4), prepared6 = prepare(list, Family::V6);
-  if (!prepared4 || !prepared6) return plain(list).chain;
-  const auto v4 = by_traffic(*prepared4);
-  auto v6 = by_traffic(*prepared6);
+  if ((!prepared4 || !prepared6) && passing_tiers(list) > kPasses) return plain(list).chain;
+  const auto v4 = prepared4 ? by_traffic(*prepared4) : in_blocks(list, Family::V4);
+  auto v6 = prepared6 ? by_traffic(*prepared6) : in_blocks(list, Family::V6);
   const auto same = [](const NftRule& a, const NftRule& b) { return seal_of(a) == seal_of(b); };
   if (!std::equal(v4.begin(), v4.end(), v6.begin(), v6.end(), same))
     for (const NftRule& rule : v4) {
@@ -136,36 +117,42 @@ std::unique_ptr<ClassBuilder::Prepared> ClassBuilder::prepare(const ClassList& l
   return make_groups(prepared->context, prepared->lists, prepared->groups) ? std::move(prepared) : nullptr;
 }
 
+std::vector<NftRule> ClassBuilder::in_blocks(const ClassList& list, Family family) {
+  BlockBuilder blocks(program_, matches_, chains_, costs_, list, family);
+  std::vector<NftRule> rules = blocks.rules();
+  for (Set& set : blocks.take_sets()) keep(std::move(set));
+  grouped_.insert(blocks.grouped().begin(), blocks.grouped().end());
+  return rules;
+}
+
 // The rules that find the list of a packet of one family.
 std::vector<NftRule> ClassBuilder::by_traffic(Prepared& prepared) {
   const TrafficLists& lists = prepared.lists;
   std::vector<std::string> chains;
   for (const ItemList& items : lists.lists) chains.push_back(emit(prepared.context, items).chain);
   std::vector<Phrase> ways;
-  Set otherwise{.key_type = kTypeProtocol, .key_length = 1, .verdict_map = true};
+  std::map<std::uint8_t, std::string> otherwise;
   for (const auto& [number, of_protocol] : lists.protocols) {
     PortTargets ports;
     for (const PortList& port : of_protocol.ports) ports.push_back({{port.first, port.last}, chains[port.list]});
     by_port(ways, number, ports);
-    if (chains[of_protocol.otherwise] != chains[lists.others])
-      otherwise.elements.push_back(to_chain({number}, chains[of_protocol.otherwise]));
+    otherwise[number] = chains[of_protocol.otherwise];
   }
-  if (!otherwise.elements.empty()) {
-    std::string meaning;
-    for (const Element& element : otherwise.elements)
-      meaning += std::to_string(element.key[0]) + " " + element.verdict->chain + " ";
-    otherwise.name = "p_" + hex(content_of(meaning));
-    ways.push_back(just(MetaLoad{NFT_META_L4PROTO, 0}) + just(Lookup{otherwise.name, 0, false, true}));
-    keep(std::move(otherwise));
-  }
-  ways.push_back(go_to(chains[lists.others]));
+  for (Phrase& way : ways_by_protocol(otherwise, chains[lists.others])) ways.push_back(std::move(way));
   std::vector<NftRule> rules;
   for (Phrase& way : ways) rules.push_back({std::move(way.expressions), {}});
   return rules;
 }
 
+std::vector<Phrase> ClassBuilder::ways_by_protocol(const std::map<std::uint8_t, std::string>& chains,
+                                                   const std::string& others) {
+  ProtocolWays result = by_protocol(chains, others);
+  if (result.map) keep(std::move(*result.map));
+  return std::move(result.ways);
+}
+
 void ClassBuilder::by_port(std::vector<Phrase>& ways, std::uint8_t number, const PortTargets& ports) {
-  const Phrase start = protocol_is(number) + load_key(number);
+  const Phrase start = protocol_is(number) + load_port_key(number);
   if (ports.size() <= kFewPorts) {
     for (const auto& [range, chain] : ports) {
       Phrase way = start;
@@ -245,43 +232,14 @@ bool ClassBuilder::make_groups(Context& context, const TrafficLists& lists,
   if (!groups) return false;
   context.groups = &*groups;
   context.grouped_tests = std::move(wanted);
-  resolve_tests(context);
-  find_changes(context, lists);
-  return count_cells(context, long_ones) <= costs_.cells;
-}
-
-// Which tests hold for the addresses of each group.
-void ClassBuilder::resolve_tests(Context& context) const {
-  std::map<std::uint32_t, std::vector<std::uint32_t>> by_set;
-  std::vector<std::uint32_t> only_not;
-  const auto& tests = context.list->tests;
-  for (std::uint32_t test = 0; test < tests.size(); ++test) {
-    if (!context.grouped_tests[test]) continue;
-    if (tests[test].in.empty())
-      only_not.push_back(test);
-    else
-      by_set[tests[test].in.front()].push_back(test);
-  }
-  for (const AddressGroups::Group& group : context.groups->groups) {
-    const auto is_in = [&](std::uint32_t set) {
-      return std::binary_search(group.sets.begin(), group.sets.end(), set);
-    };
-    std::vector<std::uint32_t> hold;
-    const auto look_at = [&](std::uint32_t test) {
-      if (std::all_of(tests[test].in.begin(), tests[test].in.end(), is_in) &&
-          std::none_of(tests[test].not_in.begin(), tests[test].not_in.end(), is_in))
-        hold.push_back(test);
-    };
-    for (const std::uint32_t set : group.sets)
-      if (const auto found = by_set.find(set); found != by_set.end())
-        for (const std::uint32_t test : found->second) look_at(test);
-    for (const std::uint32_t test : only_not) look_at(test);
-    std::sort(hold.begin(), hold.end());
-    context.tests_by_group.push_back(std::move(hold));
-  }
+  auto hold = tests_by_group(*groups, tests, context.grouped_tests, costs_.items);
+  if (!hold) return false;
+  context.tests_by_group = std::move(*hold);
   context.groups_by_test.resize(tests.size());
   for (std::uint32_t group = 0; group < context.tests_by_group.size(); ++group)
     for (const std::uint32_t test : context.tests_by_group[group]) context.groups_by_test[test].push_back(group);
+  find_changes(context, lists);
+  return count_cells(context, long_ones) <= costs_.cells;
 }
 
 // A port's list beside that of its protocol's other ports.
@@ -388,23 +346,9 @@ ClassBuilder::Target ClassBuilder::emit_chain(Context& context, const ItemList& 
       for (const Phrase& match : alternatives) chain.rules.push_back({(match + then).expressions, slot.comment});
     }
     while (always && i < items.size() && items[i].slot == items[i - 1].slot) ++i;
-    if (slot.kind == Slot::Kind::Log) add_log(chain, slot, logged);
+    if (slot.kind == Slot::Kind::Log) chains_.add_log(chain, *slot.rule, slot.comment, logged);
   }
   return {chains_.named_by_content('c', std::move(chain)), below + 1};
-}
-
-// A packet that meets two alternatives of one Log rule must be counted once: they share a chain which
-// the first of them leaves.
-void ClassBuilder::add_log(Chain& chain, const Slot& slot, const std::vector<Phrase>& alternatives) {
-  if (alternatives.empty()) return;
-  const std::string target = chains_.log(*slot.rule, slot.comment);
-  if (alternatives.size() == 1) {
-    chain.rules.push_back({(alternatives[0] + jump(target)).expressions, slot.comment});
-    return;
-  }
-  Chain any;
-  for (const Phrase& match : alternatives) any.rules.push_back({(match + go_to(target)).expressions, slot.comment});
-  chain.rules.push_back({jump(chains_.named_by_content('a', std::move(any))).expressions, slot.comment});
 }
 
 std::vector<Phrase> ClassBuilder::phrases_of(const Context& context, const Item& item) {

@@ -72,7 +72,6 @@ class ClassBuilder {
   std::vector<NftRule> by_traffic(Prepared& prepared);
   // false: the class would cost more than it may.
   bool make_groups(Context& context, const TrafficLists& lists, std::optional<AddressGroups>& groups);
-  void resolve_tests(Context& context) const;
   void find_changes(Context& context, const TrafficLists& lists) const;
   std::optional<Changes> changes_between(const Context& context, const ItemList& base, const ItemList& items) const;
   std::size_t count_cells(const Context& context, const std::vector<const ItemList*>& lists) const;
@@ -83,13 +82,14 @@ class ClassBuilder {
   Target emit(Context& context, const ItemList& items);
   Target emit_chain(Context& context, const ItemList& items);
   Target emit_groups(Context& context, const ItemList& items, const Changes* changes);
-  void add_log(Chain& chain, const Slot& slot, const std::vector<Phrase>& alternatives);
   std::vector<Phrase> phrases_of(const Context& context, const Item& item);
   std::string meaning_of(const Context& context, const ItemList& items);
   std::string meaning_of(Context& context, const Changes& changes);
   std::string host_map(const Context& context);
   std::string range_map(const Context& context);
   using PortTargets = std::vector<std::pair<PortRange, std::string>>;
+  std::vector<NftRule> in_blocks(const ClassList& list, Family family);
+  std::vector<Phrase> ways_by_protocol(const std::map<std::uint8_t, std::string>& chains, const std::string& others);
   void by_port(std::vector<Phrase>& ways, std::uint8_t number, const PortTargets& ports);
   std::string port_map(const PortTargets& ports, bool ranges);
   void keep(Set set);

@@ -173,11 +173,15 @@ std::vector<PortRange> without(const std::vector<PortRange>& ranges, const std::
   return kept;
 }
 
-// The ports of one protocol that an atom is about. `portless`: packets whose ports cannot be read.
-struct Reach {
-  std::vector<PortRange> ranges;
-  bool portless = false;
-};
+}  // namespace
+
+bool is_keyed(std::uint8_t number) {
+  return std::find(kKeyed.begin(), kKeyed.end(), number) != kKeyed.end();
+}
+
+bool Reach::is_all_ports() const {
+  return ranges.size() == 1 && ranges[0].first == 0 && ranges[0].last == kLastPort;
+}
 
 Reach reach_of(const Atom& atom, std::uint8_t number) {
   const PortRange all{0, kLastPort};
@@ -203,9 +207,20 @@ Reach reach_of(const Atom& atom, std::uint8_t number) {
   return reach;
 }
 
-bool is_all(const std::vector<PortRange>& ranges) {
-  return ranges.size() == 1 && ranges[0].first == 0 && ranges[0].last == kLastPort;
+Protocols protocols_of(const ClassList& list, Family family) {
+  Protocols protocols;
+  for (const Atom& atom : list.atoms) {
+    if (atom.match == nullptr || !(family == Family::V4 ? atom.v4 : atom.v6)) continue;
+    for (const auto& number : {atom.match->protocol, atom.match->not_protocol})
+      if (number) protocols.named.insert(*number);
+  }
+  protocols.other = 255;
+  while (protocols.named.count(protocols.other) != 0 || is_keyed(protocols.other)) --protocols.other;
+  protocols.named.insert(kKeyed.begin(), kKeyed.end());
+  return protocols;
 }
+
+namespace {
 
 // Takes what can never be reached out of a list. A test that a final rule has decided, before any
 // conditional Pass of its tier could lead around it, is decided for good.
@@ -265,23 +280,16 @@ class Pruner {
 
 class TrafficSplitter {
  public:
-  TrafficSplitter(const ClassList& list, Family family, std::size_t budget) : list_(list), budget_(budget) {
+  TrafficSplitter(const ClassList& list, Family family, std::size_t budget)
+      : list_(list), family_(family), budget_(budget) {
     for (const Atom& atom : list.atoms)
       if (family == Family::V4 ? atom.v4 : atom.v6) atoms_.push_back(&atom);
   }
 
   std::optional<TrafficLists> split() {
-    std::set<std::uint8_t> named;
-    for (const Atom* atom : atoms_) {
-      if (atom->match == nullptr) continue;
-      for (const auto& number : {atom->match->protocol, atom->match->not_protocol})
-        if (number) named.insert(*number);
-    }
-    std::uint8_t unnamed = 255;  // stands for all that nobody speaks of
-    while (named.count(unnamed) != 0 || std::find(kKeyed.begin(), kKeyed.end(), unnamed) != kKeyed.end()) --unnamed;
-    result_.others = of_protocol(unnamed).otherwise;
-    named.insert(kKeyed.begin(), kKeyed.end());
-    for (const std::uint8_t number : named) {
+    const Protocols protocols = protocols_of(list_, family_);
+    result_.others = of_protocol(protocols.other).otherwise;
+    for (const std::uint8_t number : protocols.named) {
       ProtocolLists lists = of_protocol(number);
       if (over_budget_) return std::nullopt;
       if (lists.otherwise != result_.others || !lists.ports.empty())
@@ -292,14 +300,14 @@ class TrafficSplitter {
 
  private:
   ProtocolLists of_protocol(std::uint8_t number) {
-    const bool keyed = std::find(kKeyed.begin(), kKeyed.end(), number) != kKeyed.end();
+    const bool keyed = is_keyed(number);
     always_.clear();
     std::vector<std::size_t> portless;
     std::map<std::uint32_t, std::vector<std::size_t>> begins, ends;
     for (std::size_t i = 0; i < atoms_.size(); ++i) {
       const Reach reach = reach_of(*atoms_[i], number);
       if (reach.portless || (!keyed && !reach.ranges.empty())) portless.push_back(i);
-      if (is_all(reach.ranges)) {
+      if (reach.is_all_ports()) {
         always_.push_back(i);
         continue;
       }
@@ -353,6 +361,7 @@ class TrafficSplitter {
   }
 
   const ClassList& list_;
+  const Family family_;
   const std::size_t budget_;
   std::vector<const Atom*> atoms_;
   std::vector<std::size_t> always_;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,17 @@ struct ClassList {
   std::size_t matches = 0;  // of rules: how long the plain list would be
 };
 
+// The ports of one protocol that an atom is about. `portless`: packets whose ports cannot be read too.
+struct Reach {
+  std::vector<PortRange> ranges;  // ascending; {0, 65535} where it asks for none
+  bool portless = false;
+  bool is_empty() const { return ranges.empty() && !portless; }
+  bool is_all_ports() const;
+};
+Reach reach_of(const Atom& atom, std::uint8_t protocol);
+// Protocols whose packets have a port, or a type and code, that rules may ask for.
+bool is_keyed(std::uint8_t protocol);
+
 // Tiers [from, to) of those that decide; `to` = all of them brings the fallback too.
 ClassList flatten(const policy::Program& program, const policy::EndpointClass& endpoint_class);
 
@@ -81,6 +93,12 @@ struct TrafficLists {
   std::uint32_t others = 0;
   std::size_t items = 0;  // of all lists
 };
+// Protocols that a family's packets must be told apart by, and one that stands for all others.
+struct Protocols {
+  std::set<std::uint8_t> named;
+  std::uint8_t other = 0;
+};
+Protocols protocols_of(const ClassList& list, Family family);
 // nullopt: more items than `budget`; the class is not worth it.
 std::optional<TrafficLists> traffic_lists(const ClassList& list, Family family, std::size_t budget);
 

@@ -33,4 +33,19 @@ std::string RuleChains::named_by_content(char kind, Chain chain) {
   return name;
 }
 
+// A packet that meets two alternatives of one Log rule must be counted once: they share a chain which
+// the first of them leaves.
+void RuleChains::add_log(Chain& chain, const policy::ProgramRule& rule, const std::string& comment,
+                         const std::vector<Phrase>& alternatives) {
+  if (alternatives.empty()) return;
+  const std::string target = log(rule, comment);
+  if (alternatives.size() == 1) {
+    chain.rules.push_back({(alternatives[0] + jump(target)).expressions, comment});
+    return;
+  }
+  Chain any;
+  for (const Phrase& match : alternatives) any.rules.push_back({(match + go_to(target)).expressions, comment});
+  chain.rules.push_back({jump(named_by_content('a', std::move(any))).expressions, comment});
+}
+
 }  // namespace tierlog::dataplane::nftables

@@ -5,8 +5,10 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "dataplane/nftables/build.h"
+#include "dataplane/nftables/expr.h"
 #include "policy/program.h"
 
 namespace tierlog::dataplane::nftables {
@@ -19,6 +21,9 @@ class RuleChains {
   std::string verdict(RuleId id, Direction direction, bool allows, const std::string& comment);
   std::string log(const policy::ProgramRule& rule, const std::string& comment);
   std::string named_by_content(char kind, Chain chain);
+  // Counts and tells in `chain` what meets any of the alternatives, once.
+  void add_log(Chain& chain, const policy::ProgramRule& rule, const std::string& comment,
+               const std::vector<Phrase>& alternatives);
 
   void count(RuleId id) { counters_.insert(id); }
   const std::set<RuleId>& counters() const { return counters_; }

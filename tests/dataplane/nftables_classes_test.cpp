@@ -189,6 +189,14 @@ ClassCosts with_cells(std::size_t cells) {
   return result;
 }
 
+ClassCosts in_blocks(std::size_t cells, std::size_t smallest, std::size_t largest = 16'384) {
+  ClassCosts result = costs(0, 1, largest);
+  result.cells = 0;
+  result.block_cells = cells;
+  result.smallest_block = smallest;
+  return result;
+}
+
 std::vector<RuleId> matched(const DirectionVerdict& verdict) {
   std::vector<RuleId> ids;
   for (const TraceStep& step : verdict.trace)
@@ -213,6 +221,12 @@ std::size_t group_maps(const TableObjects& objects) {
       std::count_if(objects.sets.begin(), objects.sets.end(), [](const Set& set) { return set.data_length != 0; }));
 }
 
+std::size_t block_maps(const TableObjects& objects) {
+  return static_cast<std::size_t>(std::count_if(objects.sets.begin(), objects.sets.end(), [](const Set& set) {
+    return set.name.rfind("bk_", 0) == 0;
+  }));
+}
+
 class Classes : public ::testing::TestWithParam<Form> {};
 
 void expect_as_evaluated(const Program& program, const Interpreter& interpreter, const Packet& packet) {
@@ -231,7 +245,7 @@ void expect_as_evaluated(const Program& program, const Interpreter& interpreter,
 }
 
 TEST_P(Classes, SayWhatTheEvaluatorSays) {
-  std::size_t ports = 0, groups = 0;
+  std::size_t ports = 0, groups = 0, blocks = 0;
   for (unsigned seed = 1; seed <= 60 && !HasFailure(); ++seed) {
     Generator generator(seed, seed % 2 == 0 ? Mix::Everything : Mix::Addresses);
     World world = generator.world();
@@ -240,6 +254,7 @@ TEST_P(Classes, SayWhatTheEvaluatorSays) {
     const Interpreter interpreter(objects);
     ports += port_maps(objects);
     groups += group_maps(objects);
+    blocks += block_maps(objects);
     for (int i = 0; i < kPackets && !HasFailure(); ++i) {
       const Packet packet = generator.packet(world);
       SCOPED_TRACE("seed " + std::to_string(seed) + " packet " + std::to_string(i) + " " +
@@ -254,13 +269,17 @@ TEST_P(Classes, SayWhatTheEvaluatorSays) {
   }
   EXPECT_GT(ports, 0u);
   EXPECT_TRUE(groups > 0 || GetParam().costs.short_list >= 8);
+  EXPECT_TRUE(blocks > 10 || GetParam().costs.cells != 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, Classes,
                          ::testing::Values(Form{"as_they_are", {}}, Form{"no_plain_chains", costs(0, 8)},
                                            Form{"groups_for_all", costs(0, 0)}, Form{"groups_for_most", costs(0, 2)},
                                            Form{"large_sets_apart", costs(0, 1, 3)},
-                                           Form{"over_budget", with_cells(60)}),
+                                           Form{"over_budget", with_cells(60)},
+                                           Form{"one_block_a_run", in_blocks(1'000'000, 0)},
+                                           Form{"small_blocks", in_blocks(2'000, 2)},
+                                           Form{"blocks_beside_large_sets", in_blocks(400, 1, 3)}),
                          [](const auto& form) { return std::string(form.param.title); });
 
 // Rules about all ports stand in the list of every port; their outcomes are made once, not once a port.
@@ -295,6 +314,41 @@ TEST(Classes, APortIsMadeAsWhatItChanges) {
     for (const int number : {999, 1002, 1006, 1012, 1040})
       expect_as_evaluated(program, interpreter, tcp(source, "10.9.0.1", static_cast<std::uint16_t>(number)));
   EXPECT_LE(interpreter.depth("forward"), 16u);
+}
+
+// Nets and port ranges nested in one another: n rules have n*n outcomes. No class is ever one list of n rules.
+TEST(Classes, TheWorstIsBlocksOfRules) {
+  constexpr int kRules = 600;
+  World world;
+  world.pod("n", "own", {"10.9.0.1"}, {{"role", "own"}});
+  std::vector<PolicyRule> ingress;
+  const auto inner = [](int i) { return std::to_string(172 - i / 256) + "." + std::to_string(i % 256); };
+  for (int i = 0; i < kRules; ++i) {
+    MatchSpec match;
+    match.protocol = protocol::kTcp;
+    for (int j = 0; j <= i; j += 1 + i / 8) match.source.nets.push_back(net(inner(j) + ".0.0/16"));
+    match.destination.ports = {port(static_cast<std::uint16_t>(1000 + i), static_cast<std::uint16_t>(60000 - (i * 7919) % 20000))};
+    ingress.push_back(rule(i % 2 == 0 ? Action::Allow : Action::Deny, match));
+  }
+  world.policy("default", "", "nested", 1, "role == 'own'").ingress = rules(ingress);
+  const Program program = world.compile();
+  ClassCosts limited;
+  limited.cells = 8'000;
+  limited.block_cells = 8'000;
+  const TableObjects objects = build_program(program, {}, {.classes = limited}, {});
+  std::size_t cells = 0, longest = 0;
+  for (const Set& set : objects.sets)
+    if (set.name.rfind("bk_", 0) == 0) cells += set.elements.size();
+  for (const Chain& chain : objects.chains)
+    if (chain.name[0] == 'c') longest = std::max(longest, chain.rules.size());
+  EXPECT_GT(block_maps(objects), 3u);
+  EXPECT_LE(cells, limited.block_cells);
+  EXPECT_LT(longest, static_cast<std::size_t>(kRules) / 4);
+  const Interpreter interpreter(objects);
+  Dice dice(1);
+  for (int i = 0; i < 2000 && !HasFailure(); ++i)
+    expect_as_evaluated(program, interpreter,
+                        tcp(inner(dice.below(kRules)) + ".3.4", "10.9.0.1", static_cast<std::uint16_t>(900 + dice.below(64000))));
 }
 
 // A planted error is found: the comparison above can fail.
