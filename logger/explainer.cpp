@@ -121,6 +121,7 @@ Explainer::Key Explainer::key_of(const VerdictEvent& event) const {
 void Explainer::set_audit(bool audits) {
   audits_ = audits;
   kept_.clear();
+  unasked_.clear();
 }
 
 void Explainer::set_program(std::shared_ptr<const policy::Program> program,
@@ -134,6 +135,7 @@ void Explainer::set_program(std::shared_ptr<const policy::Program> program,
   source_ports_matter_ = std::any_of(programs_.begin(), programs_.end(),
                                      [](const auto& kept) { return looks_at_source_ports(*kept); });
   kept_.clear();
+  unasked_.clear();
 }
 
 const Explained& Explainer::explain(const VerdictEvent& event) {
@@ -145,8 +147,15 @@ const Explained& Explainer::explain(const VerdictEvent& event) {
   const Key key = key_of(event);
   const auto found = kept_.find(key);
   if (found != kept_.end()) return found->second;
+  if (auto before = unasked_.extract(key)) return kept_.insert(std::move(before)).position->second;
   if (kept_.size() >= kMostKept) kept_.clear();
   return kept_.emplace(key, make(event)).first->second;
+}
+
+void Explainer::let_go_unasked(WallTime now) {
+  if (now - counted_ < kKeptFor && now >= counted_) return;
+  counted_ = now;
+  unasked_ = std::exchange(kept_, {});
 }
 
 Explained Explainer::make(const VerdictEvent& event) {

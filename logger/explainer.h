@@ -10,6 +10,7 @@
 // change: a rule id stands for one revision, and two addresses for one pair of classes. Pure. One thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -67,7 +68,11 @@ class Explainer {
   void note_disagreement(const dataplane::VerdictEvent& event);
   // Since the last call, not more than a few.
   std::vector<Disagreement> take_disagreements() { return std::exchange(disagreements_, {}); }
-  std::size_t kept() const { return kept_.size(); }
+  // To be called now and then: what was not asked for since the call before the last one that counted is
+  // let go, or a port scan would stay in memory. A call counts `kKeptFor` after the one before.
+  void let_go_unasked(WallTime now);
+  static constexpr std::chrono::seconds kKeptFor{60};
+  std::size_t kept() const { return kept_.size() + unasked_.size(); }
 
  private:
   struct Key {
@@ -103,7 +108,9 @@ class Explainer {
   std::uint64_t world_ = 0;
   RuleNames rules_;
   AddressBook addresses_;
-  std::unordered_map<Key, Explained, KeyHash> kept_;
+  using Kept = std::unordered_map<Key, Explained, KeyHash>;
+  Kept kept_, unasked_;  // since the last call that counted, and before
+  WallTime counted_{};
   Explained passing_;  // of an event from before the latest change
   std::vector<Disagreement> disagreements_;
 };

@@ -422,6 +422,7 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
 // The kernel forgot it: the next packet starts a new flow and is recorded at once. A dump alone does not
 // say so: while the kernel's hash table grows, it may leave out what is there.
 void FlowLogger::forget_expired(WallTime at) {
+  explainer_.let_go_unasked(at);
   std::erase_if(denied_, [&](const auto& entry) {
     const auto& [key, flow] = entry;
     if (flow.seen || at - flow.last_packet < denied_lifetime_) return false;
