@@ -83,7 +83,7 @@ const std::string& Lab::name() const {
   return impl_->state.name;
 }
 std::string Lab::database() const {
-  return impl_->state.file("flows.db");
+  return impl_->state.nodes.front().database;
 }
 std::string Lab::socket() const {
   return impl_->state.file("tierlogd.sock");
@@ -95,7 +95,7 @@ std::vector<LabNode> Lab::nodes() const {
   std::vector<LabNode> nodes;
   for (const auto& node : impl_->state.nodes) {
     nodes.push_back(
-        {node.name, node.addresses, node.folder, node.file("tierlogd.sock"), node.file("flows.db")});
+        {node.name, node.addresses, node.folder, node.file("tierlogd.sock"), node.database});
   }
   return nodes;
 }

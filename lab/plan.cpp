@@ -73,6 +73,11 @@ NodeState plan_node(const LabState& state, const policy::NodeObject& object, std
   NodeState node;
   node.name = object.name;
   node.folder = number == 0 ? state.folder : state.folder + "/" + object.name;
+  node.database = node.file("flows.db");
+  if (const auto moved = options.daemon_config.find("store.path"); moved != options.daemon_config.end()) {
+    const std::filesystem::path path = absolute(moved->second);
+    node.database = number == 0 ? path : path.parent_path() / object.name / path.filename();
+  }
   node.addresses = object.addresses;
   node.chain = {topology.lab.cni, options.cni_folder,
                 options.bin_folder.empty() ? own_folder() : absolute(options.bin_folder),

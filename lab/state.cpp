@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/files.h"
+
 namespace tierlog::lab {
 namespace {
 
@@ -94,7 +96,7 @@ Json to_json(const NodeState& node) {
   return {{"name", node.name},
           {"folder", node.folder},
           {"socket", node.file("tierlogd.sock")},
-          {"database", node.file("flows.db")},
+          {"database", node.database},
           {"keeper", to_json(node.keeper)},
           {"daemon", to_json(node.daemon)},
           {"chain",
@@ -112,6 +114,7 @@ NodeState node_from(const Json& json) {
   NodeState node;
   node.name = json.at("name").get<std::string>();
   node.folder = json.at("folder").get<std::string>();
+  node.database = json.at("database").get<std::string>();
   node.keeper = process_from(json.at("keeper"));
   node.daemon = process_from(json.at("daemon"));
   const Json& chain = json.at("chain");
@@ -184,7 +187,7 @@ Json to_json(const LabState& state) {
             {"topology", state.topology},
             {"dataplane", state.dataplane},
             {"socket", state.file("tierlogd.sock")},
-            {"database", state.file("flows.db")},
+            {"database", state.nodes.empty() ? "" : state.nodes.front().database},
             {"families", numbers(state.families)},
             {"masquerade", state.masquerade},
             {"outside", to_texts(state.outside)},
@@ -256,12 +259,11 @@ Result<LabState> read_state(const std::string& folder) {
 }
 
 std::vector<std::string> state_names() {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(kLabsFolder, error)) {
-    if (fs::exists(entry.path() / kStateFile, error)) names.push_back(entry.path().filename());
-  }
-  std::ranges::sort(names);
+  auto names = names_in(kLabsFolder).value_or(std::vector<std::string>());
+  std::erase_if(names, [](const std::string& name) {
+    std::error_code error;
+    return !fs::exists(fs::path(kLabsFolder) / name / kStateFile, error);
+  });
   return names;
 }
 
@@ -284,7 +286,8 @@ Result<Fd> claim_folder(const std::string& folder) {
     return fail(ErrorCode::Refused,
                 "folder " + folder + " holds files that are no lab's; expected an empty one");
   }
-  for (const auto& entry : fs::directory_iterator(folder, error)) fs::remove_all(entry.path(), error);
+  for (const std::string& name : names_in(folder).value_or(std::vector<std::string>()))
+    fs::remove_all(fs::path(folder) / name, error);
   return claim;
 }
 

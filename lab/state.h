@@ -30,8 +30,9 @@ struct PodState {
 // its network and mount namespaces.
 struct NodeState {
   std::string name;
-  std::string folder;  // its tierlogd's files; the lab's own for the first node
-  ProcessId keeper;    // whose namespaces are the node's
+  std::string folder;    // its tierlogd's files; the lab's own for the first node
+  std::string database;  // its flow index
+  ProcessId keeper;      // whose namespaces are the node's
   ProcessId daemon;
   Chain chain;
   std::vector<IpAddr> addresses;  // of the node object, then of the uplink

@@ -33,8 +33,9 @@ Result<void> write_daemon_config(const LabState& state, const NodeState& node, c
                    {"dataplane", state.dataplane},
                    {"topology", state.topology},
                    {"socket", node.file("tierlogd.sock")},
-                   {"store.path", node.file("flows.db")}};
-  for (const auto& [key, value] : options.daemon_config) config.values[key] = value;
+                   {"store.path", node.database}};
+  for (const auto& [key, value] : options.daemon_config)
+    if (key != "store.path") config.values[key] = value;
   for (const auto& path : options.policies) config.policies.push_back(absolute(path));
   std::error_code error;
   std::filesystem::create_directories(node.folder, error);
@@ -50,6 +51,9 @@ MountPlan plan_mounts(const LabState& state, const LabOptions& options) {
   if (!state.topology.empty()) mounts.visible.push_back(state.topology);
   for (const auto& path : options.policies) mounts.visible.push_back(absolute(path));
   mounts.visible.push_back(state.nodes.front().chain.bin_folder);
+  std::error_code error;
+  const auto records = std::filesystem::path(state.nodes.front().database).parent_path();
+  if (std::filesystem::is_directory(records, error)) mounts.visible.push_back(records.string());
   return mounts;
 }
 

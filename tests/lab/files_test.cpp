@@ -44,6 +44,7 @@ LabState sample(const std::string& folder) {
   NodeState node;
   node.name = "node-1";
   node.folder = folder;
+  node.database = "/records/flows.db";
   node.keeper = {12, 345};
   node.daemon = {13, 346};
   node.chain = {Cni::Bridge, "/usr/lib/cni", "/bin", "/s.sock"};
@@ -97,6 +98,7 @@ TEST(State, SurvivesItsFile) {
   const NodeState& node = read->nodes[0];
   EXPECT_EQ(node.name, "node-1");
   EXPECT_EQ(node.folder, written.folder);
+  EXPECT_EQ(node.database, "/records/flows.db");
   EXPECT_EQ(node.keeper, written.nodes[0].keeper);
   EXPECT_EQ(node.daemon, written.nodes[0].daemon);
   EXPECT_EQ(node.chain.cni, written.nodes[0].chain.cni);

@@ -70,6 +70,21 @@ TEST(Plan, EachNodeHasItsBlockOfPodAddresses) {
   EXPECT_EQ(block(*Cidr::parse("10.0.0.0/28"), 3).to_string(), "10.0.0.48/28");
 }
 
+TEST(Plan, AFlowIndexElsewhereIsOneOfEachNode) {
+  LabOptions options;
+  options.folder = "/lab";
+  options.daemon_config["store.path"] = "/records/a.db";
+  const auto topology = read(
+      "nodes: [{name: n1}, {name: n2}]\npods: [{name: a, namespace: x, node: n1, ips: [10.0.0.1]}, "
+      "{name: b, namespace: x, node: n2, ips: [10.0.0.2]}]");
+  const LabState moved = plan_state(topology, "", options);
+  ASSERT_EQ(moved.nodes.size(), 2u);
+  EXPECT_EQ(moved.nodes[0].database, "/records/a.db");
+  EXPECT_EQ(moved.nodes[1].database, "/records/n2/a.db");
+  options.daemon_config.clear();
+  EXPECT_EQ(plan_state(topology, "", options).nodes[1].database, "/lab/n2/flows.db");
+}
+
 TEST(Plan, OneFamilyAloneIsEverywhere) {
   const LabState state = plan(
       "lab: {families: [ipv6]}\npods: [{name: p, namespace: n}]\n"
