@@ -1,4 +1,5 @@
 // `tierlog status`: is the node well? What the daemon answers to `status`, on one screen.
+#include <cerrno>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -199,14 +200,25 @@ std::string status_text(const Json& status) {
   return text;
 }
 
+// Nobody listens when there is no socket or nobody behind it; all else is a daemon that has no time.
+bool nobody_listens(const Error& cause) {
+  return cause.errno_value == ENOENT || cause.errno_value == ECONNREFUSED;
+}
+
 Error no_daemon(const Place& socket, const Error& cause) {
   const bool in_lab = socket.from == Place::From::Lab;
+  std::string what;
+  if (!nobody_listens(cause))
+    what = "it runs but is busy (loading many rules takes seconds) or hangs: ask again, and look at its log" +
+           std::string(in_lab ? " in the lab's folder" : "");
+  else if (in_lab)
+    what = "the lab's daemon has ended: `tierlog lab down` and `tierlog lab up` start anew";
+  else
+    what = "start it (`systemctl start tierlogd`), or a lab (`tierlog lab up TOPOLOGY`)";
   return {ErrorCode::Unavailable,
-          cause.message + "; " +
-              (in_lab ? "the lab's daemon has ended: `tierlog lab down` and `tierlog lab up` start anew"
-                      : "start it (`systemctl start tierlogd`), or a lab (`tierlog lab up TOPOLOGY`)") +
+          cause.message + "; " + what +
               ". What was loaded stays in force; `tierlog flows` and `tierlog denied` need no daemon",
-          0};
+          cause.errno_value};
 }
 
 Result<int> show(const StatusOptions& options) {

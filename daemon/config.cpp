@@ -39,6 +39,11 @@ Reader text(std::string Config::*field) {
   };
 }
 
+// The shipped file has it without a value.
+void read_node(const Node& value, Config& config, Diagnostics& findings) {
+  if (!value.is_null()) text(&Config::node)(value, config, findings);
+}
+
 Reader duration(std::chrono::milliseconds Config::*field) {
   return [field](const Node& value, Config& config, Diagnostics& findings) {
     const auto parsed = parse_duration(value.text);
@@ -239,7 +244,7 @@ struct Key {
 
 const std::vector<Key>& keys() {
   static const std::vector<Key> table{
-      {"node", text(&Config::node)},
+      {"node", read_node},
       {"cluster", text(&Config::cluster)},
       {"dataplane", one_of({"nftables"}, [](Config& c, const std::string& v) { c.dataplane = v; })},
       {"policies", read_paths},

@@ -1,6 +1,5 @@
 #include "daemon/control_server.h"
 
-#include <fcntl.h>
 #include <grp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,6 +20,8 @@ using nlohmann::json;
 
 constexpr std::size_t kLongestRequest = 1 << 20;
 constexpr std::size_t kMostConnections = 64;
+constexpr std::size_t kMostReaders = 48;
+// For a request to be whole, and for its answer to be taken.
 constexpr auto kPatience = std::chrono::seconds(5);
 
 std::optional<gid_t> tierlog_group() {
@@ -61,6 +62,16 @@ json refusal(const Error& error) {
   return {{"v", 1}, {"ok", false}, {"code", code_name(error.code)}, {"error", error.message}};
 }
 
+std::string line_of(const json& reply) {
+  return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+// A peer that does not take one line loses it.
+void tell(const Fd& fd, const json& reply) {
+  const std::string text = line_of(reply);
+  static_cast<void>(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
 }  // namespace
 
 ControlServer::ControlServer(Fd socket, std::string path, Handler handler)
@@ -89,13 +100,15 @@ Result<ControlServer> ControlServer::listen(const std::string& path, Handler han
   if (bound < 0) return fail(Error::from_errno(bind_errno, "bind", path));
   if (const auto wanted = tierlog_group())
     static_cast<void>(::chown(path.c_str(), static_cast<uid_t>(-1), *wanted));
-  if (::listen(socket.get(), 64) < 0) return fail(Error::from_errno(errno, "listen on", path));
+  if (::listen(socket.get(), SOMAXCONN) < 0) return fail(Error::from_errno(errno, "listen on", path));
   return ControlServer(std::move(socket), path, std::move(handler));
 }
 
 void ControlServer::add_descriptors(std::vector<pollfd>& into) const {
   into.push_back({socket_.get(), POLLIN, 0});
-  for (const Connection& connection : connections_) into.push_back({connection.fd.get(), POLLIN, 0});
+  for (const Connection& connection : connections_)
+    into.push_back(
+        {connection.fd.get(), static_cast<short>(connection.reply.empty() ? POLLIN : POLLOUT), 0});
 }
 
 void ControlServer::serve(const std::vector<pollfd>& ready, Nanoseconds now) {
@@ -104,7 +117,7 @@ void ControlServer::serve(const std::vector<pollfd>& ready, Nanoseconds now) {
                        [fd](const pollfd& entry) { return entry.fd == fd && entry.revents != 0; });
   };
   connections_.remove_if([&](Connection& connection) {
-    if (is_ready(connection.fd.get())) return finished(connection);
+    if (is_ready(connection.fd.get()) && finished(connection, now)) return true;
     return now - connection.since > kPatience;
   });
   if (is_ready(socket_.get())) accept_all(now);
@@ -115,21 +128,34 @@ void ControlServer::accept_all(Nanoseconds now) {
     Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) return;
     const auto trust = trust_of(fd.get());
-    if (!trust || connections_.size() >= kMostConnections) {
-      const std::string text = refusal({ErrorCode::Refused,
-                                        trust ? "too many connections"
-                                              : "only root and members of group tierlog may ask the daemon",
-                                        0})
-                                   .dump() +
-                               "\n";
-      static_cast<void>(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL));
+    if (!trust) {
+      tell(fd, refusal({ErrorCode::Refused, "only root and members of group tierlog may ask the daemon", 0}));
       continue;
     }
-    connections_.push_back({std::move(fd), *trust, now, {}});
+    Connection connection{std::move(fd), *trust, now, {}, {}};
+    // Who has asked already needs room only for the end of a long answer.
+    if (finished(connection, now)) continue;
+    make_room(*trust);
+    connections_.push_back(std::move(connection));
   }
 }
 
-bool ControlServer::finished(Connection& connection) {
+// The oldest goes, and of readers first.
+void ControlServer::make_room(Trust trust) {
+  const auto is_reader = [](const Connection& connection) { return connection.trust == Trust::Reader; };
+  const auto readers = static_cast<std::size_t>(std::ranges::count_if(connections_, is_reader));
+  const bool full = connections_.size() >= kMostConnections;
+  if (!full && (trust == Trust::Owner || readers < kMostReaders)) return;
+  auto oldest = std::ranges::find_if(connections_, is_reader);
+  if (oldest == connections_.end()) oldest = connections_.begin();
+  if (oldest->reply.empty())
+    tell(oldest->fd, refusal({ErrorCode::Unavailable,
+                              "too many connections, and the request of this one is not whole", 0}));
+  connections_.erase(oldest);
+}
+
+bool ControlServer::finished(Connection& connection, Nanoseconds now) {
+  if (!connection.reply.empty()) return sent(connection);
   std::array<char, 16384> buffer{};
   while (true) {
     const ssize_t got = ::recv(connection.fd.get(), buffer.data(), buffer.size(), 0);
@@ -137,28 +163,28 @@ bool ControlServer::finished(Connection& connection) {
     if (got == 0) return true;
     connection.request.append(buffer.data(), static_cast<std::size_t>(got));
     if (connection.request.size() > kLongestRequest) return true;
-    if (connection.request.find('\n') != std::string::npos) {
-      answer(connection);
-      return true;
-    }
+    if (connection.request.find('\n') == std::string::npos) continue;
+    connection.reply = answer(connection);
+    connection.since = now;
+    return sent(connection);
   }
 }
 
-json ControlServer::reply_to(const json& request, Trust trust) const {
-  try {
-    auto handled = handler_(request, trust);
-    if (!handled) return refusal(handled.error());
-    json reply = std::move(*handled);
-    reply["v"] = 1;
-    reply["ok"] = true;
-    return reply;
-  } catch (const json::exception&) {
-    // A field of another type than its name says.
-    return refusal({ErrorCode::InvalidArgument, "a field of the request has the wrong type; expected those of docs/control.md", 0});
+bool ControlServer::sent(Connection& connection) {
+  std::size_t size = 0;
+  while (size < connection.reply.size()) {
+    const ssize_t wrote = ::send(connection.fd.get(), connection.reply.data() + size,
+                                 connection.reply.size() - size, MSG_NOSIGNAL);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0 && errno != EAGAIN) return true;
+    if (wrote <= 0) break;
+    size += static_cast<std::size_t>(wrote);
   }
+  connection.reply.erase(0, size);
+  return connection.reply.empty();
 }
 
-void ControlServer::answer(Connection& connection) {
+std::string ControlServer::answer(const Connection& connection) {
   json reply;
   const json request =
       json::parse(connection.request.substr(0, connection.request.find('\n')), nullptr, false);
@@ -167,20 +193,22 @@ void ControlServer::answer(Connection& connection) {
         {ErrorCode::InvalidArgument, "this is no request; expected {\"v\":1,\"op\":…} on one line", 0});
   } else if (const auto version = request.find("v"); version == request.end() || *version != 1) {
     reply = refusal({ErrorCode::InvalidArgument, "unknown version of the protocol; expected \"v\":1", 0});
+  } else if (auto handled = handle(request, connection.trust)) {
+    reply = std::move(*handled);
+    reply["v"] = 1;
+    reply["ok"] = true;
   } else {
-    reply = reply_to(request, connection.trust);
+    reply = refusal(handled.error());
   }
-  const std::string text = reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-  timeval patience{1, 0};
-  ::setsockopt(connection.fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  // Answers are small against the socket buffer; a peer that does not read for a second loses its own.
-  const int flags = ::fcntl(connection.fd.get(), F_GETFL);
-  ::fcntl(connection.fd.get(), F_SETFL, flags & ~O_NONBLOCK);
-  std::size_t sent = 0;
-  while (sent < text.size()) {
-    const ssize_t wrote = ::send(connection.fd.get(), text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
-    if (wrote <= 0) return;
-    sent += static_cast<std::size_t>(wrote);
+  return line_of(reply);
+}
+
+// The JSON library throws where a value has another type than is asked for.
+Result<json> ControlServer::handle(const json& request, Trust trust) {
+  try {
+    return handler_(request, trust);
+  } catch (const json::exception& error) {
+    return fail(ErrorCode::InvalidArgument, std::string("a value of the request has the wrong type: ") + error.what());
   }
 }
 

@@ -1,7 +1,8 @@
 // daemon/control_server.h - the daemon's Unix socket: one line of JSON in, one line out (docs/control.md).
 //
 // Never blocks: the owner's loop polls the descriptors and hands readiness in. A peer that is slow, too
-// long or not allowed costs its own connection only.
+// long or not allowed costs its own connection only. Owners have room that readers cannot take; where it
+// is full, the connection goes that has waited longest for its peer.
 #pragma once
 
 #include <poll.h>
@@ -39,14 +40,18 @@ class ControlServer {
   struct Connection {
     Fd fd;
     Trust trust{};
-    Nanoseconds since{};
+    Nanoseconds since{};  // when it came, or was answered
     std::string request;
+    std::string reply;  // what of it is not sent
   };
   ControlServer(Fd socket, std::string path, Handler handler);
   void accept_all(Nanoseconds now);
-  bool finished(Connection& connection);  // true when the connection can go
-  nlohmann::json reply_to(const nlohmann::json& request, Trust trust) const;
-  void answer(Connection& connection);
+  void make_room(Trust trust);
+  // Each is true when the connection can go.
+  bool finished(Connection& connection, Nanoseconds now);
+  static bool sent(Connection& connection);
+  std::string answer(const Connection& connection);
+  Result<nlohmann::json> handle(const nlohmann::json& request, Trust trust);
 
   Fd socket_;
   std::string path_;

@@ -1,5 +1,6 @@
 #include "daemon/daemon.h"
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
 
@@ -27,6 +28,8 @@ constexpr std::chrono::milliseconds kCommitWithin{20};
 constexpr std::chrono::seconds kCountsEvery{2};
 constexpr std::chrono::seconds kVerifyEvery{2};
 constexpr std::chrono::seconds kTryAgainAfter{10};
+constexpr std::chrono::seconds kTrimEvery{30};
+constexpr std::size_t kMuchFree = std::size_t{16} << 20;
 // Long enough for whatever speaks at all to speak once.
 constexpr std::chrono::minutes kSparing{5};
 // Messages of packets that were counted have been sent by then.
@@ -97,7 +100,8 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
 Result<void> Daemon::lock_node(const Config& config, InstanceLock& lock) {
   TL_TRY(lock.take(config.socket + ".lock"));
   TL_ASSIGN(const std::string node, node_lock_path());
-  return lock.take(node);
+  // Namespaces come and go: their files would stay for ever.
+  return lock.take(node, InstanceLock::AtEnd::Remove);
 }
 
 Result<void> Daemon::open() {
@@ -112,6 +116,7 @@ Result<void> Daemon::open() {
   if (!backend_->owned()) {
     TL_ASSIGN(table_watch_, dataplane::nftables::TableWatch::open(backend_->port()));
   }
+  TL_ASSIGN(label_watch_, dataplane::nftables::LabelWatch::open(backend_->port()));
   TL_TRY(keep_ids_apart());
   TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
   TL_ASSIGN(conntrack_, dataplane::Conntrack::open());
@@ -137,7 +142,7 @@ Result<void> Daemon::open() {
     spdlog::error("{}", bridges.error().message);
     return std::map<std::string, std::string>();
   };
-  world_ = std::make_unique<World>(config_, *state_, *backend_, applied, bridges_of);
+  world_ = std::make_unique<World>(config_, *state_, *backend_, host_, applied, bridges_of);
   for (const std::string& interface : world_->close_unknown(backend_->found_interfaces()))
     if (forgotten_interfaces_.count(interface) == 0) lost_pods_.push_back(interface);
   for (const std::string& interface : lost_pods_)
@@ -216,17 +221,11 @@ void Daemon::start_exports() {
 // Before the first Program, so that it is made without them.
 Result<void> Daemon::forget_gone_pods() {
   TL_ASSIGN(const auto before, state_->endpoints());
-  std::vector<std::string> strange;
-  for (const SpooledDel& gone : read_spool(config_.cni_spool, strange)) {
-    TL_TRY(state_->remove_endpoint(gone.container_id, gone.ifname));
-    spdlog::info("container {} interface {} was deleted while no tierlogd ran", gone.container_id,
-                 gone.ifname);
-    std::error_code ignored;
-    fs::remove(gone.path, ignored);
-  }
-  for (const std::string& path : strange)
-    spdlog::warn("spool file {} was no CNI request and is removed", path);
-  TL_ASSIGN(gone_pods_, drop_gone_pods(*state_, KernelView()));
+  TL_TRY(replay_spool([this](const SpooledDel& gone) {
+    spdlog::info("container {} interface {} was deleted while no tierlogd ran", gone.container_id, gone.ifname);
+    return state_->remove_endpoint(gone.container_id, gone.ifname);
+  }));
+  TL_ASSIGN(gone_pods_, drop_gone_pods(*state_, host_));
   for (const GonePod& pod : gone_pods_) spdlog::warn("{}", pod.to_string());
   for (const store::RegisteredEndpoint& endpoint : before) forgotten_interfaces_.insert(endpoint.host_interface);
   TL_ASSIGN(const auto after, state_->endpoints());
@@ -234,14 +233,22 @@ Result<void> Daemon::forget_gone_pods() {
   return {};
 }
 
-// What the CNI plugin left between the first look and the socket; from now on it finds the daemon.
+// What the CNI plugin left because it got no answer: at a start, and from a daemon that was too busy.
 Result<void> Daemon::replay_spool() {
-  std::vector<std::string> strange;
-  for (const SpooledDel& gone : read_spool(config_.cni_spool, strange)) {
-    TL_TRY(world_->remove_endpoint(gone.container_id, gone.ifname));
-    std::error_code ignored;
-    fs::remove(gone.path, ignored);
+  return replay_spool([this](const SpooledDel& gone) {
+    spdlog::info("container {} interface {} is deleted, as the spool says", gone.container_id, gone.ifname);
+    return world_->remove_endpoint(gone.container_id, gone.ifname);
+  });
+}
+
+Result<void> Daemon::replay_spool(const std::function<Result<void>(const SpooledDel&)>& remove) {
+  std::vector<std::string> complaints;
+  for (const SpooledDel& gone : read_spool(config_.cni_spool, complaints)) {
+    TL_TRY(remove(gone));
+    ::unlink(gone.path.c_str());
   }
+  for (const std::string& complaint : complaints)
+    if (told_complaints_.insert(complaint).second) spdlog::warn("{}", complaint);
   return {};
 }
 
@@ -256,7 +263,9 @@ void Daemon::tell_service_manager() {
 
 void Daemon::reload(const char* why) {
   const auto done = read_files();
-  if (done) {
+  if (done && !*done) {
+    spdlog::info("policies unchanged: revision={} because=\"{}\"", world_->program()->revision, why);
+  } else if (done) {
     spdlog::info("policies in force: revision={} policies={} rules={} because=\"{}\"",
                  world_->program()->revision, world_->program()->policies.size(),
                  world_->program()->rules.size(), why);
@@ -301,6 +310,7 @@ Result<void> Daemon::keep_in_force(Nanoseconds now) {
   }
   if (now < next_verify_) return {};
   next_verify_ = now + kVerifyEvery;
+  if (auto replayed = replay_spool(); !replayed) spdlog::error("spool: {}", replayed.error().message);
   for (const dataplane::SettingChange& change : conntrack_->verify()) tell(change);
   TL_ASSIGN(const auto bridges, bridges_->keep());
   for (const std::string& bridge : bridges)
@@ -338,6 +348,17 @@ Result<void> Daemon::read_kernel(Nanoseconds now) {
   return {};
 }
 
+// At the start they are a reason not to start; later stopping would be worse.
+void Daemon::look_for_label_writers() {
+  const auto changed = label_watch_->on_readable();
+  if (!changed) return spdlog::error("look for rules that write connection labels: {}", changed.error().message);
+  if (!*changed) return;
+  if (label_watch_->writers().empty()) return spdlog::info("connection labels are written by nobody else any more");
+  for (const std::string& writer : label_watch_->writers())
+    spdlog::error("CONNECTION LABELS ARE WRITTEN BY OTHERS TOO ({}): rule ids are kept in them, verdicts and their "
+                  "rules may be wrong; take that rule out", writer);
+}
+
 void Daemon::keep_mismatches() {
   for (const logger::Disagreement& found : recorder_->take_disagreements()) {
     const auto kept = mismatches_->keep(found, world_->policy_texts());
@@ -351,7 +372,15 @@ void Daemon::keep_mismatches() {
   }
 }
 
+// The C library keeps what was freed between what was not: after a flood that can be most of it.
+void Daemon::give_back_memory(Nanoseconds now) {
+  if (now < next_trim_) return;
+  next_trim_ = now + kTrimEvery;
+  if (::mallinfo2().fordblks > kMuchFree) ::malloc_trim(0);
+}
+
 Result<void> Daemon::tick(Nanoseconds now) {
+  give_back_memory(now);
   TL_TRY(keep_in_force(now));
   TL_TRY(read_kernel(now));
   if (now >= next_counts_) {
@@ -396,6 +425,7 @@ Result<void> Daemon::run() {
     descriptors.push_back({signals_.get(), POLLIN, 0});
     descriptors.push_back({watch_->fd(), POLLIN, 0});
     descriptors.push_back({bridges_->fd(), POLLIN, 0});
+    descriptors.push_back({label_watch_->fd(), POLLIN, 0});
     control_->add_descriptors(descriptors);
     if (now >= next_drain_)
       for (const int fd : {events_->fd(), conntrack_->fd()}) descriptors.push_back({fd, POLLIN, 0});
@@ -406,6 +436,7 @@ Result<void> Daemon::run() {
     if (descriptors[0].revents != 0) on_signal(stop);
     if (descriptors[1].revents != 0) watch_->on_readable(now);
     if (descriptors[2].revents != 0 && bridges_->on_readable()) next_verify_ = now;
+    if (descriptors[3].revents != 0) look_for_label_writers();
     if (table_watch_ && table_watch_->foreign_change()) next_verify_ = now;
     if (now >= next_drain_) {
       TL_ASSIGN(const bool more, recorder_->drain());

@@ -7,7 +7,10 @@
 // One thread but for the exports, the writer of the flow index and HTTP. Rules stay in the kernel when it ends, however it ends.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "base/handle.h"
@@ -28,6 +31,7 @@
 #include "daemon/world.h"
 #include "dataplane/conntrack.h"
 #include "dataplane/nftables/backend.h"
+#include "dataplane/nftables/label_watch.h"
 #include "dataplane/nftables/nflog.h"
 #include "dataplane/nftables/watch.h"
 #include "store/flow_store.h"
@@ -57,15 +61,18 @@ class Daemon {
   Result<void> forget_gone_pods();
   Result<void> replay_spool();
   void start_exports();
+  Result<void> replay_spool(const std::function<Result<void>(const SpooledDel&)>& remove);
   void tell_service_manager();
   Result<void> open_http();
   Result<void> begin_world();
-  Result<void> read_files();  // policies and topology
+  Result<bool> read_files();  // policies and topology; false: nothing new
   void reload(const char* why);
   void on_signal(bool& stop);
   Result<void> tick(Nanoseconds now);
   Result<void> keep_in_force(Nanoseconds now);
   Result<void> read_kernel(Nanoseconds now);
+  void look_for_label_writers();
+  void give_back_memory(Nanoseconds now);
   void keep_mismatches();
   Result<void> install(const std::vector<store::KnownRule>& rule_keys);
   Result<void> open_store();
@@ -87,19 +94,21 @@ class Daemon {
 
   Config config_;
   SystemClock clock_;
+  KernelView host_;
   Nanoseconds started_{};
   InstanceLock lock_;
   Fd signals_;
   ServiceManager manager_ = ServiceManager::from_environment();
-  std::vector<GonePod> gone_pods_;       // at the start
+  std::vector<GonePod> gone_pods_;              // at the start
   std::set<std::string> forgotten_interfaces_;  // of pods that were let go then
   std::vector<std::string> lost_pods_;          // interfaces whose pods state.db lost
+  std::set<std::string> told_complaints_;       // about the spool
   std::string capabilities_;
   std::unique_ptr<store::StateDb> state_;
   std::unique_ptr<store::FlowStore> flows_;
   std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;
-  std::unique_ptr<dataplane::nftables::TableWatch>
-      table_watch_;  // only where nothing else protects the tables
+  std::unique_ptr<dataplane::nftables::TableWatch> table_watch_;  // only where nothing else protects the tables
+  std::unique_ptr<dataplane::nftables::LabelWatch> label_watch_;
   std::unique_ptr<dataplane::nftables::NflogSource> events_;
   std::unique_ptr<dataplane::Conntrack> conntrack_;
   std::unique_ptr<LivingConnections> living_;
@@ -126,6 +135,7 @@ class Daemon {
   Nanoseconds next_verify_{};
   Nanoseconds try_again_{};  // to put the files into force
   std::uint64_t table_repairs_ = 0;
+  Nanoseconds next_trim_{};
   Nanoseconds next_drain_{}, next_denied_{}, next_counts_{}, next_flows_{};
   std::optional<Nanoseconds> balance_at_;
   std::optional<Nanoseconds> commit_by_;

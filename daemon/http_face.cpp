@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "base/files.h"
 #include "exporters/prometheus/node/node_source.h"
 #include "store/query.h"
 
@@ -18,12 +17,12 @@ using nlohmann::json;
 // The loop publishes every two seconds; a change of a large rule set keeps it busy for some more.
 constexpr std::chrono::seconds kStuckAfter{60};
 
+constexpr std::size_t kLongestSecret = 1 << 20;
+
 Result<std::string> read_file(const std::string& path, const char* key) {
-  std::ifstream file(path);
-  std::stringstream text;
-  if (file) text << file.rdbuf();
-  if (!file) return fail(ErrorCode::InvalidArgument, std::string(key) + ": cannot read " + path);
-  return text.str();
+  auto text = tierlog::read_file(path, kLongestSecret);
+  if (text) return text;
+  return fail(ErrorCode::InvalidArgument, std::string(key) + ": cannot read " + path + ": " + text.error().message);
 }
 
 // As Recorder::books() has them, but from the flow index alone: what the next reading will bring is on its

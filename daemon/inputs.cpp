@@ -13,46 +13,25 @@ using nlohmann::json;
 
 constexpr const char* kKey = "last_good_set";
 
-// Fills the values from the texts; `findings` are those of reading them.
-Result<Inputs> understood(Inputs inputs, Diagnostics findings) {
-  if (inputs.topology_text) {
-    auto loaded = endpoints::load_topology_text(inputs.topology_text->text, inputs.topology_text->file);
-    findings.add(loaded.findings);
-    inputs.topology = std::move(loaded.topology);
-  }
-  auto loaded = policy::load_texts(inputs.policy_texts);
-  findings.add(loaded.findings);
-  if (!findings.has_errors()) findings.add(policy::lint(loaded.set));
-  findings.sort();
-  if (findings.has_errors()) {
-    std::string text = findings.to_string();
-    text.pop_back();  // the last line's end
-    return fail(ErrorCode::InvalidArgument, std::move(text));
-  }
-  inputs.policies = std::move(loaded.set);
-  inputs.warnings = std::move(findings);
-  return inputs;
-}
-
 json to_json(const policy::SourceText& source) {
   return {{"file", source.file}, {"text", source.text}};
 }
 
-json to_json(const Inputs& inputs) {
+json to_json(const InputTexts& texts) {
   json policies = json::array();
-  for (const policy::SourceText& source : inputs.policy_texts) policies.push_back(to_json(source));
+  for (const policy::SourceText& source : texts.policies) policies.push_back(to_json(source));
   return {{"policies", std::move(policies)},
-          {"topology", inputs.topology_text ? to_json(*inputs.topology_text) : json()}};
+          {"topology", texts.topology ? to_json(*texts.topology) : json()}};
 }
 
-Inputs texts_of(const json& kept) {
+InputTexts texts_of(const json& kept) {
   const auto source = [](const json& one) {
     return policy::SourceText{one.at("file").get<std::string>(), one.at("text").get<std::string>()};
   };
-  Inputs inputs;
-  for (const json& one : kept.at("policies")) inputs.policy_texts.push_back(source(one));
-  if (!kept.at("topology").is_null()) inputs.topology_text = source(kept.at("topology"));
-  return inputs;
+  InputTexts texts;
+  for (const json& one : kept.at("policies")) texts.policies.push_back(source(one));
+  if (!kept.at("topology").is_null()) texts.topology = source(kept.at("topology"));
+  return texts;
 }
 
 Result<std::optional<json>> read_kept(store::StateDb& state) {
@@ -67,18 +46,43 @@ Result<std::optional<json>> read_kept(store::StateDb& state) {
 
 }  // namespace
 
-Result<Inputs> read_inputs(const Config& config) {
-  Inputs inputs;
-  Diagnostics findings;
-  inputs.policy_texts = policy::read_texts(config.policies, findings);
+InputTexts read_texts(const Config& config) {
+  InputTexts texts;
+  texts.policies = policy::read_texts(config.policies, texts.findings);
   if (!config.topology.empty())
-    if (auto text = yaml::read_file(config.topology, findings))
-      inputs.topology_text = policy::SourceText{config.topology, std::move(*text)};
-  return understood(std::move(inputs), std::move(findings));
+    if (auto text = yaml::read_file(config.topology, texts.findings))
+      texts.topology = policy::SourceText{config.topology, std::move(*text)};
+  return texts;
+}
+
+Result<Inputs> understand(InputTexts texts) {
+  Inputs inputs{.texts = std::move(texts), .policies = {}, .topology = {}, .warnings = {}};
+  Diagnostics findings = inputs.texts.findings;
+  if (inputs.texts.topology) {
+    auto loaded = endpoints::load_topology_text(inputs.texts.topology->text, inputs.texts.topology->file);
+    findings.add(loaded.findings);
+    inputs.topology = std::move(loaded.topology);
+  }
+  auto loaded = policy::load_texts(inputs.texts.policies);
+  findings.add(loaded.findings);
+  if (!findings.has_errors()) findings.add(policy::lint(loaded.set));
+  findings.sort();
+  if (findings.has_errors()) {
+    std::string text = findings.to_string();
+    text.pop_back();  // the last line's end
+    return fail(ErrorCode::InvalidArgument, std::move(text));
+  }
+  inputs.policies = std::move(loaded.set);
+  inputs.warnings = std::move(findings);
+  return inputs;
+}
+
+Result<Inputs> read_inputs(const Config& config) {
+  return understand(read_texts(config));
 }
 
 Result<WallTime> keep_inputs(store::StateDb& state, const Inputs& inputs, WallTime now) {
-  json set = to_json(inputs);
+  json set = to_json(inputs.texts);
   const auto kept = read_kept(state);
   if (kept && *kept && (**kept)["set"] == set) return from_ns((**kept)["since"].get<std::int64_t>());
   const json fresh{{"set", std::move(set)}, {"since", to_ns(now)}};
@@ -91,7 +95,7 @@ Result<std::optional<KeptInputs>> kept_inputs(store::StateDb& state) {
   TL_ASSIGN(const auto kept, read_kept(state));
   if (!kept) return std::nullopt;
   try {
-    TL_ASSIGN(auto inputs, understood(texts_of((*kept)["set"]), {}));
+    TL_ASSIGN(auto inputs, understand(texts_of((*kept)["set"])));
     return KeptInputs{std::move(inputs), from_ns((*kept)["since"].get<std::int64_t>())};
   } catch (const json::exception& error) {
     return fail(ErrorCode::Corrupt,

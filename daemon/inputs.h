@@ -19,16 +19,30 @@
 
 namespace tierlog::daemon {
 
+struct InputTexts {
+  std::vector<policy::SourceText> policies;
+  std::optional<policy::SourceText> topology;
+  Diagnostics findings;  // of reading
+
+  // Nothing was missed, and there is nothing in one that is not in the other.
+  bool same_as(const InputTexts& other) const {
+    return !findings.has_errors() && !other.findings.has_errors() && policies == other.policies &&
+           topology == other.topology;
+  }
+};
+
 struct Inputs {
-  std::vector<policy::SourceText> policy_texts;
-  std::optional<policy::SourceText> topology_text;
+  InputTexts texts;
   // What the texts say.
   policy::PolicySet policies;
   endpoints::Topology topology;
   Diagnostics warnings;
 };
 
-// Errors: InvalidArgument with all findings, one a line.
+InputTexts read_texts(const Config& config);
+// Errors: InvalidArgument with all findings, those of reading too, one a line.
+Result<Inputs> understand(InputTexts texts);
+// Both, one after the other.
 Result<Inputs> read_inputs(const Config& config);
 
 struct KeptInputs {

@@ -1,10 +1,7 @@
 #include "daemon/left_over.h"
 
-#include <net/if.h>
+#include <unistd.h>
 
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
@@ -12,9 +9,9 @@
 namespace tierlog::daemon {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr const char* kBootKey = "boot_id";
+// tierlog-cni writes a line of a few hundred bytes.
+constexpr std::size_t kLongestRequest = 64 << 10;
 
 std::string why_gone(const store::RegisteredEndpoint& endpoint, const HostView& host, bool rebooted) {
   const std::string since = rebooted ? " since the node was booted anew" : "";
@@ -27,49 +24,34 @@ std::string why_gone(const store::RegisteredEndpoint& endpoint, const HostView& 
 
 }  // namespace
 
-std::vector<SpooledDel> read_spool(const std::string& folder, std::vector<std::string>& strange) {
+std::vector<SpooledDel> read_spool(const std::string& folder, std::vector<std::string>& complaints) {
   std::vector<SpooledDel> waiting;
-  std::error_code error;
-  const fs::directory_iterator entries(folder, error);
-  if (error) return waiting;
-  for (const auto& entry : entries) {
-    if (entry.path().extension() != ".json") continue;  // still being written
-    // Whoever may write there can leave a pipe or a folder, too.
-    constexpr std::size_t kLongest = 64 * 1024;
-    const auto content = read_file(entry.path().string(), kLongest);
-    const auto request = nlohmann::json::parse(content ? *content : "", nullptr, false);
+  const auto names = names_in(folder);
+  if (!names) return waiting;
+  for (const std::string& name : *names) {
+    if (!name.ends_with(".json")) continue;  // still being written
+    const std::string path = folder + "/" + name;
+    const auto content = read_file(path, kLongestRequest);
+    if (!content) {
+      // Carried out by somebody else meanwhile, or nothing of ours.
+      if (content.error().code != ErrorCode::NotFound)
+        complaints.push_back("spool file " + path + " is passed over: " + content.error().message);
+      continue;
+    }
+    const auto request = nlohmann::json::parse(*content, nullptr, false);
     const auto text = [&](const char* key) {
       const auto found = request.find(key);
       return found != request.end() && found->is_string() ? found->get<std::string>() : "";
     };
     const bool fits = request.is_object() && text("op") == "cni-del" && !text("container_id").empty();
     if (fits) {
-      waiting.push_back({entry.path().string(), text("container_id"), text("ifname")});
+      waiting.push_back({path, text("container_id"), text("ifname")});
       continue;
     }
-    strange.push_back(entry.path().string());
-    std::error_code ignored;
-    fs::remove(entry.path(), ignored);
+    complaints.push_back("spool file " + path + " was no CNI request and is removed");
+    ::unlink(path.c_str());
   }
-  std::sort(waiting.begin(), waiting.end(),
-            [](const SpooledDel& a, const SpooledDel& b) { return a.path < b.path; });
   return waiting;
-}
-
-std::string KernelView::boot_id() const {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  file >> id;
-  return id;
-}
-
-bool KernelView::has_interface(const std::string& name) const {
-  return ::if_nametoindex(name.c_str()) != 0;
-}
-
-bool KernelView::has_netns(const std::string& path) const {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
 }
 
 std::string GonePod::to_string() const {

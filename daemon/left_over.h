@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "daemon/host_view.h"
 #include "store/state_db.h"
 
 namespace tierlog::daemon {
@@ -14,24 +15,9 @@ struct SpooledDel {
   std::string path;  // to be removed when it is carried out
   std::string container_id, ifname;
 };
-// What waits in the spool, oldest name first. Files that are no such request are removed and told.
-std::vector<SpooledDel> read_spool(const std::string& folder, std::vector<std::string>& strange);
-
-// What the kernel says about pods; tests put their own in its place.
-class HostView {
- public:
-  virtual ~HostView() = default;
-  virtual std::string boot_id() const = 0;  // another one after each boot
-  virtual bool has_interface(const std::string& name) const = 0;
-  virtual bool has_netns(const std::string& path) const = 0;
-};
-
-class KernelView final : public HostView {
- public:
-  std::string boot_id() const override;
-  bool has_interface(const std::string& name) const override;
-  bool has_netns(const std::string& path) const override;
-};
+// What waits in the spool, sorted by name. Files that are no such request are removed and told; what is no
+// regular file is told and let be.
+std::vector<SpooledDel> read_spool(const std::string& folder, std::vector<std::string>& complaints);
 
 struct GonePod {
   store::RegisteredEndpoint endpoint;

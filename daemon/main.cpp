@@ -76,7 +76,8 @@ void block_signals() {
   sigemptyset(&wanted);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&wanted, signal);
   sigprocmask(SIG_BLOCK, &wanted, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
+  // What other programs reopen logs or print statistics by must not end this one.
+  for (const int signal : {SIGPIPE, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
 }
 
 void declare(CLI::App& app, Options& options) {
@@ -107,7 +108,7 @@ int check(const Config& config) {
   }
   std::fputs(inputs->warnings.to_string().c_str(), stderr);
   std::printf("settings, %zu policies in %zu files and %zu pods of the topology are fine\n",
-              inputs->policies.policies.size(), inputs->policy_texts.size(),
+              inputs->policies.policies.size(), inputs->texts.policies.size(),
               inputs->topology.cluster.endpoints.size());
   return 0;
 }

@@ -5,17 +5,16 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/files.h"
 #include "policy/evaluate.h"
 
 namespace tierlog::daemon {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 Json addresses_of(const std::vector<IpAddr>& addresses) {
@@ -137,9 +136,9 @@ std::string mismatch_case(const logger::Disagreement& found, std::span<const pol
 }
 
 MismatchCases::MismatchCases(const std::string& state_folder) : folder_(state_folder + "/mismatches") {
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(folder_, none)) paths_.push_back(entry.path().string());
-  std::sort(paths_.begin(), paths_.end());
+  const auto names = names_in(folder_);
+  if (!names) return;
+  for (const std::string& name : *names) paths_.push_back(folder_ + "/" + name);
 }
 
 Result<std::string> MismatchCases::keep(const logger::Disagreement& found,

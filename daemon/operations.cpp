@@ -1,4 +1,6 @@
 // What the control socket can ask of the daemon (docs/control.md).
+#include <spdlog/spdlog.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -180,6 +182,9 @@ json Daemon::status_json(Detail detail) {
     warnings.push_back(interface + " was enforced and its pod is in state.db no longer: nothing may come out of it");
   if (!backend_->owned())
     warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
+  for (const std::string& writer : label_watch_->writers())
+    warnings.push_back("connection labels are written by others too (" + writer +
+                       "): rule ids are kept in them, verdicts and their rules may be wrong");
   if (bridges_->blind())
     warnings.push_back(
         "pods under bridges are not enforced against each other: module br_netfilter is missing");
@@ -283,8 +288,8 @@ Result<json> Daemon::handle(const json& request, Trust trust) {
   if (owner_only && trust != Trust::Owner)
     return fail(ErrorCode::Refused, "only root may ask for \"" + op + "\"");
   if (op == "reload") {
-    TL_TRY(read_files());
-    return json{{"revision", world_->program()->revision}};
+    TL_ASSIGN(const bool changed, read_files());
+    return json{{"revision", world_->program()->revision}, {"changed", changed}};
   }
   if (op == "flush") {
     TL_TRY(recorder_->flush());
@@ -293,7 +298,16 @@ Result<json> Daemon::handle(const json& request, Trust trust) {
   }
   if (op == "cni-add" || op == "cni-check") {
     TL_ASSIGN(const auto endpoint, registration_of(request));
-    TL_TRY(op == "cni-add" ? world_->add_endpoint(endpoint) : world_->check_endpoint(endpoint));
+    if (op == "cni-check") {
+      TL_TRY(world_->check_endpoint(endpoint));
+      return json::object();
+    }
+    // An older DEL of the same container must not be carried out afterwards.
+    TL_TRY(replay_spool());
+    TL_ASSIGN(const auto gone, world_->add_endpoint(endpoint));
+    for (const store::RegisteredEndpoint& old : gone)
+      spdlog::warn("{}/{} (container {}) is gone without a DEL: {}/{} has its address or interface now",
+                   old.endpoint_namespace, old.name, old.container_id, endpoint.endpoint_namespace, endpoint.name);
     return json::object();
   }
   if (op == "cni-del") {

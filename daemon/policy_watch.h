@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ namespace tierlog::daemon {
 class PolicyWatch {
  public:
   // Watches the folders, and the folders of the files (editors replace files, so a file's own watch
-  // would be lost). Of what does not exist yet, the nearest folder above that does.
+  // would be lost; what else happens there is no change). Of what does not exist yet, the nearest folder
+  // above that does.
   static Result<PolicyWatch> open(const std::vector<std::string>& paths);
 
   int fd() const { return inotify_.get(); }  // borrowed, to poll
@@ -32,7 +34,12 @@ class PolicyWatch {
 
   Fd inotify_;
   std::vector<std::string> paths_;
-  std::map<int, std::string> folders_;  // by watch
+  struct Folder {
+    std::string path;
+    bool whole = false;           // anything in it counts
+    std::set<std::string> names;  // else these
+  };
+  std::map<int, Folder> folders_;  // by watch
   std::optional<Nanoseconds> due_;
 };
 

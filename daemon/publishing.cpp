@@ -30,7 +30,7 @@ Result<void> Daemon::begin_world() {
   return begun;
 }
 
-Result<void> Daemon::read_files() {
+Result<bool> Daemon::read_files() {
   const Nanoseconds before = clock_.boottime();
   auto done = world_->reload();
   syncs_.last = clock_.boottime() - before;

@@ -1,45 +1,15 @@
 #include "daemon/world.h"
 
-#include <arpa/inet.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
-#include "base/handle.h"
+#include "daemon/admission.h"
 #include "policy/not_ready.h"
 
 namespace tierlog::daemon {
 namespace {
 
 constexpr const char* kRevisionKey = "policy_revision";
-
-// The addresses of this network namespace: the node, as its pods see it.
-std::vector<IpAddr> own_addresses() {
-  std::vector<IpAddr> addresses;
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return addresses;
-  const Owned<ifaddrs, ::freeifaddrs> owner(list);
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    IpAddr address;
-    if (entry->ifa_addr->sa_family == AF_INET) {
-      const auto* in = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr);
-      address = IpAddr::v4(ntohl(in->sin_addr.s_addr));
-    } else if (entry->ifa_addr->sa_family == AF_INET6) {
-      const auto* in = reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr);
-      address.family = Family::V6;
-      std::memcpy(address.bytes.data(), &in->sin6_addr, 16);
-    } else {
-      continue;
-    }
-    if (std::find(addresses.begin(), addresses.end(), address) == addresses.end())
-      addresses.push_back(address);
-  }
-  return addresses;
-}
 
 using EndpointIndex = std::map<std::pair<std::string, std::string>, std::size_t>;
 
@@ -107,11 +77,12 @@ policy::Cluster assemble_cluster(const endpoints::Topology& topology,
   return cluster;
 }
 
-World::World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied,
-             BridgesOf bridges_of)
+World::World(const Config& config, store::StateDb& state, dataplane::Backend& backend, const HostView& host,
+             Applied applied, BridgesOf bridges_of)
     : config_(config),
       state_(state),
       backend_(backend),
+      host_(host),
       applied_(std::move(applied)),
       bridges_of_(std::move(bridges_of)) {}
 
@@ -122,7 +93,7 @@ std::vector<std::string> World::close_unknown(const std::set<std::string>& inter
   for (const std::string& name : interfaces) {
     const bool known = std::any_of(registered->begin(), registered->end(),
                                    [&](const auto& endpoint) { return endpoint.host_interface == name; });
-    if (!known && ::if_nametoindex(name.c_str()) != 0) closed.push_back(name);
+    if (!known && host_.has_interface(name)) closed.push_back(name);
   }
   closed_interfaces_.insert(closed_interfaces_.end(), closed.begin(), closed.end());
   return closed;
@@ -177,7 +148,7 @@ Result<void> World::use(Inputs inputs) {
 
 std::shared_ptr<const policy::Cluster> World::assemble() const {
   auto cluster = std::make_shared<policy::Cluster>(
-      assemble_cluster(inputs_.topology, registered_, inputs_.policies, config_.node, own_addresses()));
+      assemble_cluster(inputs_.topology, registered_, inputs_.policies, config_.node, host_.addresses()));
   if (!bridges_of_) return cluster;
   std::set<std::string> interfaces;
   for (const policy::Endpoint& endpoint : cluster->endpoints)
@@ -205,8 +176,7 @@ Result<void> World::apply() {
       for (const policy::NodeObject& node : compiled.cluster->nodes)
         if (node.name == config_.node)
           compiled.host_addresses.insert(node.addresses.begin(), node.addresses.end());
-    std::erase_if(closed_interfaces_,
-                  [](const std::string& name) { return ::if_nametoindex(name.c_str()) == 0; });
+    std::erase_if(closed_interfaces_, [&](const std::string& name) { return !host_.has_interface(name); });
     compiled.closed_interfaces = closed_interfaces_;
     const auto program = std::make_shared<const policy::Program>(std::move(compiled));
     // A start without room on the disk enforces what it knows; it must not deny everything instead.
@@ -231,45 +201,62 @@ store::Moment World::moment(WallTime since) const {
   return {.since = since,
           .revision = program_->revision,
           .ready = ready_,
-          .texts = inputs_.policy_texts,
+          .texts = inputs_.texts.policies,
           .host_addresses = std::move(hosts)};
 }
 
 // What is in force says the same: nothing has to be done, and no revision to be counted.
-bool World::in_force(const Inputs& inputs) const {
-  if (!ready_ || !last_error().empty() || !program_) return false;
-  if (inputs.policy_texts != inputs_.policy_texts || inputs.topology_text != inputs_.topology_text)
-    return false;
+bool World::in_force(const InputTexts& texts) const {
+  if (!ready_ || !last_error().empty() || !program_ || !texts.same_as(inputs_.texts)) return false;
   const auto cluster = assemble();
   return cluster->endpoints == program_->cluster->endpoints && cluster->nodes == program_->cluster->nodes &&
          cluster->host_endpoints == program_->cluster->host_endpoints;
 }
 
-Result<void> World::reload() {
-  auto files = read_inputs(config_);
-  if (files && in_force(*files)) return {};
+Result<bool> World::reload() {
+  auto texts = read_texts(config_);
+  if (in_force(texts)) return false;
+  auto files = understand(std::move(texts));
   auto done = files ? use(std::move(*files)) : Result<void>(fail(files.error()));
   refused_ = !done && done.error().code != ErrorCode::InvalidArgument;
-  if (!done) files_error_ = done.error().message;
-  return done;
+  if (done) return true;
+  files_error_ = done.error().message;
+  return fail(done.error());
 }
 
-Result<void> World::add_endpoint(const store::RegisteredEndpoint& endpoint) {
-  auto before = registered_;
+Result<std::vector<store::RegisteredEndpoint>> World::add_endpoint(const store::RegisteredEndpoint& endpoint) {
+  TL_ASSIGN(auto superseded,
+            admit(endpoint, registered_, inputs_.topology.cluster.endpoints, config_.node, host_));
+  const auto before = registered_;
+  const auto closed_before = closed_interfaces_;
+  const std::string apply_error = apply_error_;
   std::erase_if(registered_, [&](const store::RegisteredEndpoint& other) {
-    return other.container_id == endpoint.container_id && other.ifname == endpoint.ifname;
+    return std::find(superseded.begin(), superseded.end(), other) != superseded.end();
   });
   registered_.push_back(endpoint);
   std::erase(closed_interfaces_, endpoint.host_interface);
-  TL_TRY(state_.put_endpoint(endpoint));
-  const std::string apply_error = apply_error_;
-  auto done = apply();
+  auto done = exchange(superseded, {endpoint});
+  if (done) done = apply();
   if (!done) {
-    registered_ = std::move(before);
+    registered_ = before;
+    closed_interfaces_ = closed_before;
     apply_error_ = apply_error;
-    static_cast<void>(state_.remove_endpoint(endpoint.container_id, endpoint.ifname));
+    static_cast<void>(exchange({endpoint}, superseded));
+    return fail(done.error());
   }
-  return done;
+  std::erase_if(superseded, [&](const store::RegisteredEndpoint& other) {
+    return other.container_id == endpoint.container_id && other.ifname == endpoint.ifname;
+  });
+  return superseded;
+}
+
+// In state.db.
+Result<void> World::exchange(const std::vector<store::RegisteredEndpoint>& old,
+                             const std::vector<store::RegisteredEndpoint>& fresh) {
+  for (const store::RegisteredEndpoint& one : old)
+    TL_TRY(state_.remove_endpoint(one.container_id, one.ifname));
+  for (const store::RegisteredEndpoint& one : fresh) TL_TRY(state_.put_endpoint(one));
+  return {};
 }
 
 Result<void> World::remove_endpoint(const std::string& container_id, const std::string& ifname) {
@@ -285,6 +272,8 @@ Result<void> World::remove_endpoint(const std::string& container_id, const std::
 
 Result<void> World::check_endpoint(const store::RegisteredEndpoint& endpoint) const {
   const std::string shown = endpoint.endpoint_namespace + "/" + endpoint.name;
+  if (!host_.has_interface(endpoint.host_interface))
+    return fail(ErrorCode::NotFound, shown + " is not enforced: its interface " + endpoint.host_interface + " is gone");
   for (const std::string& text : endpoint.addresses) {
     const auto address = IpAddr::parse(text);
     const policy::ProgramEndpoint* enforced = address && program_ ? program_->enforced(*address) : nullptr;
@@ -294,6 +283,9 @@ Result<void> World::check_endpoint(const store::RegisteredEndpoint& endpoint) co
     if (known.display() != shown)
       return fail(ErrorCode::NotFound,
                   "address " + text + " is enforced for " + known.display() + ", not for " + shown);
+    if (known.interface != endpoint.host_interface)
+      return fail(ErrorCode::NotFound, shown + " is enforced at interface " + known.interface + ", not at " +
+                                           endpoint.host_interface);
   }
   return {};
 }

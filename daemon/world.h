@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "daemon/config.h"
+#include "daemon/host_view.h"
 #include "daemon/inputs.h"
 #include "dataplane/backend.h"
 #include "endpoints/topology.h"
@@ -35,20 +36,22 @@ class World {
   // The bridge that each interface is a port of; routed ones are not in it.
   using BridgesOf =
       std::function<std::map<std::string, std::string>(const std::set<std::string>& interfaces)>;
-  World(const Config& config, store::StateDb& state, dataplane::Backend& backend, Applied applied,
-        BridgesOf bridges_of = {});
+  World(const Config& config, store::StateDb& state, dataplane::Backend& backend, const HostView& host,
+        Applied applied, BridgesOf bridges_of = {});
 
   // Reads files and registrations and applies. When the files are not in force after that, it is an error
   // and the last good set is; when there never was one, endpoints' traffic is denied under the reserved id
   // not-ready. Without a program() nothing could be put into the kernel.
   Result<void> start();
-  // Reads the files again. Errors: InvalidArgument with all findings; Refused by the kernel. The old set
-  // stays in force.
-  Result<void> reload();
-  // The pod's rules are in the kernel when this returns. On an error the pod is not registered.
-  Result<void> add_endpoint(const store::RegisteredEndpoint& endpoint);
+  // Reads the files again; false: they say what is in force, and nothing was done. Errors: InvalidArgument
+  // with all findings; Refused by the kernel. The old set stays in force.
+  Result<bool> reload();
+  // The pod's rules are in the kernel when this returns. Returns the registrations of other pods, gone
+  // without a DEL, that it took the place of. On an error nothing is changed; errors as admit() has them,
+  // and Refused by the kernel.
+  Result<std::vector<store::RegisteredEndpoint>> add_endpoint(const store::RegisteredEndpoint& endpoint);
   Result<void> remove_endpoint(const std::string& container_id, const std::string& ifname);
-  // Errors: NotFound when it is not enforced with these addresses.
+  // Errors: NotFound when it is not enforced with these addresses at this interface.
   Result<void> check_endpoint(const store::RegisteredEndpoint& endpoint) const;
 
   // Before start(): interfaces that were enforced and whose pods nobody knows any more. Nothing may come out of
@@ -74,13 +77,15 @@ class World {
   const std::vector<store::KnownRule>& rule_keys() const { return rule_keys_; }
   // All that were told since the start: for a flow index that begins anew.
   const std::vector<store::KnownRule>& told_rule_keys() const { return told_rule_keys_; }
-  const std::vector<policy::SourceText>& policy_texts() const { return inputs_.policy_texts; }
+  const std::vector<policy::SourceText>& policy_texts() const { return inputs_.texts.policies; }
   // As the topology tells them, with their own addresses.
   const std::vector<endpoints::Service>& services() const { return inputs_.topology.services; }
 
  private:
   Result<void> use(Inputs inputs);
-  bool in_force(const Inputs& inputs) const;
+  bool in_force(const InputTexts& texts) const;
+  Result<void> exchange(const std::vector<store::RegisteredEndpoint>& old,
+                        const std::vector<store::RegisteredEndpoint>& fresh);
   Result<void> use_last_good();
   Result<void> apply();
   std::shared_ptr<const policy::Cluster> assemble() const;
@@ -88,6 +93,7 @@ class World {
   const Config& config_;
   store::StateDb& state_;
   dataplane::Backend& backend_;
+  const HostView& host_;
   Applied applied_;
   BridgesOf bridges_of_;
   // Of pods that are gone, as long as they are there: nothing may come out of them.

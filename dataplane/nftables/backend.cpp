@@ -11,6 +11,7 @@
 #include "dataplane/nftables/build_skeleton.h"
 #include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/encode.h"
+#include "dataplane/nftables/label_watch.h"
 #include "dataplane/nftables/read_back.h"
 
 namespace tierlog::dataplane::nftables {

@@ -49,16 +49,6 @@ int take_counter(nftnl_expr* expression, void* into) {
   return 0;
 }
 
-// `ct label set` of nft, and what iptables puts beside it (a match that also sets).
-int find_label_writer(nftnl_expr* expression, void* into) {
-  const std::string kind = nftnl_expr_get_str(expression, NFTNL_EXPR_NAME);
-  const bool sets = kind == "ct" && nftnl_expr_is_set(expression, NFTNL_EXPR_CT_SREG) &&
-                    nftnl_expr_get_u32(expression, NFTNL_EXPR_CT_KEY) == NFT_CT_LABELS;
-  const bool matches = kind == "match" && std::string(nftnl_expr_get_str(expression, NFTNL_EXPR_MT_NAME)) == "connlabel";
-  if (sets || matches) *static_cast<bool*>(into) = true;
-  return 0;
-}
-
 int take_seal(const nftnl_udata* entry, void* into) {
   if (nftnl_udata_type(entry) == kRuleSeal)
     static_cast<std::string*>(into)->assign(static_cast<const char*>(nftnl_udata_get(entry)),
@@ -155,21 +145,6 @@ Result<std::map<std::string, std::vector<std::string>>> read_seals(NetfilterSock
         seals[nftnl_rule_get_str(rule.get(), NFTNL_RULE_CHAIN)].push_back(std::move(seal));
       }));
   return seals;
-}
-
-Result<std::vector<std::string>> read_foreign_label_writers(NetfilterSocket& socket) {
-  std::set<std::string> found;
-  TL_TRY(socket.dump(NFT_MSG_GETRULE, NFPROTO_UNSPEC, all, [&](const nlmsghdr* message) {
-    const RuleHandle rule(nftnl_rule_alloc());
-    if (nftnl_rule_nlmsg_parse(message, rule.get()) < 0) return;
-    const std::string table = nftnl_rule_get_str(rule.get(), NFTNL_RULE_TABLE);
-    if (table == kTable || table == kHoldTable) return;
-    bool writes = false;
-    nftnl_expr_foreach(rule.get(), find_label_writer, &writes);
-    if (writes)
-      found.insert("table " + table + " chain " + nftnl_rule_get_str(rule.get(), NFTNL_RULE_CHAIN));
-  }));
-  return std::vector<std::string>(found.begin(), found.end());
 }
 
 Result<std::vector<NamedCounter>> read_counter_objects(NetfilterSocket& socket,

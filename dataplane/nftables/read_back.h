@@ -25,9 +25,6 @@ Result<std::map<std::string, bool>> read_sets(NetfilterSocket& socket, std::uint
 Result<std::map<std::string, std::vector<std::string>>> read_seals(NetfilterSocket& socket,
                                                                    std::uint8_t family = NFPROTO_INET);
 
-// Chains of other tables that write connection labels, where we keep rule ids: "table ip nat chain x".
-Result<std::vector<std::string>> read_foreign_label_writers(NetfilterSocket& socket);
-
 struct NamedCounter {
   std::string name;
   std::uint64_t packets = 0;

@@ -85,6 +85,12 @@ TEST(Config, TheSpoolStandsBesideTheSocketUnlessItIsNamed) {
   EXPECT_EQ(config_from_text("cni: {spool: /var/spool/t}", "c").config.cni_spool, "/var/spool/t");
 }
 
+TEST(Config, ANodeWithoutANameHasTheHosts) {
+  const auto loaded = config_from_text("node:\ncluster: default\n", "c.yaml");
+  EXPECT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
+  EXPECT_EQ(loaded.config.node, config_from_text("", "c.yaml").config.node);
+}
+
 TEST(Config, AnEmptyFileIsTheDefaults) {
   const auto loaded = config_from_text("", "c.yaml");
   EXPECT_FALSE(loaded.findings.has_errors());

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -25,6 +26,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::size_t kLong = 3 << 20;  // more than a socket holds
+
 class ControlServerTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -32,6 +35,7 @@ class ControlServerTest : public ::testing::Test {
     path_ = (folder_ / "deep" / "d.sock").string();
     auto server = ControlServer::listen(path_, [](const json& request, Trust) -> Result<json> {
       if (request["op"] == "echo") return json{{"said", request["text"].get<std::string>()}};
+      if (request["op"] == "long") return json{{"said", std::string(kLong, 'x')}};
       return fail(ErrorCode::NotFound, "no such thing");
     });
     ASSERT_TRUE(server) << server.error().message;
@@ -191,6 +195,59 @@ TEST_F(ControlServerTest, SurvivesPeersThatSendHalfOrTooMuch) {
     if (::send(endless.get(), much.data(), much.size(), MSG_NOSIGNAL) < 0) break;
   const Fd silent = connect();
   EXPECT_TRUE(endpoints::call(path_, {{"op", "echo"}, {"text", "still here"}}));
+}
+
+// Whoever holds all connections by requests that never end loses the oldest of them to those who ask.
+TEST_F(ControlServerTest, IdlePeersLockNobodyOut) {
+  std::vector<Fd> idle;
+  for (int i = 0; i < 200; ++i) {
+    idle.push_back(connect());
+    ASSERT_EQ(::send(idle.back().get(), "{\"v\":1,", 7, MSG_NOSIGNAL), 7);
+    if (i % 20 != 19) continue;
+    const auto answer = endpoints::call(path_, {{"op", "echo"}, {"text", "still here"}});
+    ASSERT_TRUE(answer) << i << ": " << answer.error().message;
+  }
+  std::string told(200, '\0');
+  told.resize(static_cast<std::size_t>(::recv(idle[0].get(), told.data(), told.size(), 0)));
+  EXPECT_NE(told.find("\"code\":\"unavailable\""), std::string::npos) << told;
+  char nothing = 0;
+  EXPECT_LT(::recv(idle.back().get(), &nothing, 1, MSG_DONTWAIT), 0) << "the newest still has its time";
+}
+
+TEST_F(ControlServerTest, LongAnswersArriveWholeAndStopNobodyElse) {
+  const Fd lazy = connect();
+  const std::string request = "{\"v\":1,\"op\":\"long\"}\n";
+  ASSERT_EQ(::send(lazy.get(), request.data(), request.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(request.size()));
+  EXPECT_TRUE(endpoints::call(path_, {{"op", "echo"}, {"text", "meanwhile"}}));
+  const auto whole = endpoints::call(path_, {{"op", "long"}});
+  ASSERT_TRUE(whole) << whole.error().message;
+  EXPECT_EQ((*whole)["said"].get<std::string>().size(), kLong);
+}
+
+// Driven by hand, so that the clock is ours: bytes that trickle in buy no time.
+TEST(ControlServerClock, ARequestHasFiveSecondsHoweverItTrickles) {
+  const auto folder = std::filesystem::temp_directory_path() / ("tierlog-clock-" + std::to_string(::getpid()));
+  const std::string path = (folder / "d.sock").string();
+  auto server = ControlServer::listen(path, [](const json&, Trust) -> Result<json> { return json::object(); });
+  ASSERT_TRUE(server) << server.error().message;
+  const Fd peer(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strcpy(address.sun_path, path.c_str());
+  ASSERT_EQ(::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const auto closed_after = [&](std::chrono::seconds now) {
+    ::send(peer.get(), "x", 1, MSG_NOSIGNAL);
+    std::vector<pollfd> descriptors;
+    server->add_descriptors(descriptors);
+    ::poll(descriptors.data(), descriptors.size(), 0);
+    server->serve(descriptors, now);
+    char nothing = 0;
+    return ::recv(peer.get(), &nothing, 1, MSG_DONTWAIT) >= 0 || errno == ECONNRESET;
+  };
+  for (int second = 0; second <= 5; ++second) EXPECT_FALSE(closed_after(std::chrono::seconds(second))) << second;
+  EXPECT_TRUE(closed_after(std::chrono::seconds(6)));
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

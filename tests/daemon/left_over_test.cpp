@@ -9,21 +9,12 @@
 #include <fstream>
 #include <set>
 
+#include "tests/daemon/fake_host.h"
+
 namespace tierlog::daemon {
 namespace {
 
 namespace fs = std::filesystem;
-
-class FakeHost final : public HostView {
- public:
-  std::string boot_id() const override { return boot; }
-  bool has_interface(const std::string& name) const override { return interfaces.contains(name); }
-  bool has_netns(const std::string& path) const override { return namespaces.contains(path); }
-
-  std::string boot = "first";
-  std::set<std::string> interfaces{"veth1", "veth2"};
-  std::set<std::string> namespaces{"/run/netns/1", "/run/netns/2"};
-};
 
 class LeftOver : public ::testing::Test {
  protected:
@@ -116,20 +107,27 @@ TEST_F(LeftOver, TheSpoolIsReadWholeAndStrangersAreRemoved) {
   write("add.json", R"({"v":1,"op":"cni-add","container_id":"c1"})");
   write("number.json", R"({"v":1,"op":"cni-del","container_id":7})");
   write("torn.json", R"({"v":1,"op":"cni-d)");
-  fs::create_directories(folder_ / "spool" / "folder.json");
-  ASSERT_EQ(::mkfifo((folder_ / "spool" / "pipe.json").c_str(), 0600), 0);
   std::vector<std::string> strange;
   const auto waiting = read_spool((folder_ / "spool").string(), strange);
   ASSERT_EQ(waiting.size(), 2u);
   EXPECT_EQ(waiting[0].container_id, "c1");
   EXPECT_EQ(waiting[1].container_id, "c2");
   EXPECT_EQ(waiting[1].ifname, "eth0");
-  EXPECT_EQ(strange.size(), 5u);
+  EXPECT_EQ(strange.size(), 3u);
   EXPECT_TRUE(fs::exists(waiting[0].path)) << "until it is carried out";
   EXPECT_FALSE(fs::exists(folder_ / "spool" / "torn.json"));
   EXPECT_TRUE(fs::exists(folder_ / "spool" / "c3@eth0.json.17"));
   strange.clear();
   EXPECT_TRUE(read_spool((folder_ / "no-such").string(), strange).empty());
+  EXPECT_TRUE(strange.empty());
+  fs::create_directories(folder_ / "spool" / "x@eth0.json");
+  ASSERT_EQ(::mkfifo((folder_ / "spool" / "y@eth0.json").c_str(), 0600), 0);
+  fs::create_symlink("z@eth0.json", folder_ / "spool" / "z@eth0.json");
+  EXPECT_EQ(read_spool((folder_ / "spool").string(), strange).size(), 2u);
+  ASSERT_EQ(strange.size(), 3u);
+  EXPECT_NE(strange[0].find("x@eth0.json is passed over: is a folder; expected a regular file"), std::string::npos);
+  EXPECT_NE(strange[1].find("is a named pipe"), std::string::npos) << strange[1];
+  EXPECT_NE(strange[2].find("ELOOP"), std::string::npos) << strange[2];
 }
 
 }  // namespace

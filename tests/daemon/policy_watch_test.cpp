@@ -78,5 +78,34 @@ TEST_F(PolicyWatchTest, WhatIsNotThereYetIsNoticedWhenItComes) {
   EXPECT_TRUE(changed());
 }
 
+TEST_F(PolicyWatchTest, WhatLiesBesideAFileIsNoChange) {
+  fs::create_directories(path("policies"));
+  std::ofstream(path("topology.yaml")) << "x";
+  watch({path("policies"), path("topology.yaml")});
+  struct Step {
+    const char* name;
+    bool is_change;
+  };
+  for (const Step& step : {Step{"notes.txt", false}, {"flows.db-wal", false}, {"topology.yaml.swp", false},
+                           {"topology.yaml", true}, {"policies/a.yaml", true}, {"policies/README", true}}) {
+    std::ofstream(path(step.name)) << "y";
+    EXPECT_EQ(changed(), step.is_change) << step.name;
+  }
+  fs::create_directories(path("..2026_11_28"));
+  EXPECT_FALSE(changed());
+  fs::create_symlink("..2026_11_28", path("..data_tmp"));
+  EXPECT_FALSE(changed());
+  fs::rename(path("..data_tmp"), path("..data"));
+  EXPECT_TRUE(changed()) << "so a mounted ConfigMap is renewed";
+}
+
+TEST_F(PolicyWatchTest, TheFolderAboveIsForgottenWhenTheWantedOneIsThere) {
+  watch({path("later/policies")});
+  fs::create_directories(path("later/policies"));
+  EXPECT_TRUE(changed());
+  fs::create_directories(path("other"));
+  EXPECT_FALSE(changed());
+}
+
 }  // namespace
 }  // namespace tierlog::daemon

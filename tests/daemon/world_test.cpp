@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/daemon/fake_host.h"
+
 namespace tierlog::daemon {
 namespace {
 
@@ -69,7 +71,7 @@ class WorldTest : public ::testing::Test {
 
   void write(const std::string& text) const { std::ofstream(folder_ / "policies" / "p.yaml") << text; }
   World world() {
-    return {config_, *state_, backend_, [this](const auto&, const auto&) { ++applied_; }};
+    return {config_, *state_, backend_, host_, [this](const auto&, const auto&) { ++applied_; }};
   }
   std::string policy_in_force() const {
     return backend_.in_force && !backend_.in_force->policies.empty() ? backend_.in_force->policies[0].key.name
@@ -91,6 +93,7 @@ class WorldTest : public ::testing::Test {
   Config config_;
   std::unique_ptr<store::StateDb> state_;
   RememberingBackend backend_;
+  FakeHost host_;
   int applied_ = 0;
 };
 
@@ -306,6 +309,53 @@ TEST_F(WorldTest, ARefusedPodIsNotRegistered) {
   backend_.refuse = true;
   EXPECT_FALSE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
   EXPECT_TRUE(state_->endpoints()->empty());
+}
+
+TEST_F(WorldTest, ARefusedReAddLeavesThePodAsItWas) {
+  write(kGood);
+  World w = world();
+  ASSERT_TRUE(w.start());
+  ASSERT_TRUE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
+  backend_.refuse = true;
+  EXPECT_FALSE(w.add_endpoint(pod("c1", "web", "10.0.0.6")));
+  backend_.refuse = false;
+  EXPECT_EQ(state_->endpoints()->at(0).addresses.at(0), "10.0.0.5");
+  EXPECT_TRUE(w.check_endpoint(pod("c1", "web", "10.0.0.5")));
+}
+
+TEST_F(WorldTest, AnAddressThatIsGivenAwayAgainGoesToTheNewPod) {
+  write(kGood);
+  World w = world();
+  ASSERT_TRUE(w.start());
+  ASSERT_TRUE(w.add_endpoint(pod("c1", "web", "10.0.0.5")));
+  store::RegisteredEndpoint fresh = pod("c2", "db", "10.0.0.5");
+  fresh.host_interface = "veth2";
+  const std::uint64_t revision = w.program()->revision;
+  EXPECT_EQ(w.add_endpoint(fresh).error().code, ErrorCode::Refused);
+  EXPECT_EQ(w.program()->revision, revision);
+  EXPECT_TRUE(w.check_endpoint(pod("c1", "web", "10.0.0.5")));
+  host_.interfaces = {"veth2"};
+  EXPECT_EQ(w.check_endpoint(pod("c1", "web", "10.0.0.5")).error().code, ErrorCode::NotFound);
+  const auto gone = w.add_endpoint(fresh);
+  ASSERT_TRUE(gone) << gone.error().message;
+  ASSERT_EQ(gone->size(), 1u);
+  EXPECT_EQ(gone->at(0).name, "web");
+  EXPECT_TRUE(w.check_endpoint(fresh));
+  EXPECT_EQ(state_->endpoints()->size(), 1u);
+}
+
+TEST_F(WorldTest, FilesThatSayTheSameAreNotReadAsNews) {
+  write(kGood);
+  World w = world();
+  ASSERT_TRUE(w.start());
+  const std::uint64_t revision = w.program()->revision;
+  EXPECT_EQ(w.reload().value(), false);
+  EXPECT_EQ(w.program()->revision, revision);
+  host_.own = {*IpAddr::parse("192.0.2.7")};
+  EXPECT_EQ(w.reload().value(), true) << "the node has a new address";
+  write(kBetter);
+  EXPECT_EQ(w.reload().value(), true);
+  EXPECT_EQ(policy_in_force(), "better");
 }
 
 TEST(AssembleCluster, ARegistrationCompletesTheTopologysPod) {

@@ -17,6 +17,7 @@
 #include "dataplane/nftables/backend.h"
 #include "dataplane/nftables/encode.h"
 #include "dataplane/nftables/nflog.h"
+#include "dataplane/nftables/label_watch.h"
 #include "dataplane/nftables/read_back.h"
 #include "dataplane/nftables/watch.h"
 #include "tests/dataplane/programs.h"
@@ -270,6 +271,33 @@ TEST_F(NftablesKernel, WhoChangesTablesIsHeardUnlessItIsUs) {
   ASSERT_EQ(std::system("nft add table inet other"), 0);
   EXPECT_TRUE((*watch)->foreign_change());
   EXPECT_FALSE((*watch)->foreign_change()) << "once";
+}
+
+TEST_F(NftablesKernel, WhoWritesConnectionLabelsIsHeardWhenItComesAndWhenItGoes) {
+  const auto backend = open();
+  ASSERT_TRUE(backend);
+  const auto watch = LabelWatch::open(backend->port());
+  ASSERT_TRUE(watch) << watch.error().message;
+  ASSERT_TRUE(backend->apply(program(kEverything)));
+  struct Step {
+    const char* command;
+    bool news;
+    std::vector<std::string> writers;
+  };
+  const std::vector<std::string> other{"table other chain c"};
+  for (const Step& step : {Step{"nft add table inet tierlog_not_ours", false, {}},
+                           {"nft 'table inet other { chain c { ct label 3 counter; }; }'", false, {}},
+                           {"nft add rule inet other c ct label set 3", true, other},
+                           {"nft add rule inet other c ct label set 4", false, other},
+                           {"nft flush chain inet other c", true, {}},
+                           {"nft delete table inet other", false, {}}}) {
+    ASSERT_EQ(std::system(step.command), 0) << step.command;
+    const auto news = (*watch)->on_readable();
+    ASSERT_TRUE(news) << step.command << ": " << news.error().message;
+    EXPECT_EQ(*news, step.news) << step.command;
+    EXPECT_EQ((*watch)->writers(), step.writers) << step.command;
+  }
+  ASSERT_EQ(std::system("nft delete table inet tierlog_not_ours"), 0);
 }
 
 TEST_F(NftablesKernel, SomeAuditedEndpointsHaveHooksOfTheirOwn) {

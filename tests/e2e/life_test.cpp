@@ -277,6 +277,34 @@ TEST_F(Life, AFirstPacketKeepsTheMarkThatOthersGaveIt) {
   EXPECT_GT(told, 0u) << "nothing was told, so nothing was proven";
 }
 
+TEST_F(Life, WhoElseWritesConnectionLabelsIsNamedLaterAndKeepsADaemonFromStarting) {
+  const std::string writer = "connection labels are written by others too (table other chain c)";
+  const auto soon = [&](bool wanted) {
+    for (int i = 0; i < 200 && warned_of(writer) != wanted; ++i) ::usleep(25'000);
+    return warned_of(writer) == wanted;
+  };
+  const auto pid = status()["pid"];
+  ASSERT_EQ(on_node("nft 'table inet other { chain c { ct label 3 counter; }; }'"), 0) << said_;
+  EXPECT_FALSE(warned_of("connection labels")) << "who only reads them does no harm";
+  ASSERT_EQ(on_node("nft 'add rule inet other c ct label set 3'"), 0) << said_;
+  EXPECT_TRUE(soon(true));
+  EXPECT_EQ(status()["pid"], pid) << "stopping would open more than it closes";
+  std::ifstream log(lab_->folder() + "/tierlogd.log");
+  const std::string lines{std::istreambuf_iterator<char>(log), {}};
+  EXPECT_NE(lines.find("CONNECTION LABELS ARE WRITTEN BY OTHERS TOO (table other chain c)"), std::string::npos);
+  ASSERT_EQ(on_node("nft delete table inet other"), 0) << said_;
+  EXPECT_TRUE(soon(false));
+
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  ASSERT_EQ(on_node("nft 'table inet other { chain c { ct label set 3; }; }'"), 0) << said_;
+  EXPECT_EQ(on_node("timeout 30 " + tierlogd("")), 3) << said_;
+  EXPECT_NE(said_.find(writer), std::string::npos) << said_;
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut) << "the rules of before stay in force";
+  ASSERT_EQ(on_node("nft delete table inet other"), 0) << said_;
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_FALSE(warned_of("connection labels"));
+}
+
 TEST_F(Life, CheckReadsAndChangesNothing) {
   const auto revision = status()["revision"];
   EXPECT_EQ(on_node(tierlogd("--check")), 0) << said_;
@@ -308,6 +336,71 @@ TEST_F(Life, EveryThreadKeepsTwoCapabilitiesOnly) {
   EXPECT_EQ(
       said_,
       "CapBnd:\t0000000000000000\nCapEff:\t0000000000001004\nCapPrm:\t0000000000001004\nNoNewPrivs:\t1\n");
+}
+
+TEST_F(Life, OddFilesAndStraySignalsDoNotEndIt) {
+  const auto pid = status()["pid"];
+  const std::string spool = lab_->folder() + "/cni-spool", policies = (folder_ / "policies").string();
+  ASSERT_EQ(on_node("mkdir -p " + spool + "/x@eth0.json && mkfifo " + spool + "/y@eth0.json && cd " + policies +
+                    " && ln -s l.yaml l.yaml && mkfifo f.yaml && kill -USR1 " + pid.dump() + " && kill -USR2 " +
+                    pid.dump()),
+            0)
+      << said_;
+  const auto complains = [&] {
+    const std::string error = status()["sync_error"];
+    return error.find("f.yaml: is a named pipe; expected a regular file") != std::string::npos &&
+           error.find("l.yaml: cannot be read: Too many levels of symbolic links") != std::string::npos;
+  };
+  for (int i = 0; i < 200 && !complains(); ++i) ::usleep(25'000);
+  EXPECT_TRUE(complains()) << status()["sync_error"];
+  EXPECT_EQ(status()["pid"], pid);
+  EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut) << "the old set stays in force";
+  EXPECT_EQ(on_node(tierlogd("--check")), 2) << said_;
+  EXPECT_NE(said_.find("f.yaml: is a named pipe"), std::string::npos) << said_;
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  EXPECT_EQ(on_node("ls /run/tierlog | grep netns-"), 1) << "the node's lock goes with a daemon that ends: " << said_;
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_TRUE(complains()) << status()["sync_error"];
+  std::ifstream log(lab_->folder() + "/tierlogd.log");
+  const std::string lines{std::istreambuf_iterator<char>(log), {}};
+  EXPECT_NE(lines.find("y@eth0.json is passed over: is a named pipe"), std::string::npos);
+  EXPECT_NE(lines.find("x@eth0.json is passed over: is a folder"), std::string::npos);
+}
+
+TEST_F(Life, ADelThatGotNoAnswerIsCarriedOutByTheDaemonThatLives) {
+  ASSERT_EQ(status()["programmed"], 2);
+  const std::string file = lab_->folder() + "/cni-spool/a_db@eth0.json";
+  ASSERT_EQ(on_node("mkdir -p " + lab_->folder() + "/cni-spool"), 0);
+  std::ofstream(file + ".1") << R"({"v":1,"op":"cni-del","container_id":"a_db","ifname":"eth0"})" << "\n";
+  fs::rename(file + ".1", file);
+  for (int i = 0; i < 200 && status()["programmed"] != 1; ++i) ::usleep(25'000);
+  EXPECT_EQ(status()["programmed"], 1);
+  EXPECT_FALSE(fs::exists(file));
+}
+
+TEST_F(Life, APodThatCannotBeEnforcedIsRefusedAndNothingChanges) {
+  ASSERT_EQ(on_node("ip link add spare type veth peer name spare-p"), 0) << said_;
+  const auto revision = status()["revision"];
+  struct Case {
+    const char* interface;
+    const char* address;
+    const char* said;
+  };
+  for (const Case& c : {Case{"nowhere", "10.1.0.9", "interface \"nowhere\" is not in the network namespace"},
+                        {"spare", "10.1.0.6", "address 10.1.0.6 is that of a/db"},
+                        {"spare", "127.0.0.1", "a loopback address"}}) {
+    const auto answer = endpoints::call(lab_->socket(), {{"op", "cni-add"},
+                                                         {"container_id", "c9"},
+                                                         {"ifname", "eth0"},
+                                                         {"netns", "/run/netns/c9"},
+                                                         {"namespace", "a"},
+                                                         {"name", "strange"},
+                                                         {"interface", c.interface},
+                                                         {"addresses", {c.address}}});
+    ASSERT_FALSE(answer) << c.said;
+    EXPECT_NE(answer.error().message.find(c.said), std::string::npos) << answer.error().message;
+  }
+  EXPECT_EQ(status()["revision"], revision);
 }
 
 }  // namespace
