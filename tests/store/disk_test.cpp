@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -22,19 +24,22 @@ namespace {
 namespace fs = std::filesystem;
 
 // Runs `body` with a small disk of its own mounted on `folder`, seen by nobody else and gone afterwards.
-// False when that cannot be had (no CAP_SYS_ADMIN).
+// False when the kernel does not allow that (EPERM: no CAP_SYS_ADMIN); when it cannot be had for any other
+// reason the test fails.
 bool with_small_disk(const std::string& folder, const char* size, const std::function<void()>& body) {
-  bool mounted = false;
+  int problem = 0;
   std::thread thread([&] {
-    mounted = ::unshare(CLONE_NEWNS) == 0 &&
-              ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-              ::mount("tierlog-test", folder.c_str(), "tmpfs", 0, (std::string("size=") + size).c_str()) == 0;
-    if (!mounted) return;
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("tierlog-test", folder.c_str(), "tmpfs", 0, (std::string("size=") + size).c_str()) != 0) {
+      problem = errno;
+      return;
+    }
     body();
     EXPECT_EQ(::umount(folder.c_str()), 0) << "a file is still open";
   });
   thread.join();
-  return mounted;
+  EXPECT_TRUE(problem == 0 || problem == EPERM) << "mount on " << folder << ": " << std::strerror(problem);
+  return problem != EPERM;
 }
 
 std::vector<FlowRecord> batch(int number) {
