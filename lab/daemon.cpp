@@ -18,7 +18,8 @@
 namespace tierlog::lab {
 namespace {
 
-constexpr auto kStartTimeout = std::chrono::seconds(30);
+// Sanitized and on an emulated processor a start takes half a minute.
+constexpr auto kStartTimeout = std::chrono::seconds(120);
 
 struct Branch {
   std::string value;

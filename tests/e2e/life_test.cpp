@@ -204,7 +204,8 @@ TEST_F(Life, WithoutAnOwnerAFlushedRulesetIsMadeAnewAtOnceAndTold) {
   ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
   ASSERT_EQ(on_node(tierlogd("--remove")), 0) << said_;
   std::ofstream(lab_->folder() + "/tierlogd.yaml", std::ios::app) << "nftables: {without: [owner, egress-hook]}\n";
-  ASSERT_TRUE(lab_->start_daemon());
+  const auto started = lab_->start_daemon();
+  ASSERT_TRUE(started) << started.error().message;
   EXPECT_TRUE(warned_of("cannot protect the table"));
   ASSERT_EQ(connect("a/db"), lab::Attempt::TimedOut);
   int repairs = 0;
