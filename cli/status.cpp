@@ -128,6 +128,13 @@ std::string export_text(const Json& target) {
                      "   delivered up to " + (time ? format_for_people(*time) + " UTC" : "nothing yet") +
                      " (record " + with_commas(get<std::uint64_t>(target, "delivered_sequence")) + "), " +
                      with_commas(get<std::uint64_t>(target, "waiting")) + " waiting";
+  if (const auto expired = get<std::uint64_t>(target, "expired"); expired > 0)
+    text += " · " + with_commas(expired) + " LOST: retention took them first";
+  if (const auto skipped = get<std::uint64_t>(target, "skipped"); skipped > 0)
+    text += " · " + with_commas(skipped) + " skipped: too large for a message";
+  if (const auto retries = get<std::uint64_t>(target, "retries"); retries > 0)
+    text += " · " + with_commas(retries) + (retries == 1 ? " retry" : " retries");
+  if (const auto filter = get<std::string>(target, "filter"); !filter.empty()) text += " · " + filter;
   return error.empty() ? text : text + " · FAILING: " + error;
 }
 

@@ -12,6 +12,8 @@
 
 #include "base/time.h"
 #include "base/yaml.h"
+#include "daemon/config_exports.h"
+#include "daemon/config_values.h"
 #include "http/address.h"
 
 namespace tierlog::daemon {
@@ -27,10 +29,6 @@ std::string host_name() {
 
 // Reads one value into a Config; says what is wrong in `findings`.
 using Reader = std::function<void(const Node& value, Config& config, Diagnostics& findings)>;
-
-void expected(const Node& value, Diagnostics& findings, const std::string& what) {
-  findings.error(value.place, "this is " + value.kind_name() + "; expected " + what);
-}
 
 Reader text(std::string Config::*field) {
   return [field](const Node& value, Config& config, Diagnostics& findings) {
@@ -76,52 +74,11 @@ void read_paths(const Node& value, Config& config, Diagnostics& findings) {
   }
 }
 
-std::optional<std::uint16_t> read_number(const Node& value, std::int64_t low, Diagnostics& findings) {
-  const auto parsed = value.as_int();
-  if (parsed && *parsed >= low && *parsed <= 65535) return static_cast<std::uint16_t>(*parsed);
-  findings.error(value.place, "\"" + value.text + "\" is out of range; expected a number from " +
-                                  std::to_string(low) + " to 65535");
-  return std::nullopt;
-}
-
-void unknown_key(const Node& key, const std::vector<std::string>& known, Diagnostics& findings) {
-  const std::string near = nearest(key.text, known);
-  std::string message = "unknown key \"" + key.text + "\"";
-  if (near.empty()) {
-    message += "; expected one of ";
-    for (std::size_t i = 0; i < known.size(); ++i) message += (i == 0 ? "" : ", ") + known[i];
-  } else {
-    message += "; did you mean " + near + "?";
-  }
-  findings.error(key.place, message);
-}
-
-void read_export(const Node& item, Config& config, Diagnostics& findings) {
-  if (item.kind != Kind::Map) return expected(item, findings, "a map with type, host, port and tag");
-  ForwardExport target;
-  target.name = "fluentbit-" + std::to_string(config.exports.size() + 1);
-  for (const auto& [key, value] : item.entries) {
-    if (key.text == "type") {
-      if (value.text != "fluentbit")
-        findings.error(value.place, "unknown export \"" + value.text + "\"; expected fluentbit");
-    } else if (key.text == "name") {
-      target.name = value.text;
-    } else if (key.text == "host") {
-      target.host = value.text;
-    } else if (key.text == "tag") {
-      target.tag = value.text;
-    } else if (key.text == "port") {
-      if (const auto port = read_number(value, 1, findings)) target.port = *port;
-    } else {
-      unknown_key(key, {"type", "name", "host", "port", "tag"}, findings);
-    }
-  }
-  config.exports.push_back(std::move(target));
-}
-
 void read_exports(const Node& value, Config& config, Diagnostics& findings) {
   if (value.kind != Kind::Sequence) return expected(value, findings, "a list of exports");
-  for (const Node& item : value.items) read_export(item, config, findings);
+  for (const Node& item : value.items)
+    config.exports.push_back(read_export(item, config.exports.size() + 1, findings));
+  check_names(value, config.exports, findings);
 }
 
 void read_group(const Node& value, Config& config, Diagnostics& findings) {
@@ -177,21 +134,6 @@ void read_max_age(const Node& value, Config& config, Diagnostics& findings) {
     return;
   }
   config.store_max_age = std::chrono::duration_cast<std::chrono::milliseconds>(*age);
-}
-
-// "8GiB", "500 MiB", a number of bytes.
-std::optional<std::uint64_t> parse_bytes(std::string_view text) {
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc()) return std::nullopt;
-  std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
-  while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
-  constexpr std::pair<std::string_view, int> kUnits[] = {{"", 0},     {"B", 0},    {"KiB", 10}, {"MiB", 20},
-                                                         {"GiB", 30}, {"TiB", 40}, {"Ki", 10},  {"Mi", 20},
-                                                         {"Gi", 30},  {"Ti", 40}};
-  for (const auto& [name, bits] : kUnits)
-    if (unit == name && number <= (UINT64_MAX >> 1 >> bits)) return number << bits;
-  return std::nullopt;
 }
 
 void read_max_bytes(const Node& value, Config& config, Diagnostics& findings) {

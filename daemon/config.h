@@ -8,15 +8,20 @@
 #include <vector>
 
 #include "base/diagnostics.h"
+#include "exporters/options.h"
 #include "policy/program.h"
+#include "store/query.h"
 
 namespace tierlog::daemon {
 
-struct ForwardExport {
-  std::string name;  // "fluentbit" + position when not given
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 24224;
-  std::string tag = "tierlog.flows";
+// One entry of exports[].
+struct ExportConfig {
+  enum class Type : std::uint8_t { Fluentbit, File } type = Type::Fluentbit;
+  std::string name;  // type + position when not given
+  exporters::ForwardOptions forward;
+  exporters::FileOptions file;
+  std::string filter;  // as typed; empty: every record
+  std::vector<store::FieldFilter> filters;
 };
 
 struct Config {
@@ -41,7 +46,7 @@ struct Config {
   policy::Failsafes failsafes = policy::default_failsafes();
   bool audits = false;                 // enforcement: enforce | audit
   bool host_to_pod_by_policy = false;  // host_to_pod: allow | policy
-  std::vector<ForwardExport> exports;
+  std::vector<ExportConfig> exports;
   std::string http_listen = "127.0.0.1:9477";  // empty: no HTTP (http.listen: none)
   std::string http_certificate, http_key;      // PEM files; both or none
   std::string http_token;                      // file whose first line is the token; empty: none is asked for

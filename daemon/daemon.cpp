@@ -214,7 +214,7 @@ Result<void> Daemon::install(const std::vector<store::KnownRule>& rule_keys) {
 }
 
 void Daemon::start_exports() {
-  for (const ForwardExport& target : config_.exports)
+  for (const ExportConfig& target : config_.exports)
     exports_.push_back(std::make_unique<ExportWorker>(target, config_));
 }
 

@@ -2,16 +2,22 @@
 
 #include <charconv>
 
+#include "exporters/file/file_sink.h"
+#include "exporters/fluentbit/connection.h"
 #include "exporters/fluentbit/forward_sink.h"
-#include "store/query.h"
-#include "store/state_db.h"
 
 namespace tierlog::daemon {
 namespace {
 
+using exporters::Failure;
+using exporters::FailureCause;
+using exporters::Output;
+
 constexpr std::size_t kBatch = 2000;
 constexpr std::chrono::milliseconds kIdle{100};
 constexpr std::chrono::milliseconds kRetry{1000};
+// A cursor that only passes what the filter leaves out is not worth a write each time.
+constexpr std::chrono::milliseconds kKeepPassed{1000};
 
 std::int64_t read_cursor(store::StateDb& state, const std::string& key) {
   const auto text = state.get(key);
@@ -20,15 +26,40 @@ std::int64_t read_cursor(store::StateDb& state, const std::string& key) {
   return cursor;
 }
 
+bool is_file(const ExportConfig& target) {
+  return target.type == ExportConfig::Type::File;
+}
+
+Result<std::unique_ptr<Output>> make_output(const ExportConfig& target, const store::Origin& origin,
+                                            const std::atomic<bool>* stop) {
+  if (is_file(target)) return std::make_unique<exporters::file::FileSink>(target.file, origin);
+  TL_ASSIGN(auto sink, exporters::fluentbit::ForwardSink::make(target.forward, origin, stop));
+  return std::unique_ptr<Output>(std::move(sink));
+}
+
 }  // namespace
 
-ExportWorker::ExportWorker(const ForwardExport& target, const Config& config)
+struct ExportWorker::Source {
+  std::unique_ptr<store::StateDb> state;
+  std::optional<store::Outbox> outbox;
+  std::unique_ptr<Output> output;
+  std::string key;
+  std::int64_t cursor = 0;  // delivered
+  std::int64_t kept = 0;    // of it, in state.db
+  std::chrono::steady_clock::time_point kept_at{};
+  bool known = false;       // the cursor is not of this start: what is missing behind it was lost
+};
+
+ExportWorker::ExportWorker(const ExportConfig& target, const Config& config)
     : target_(target),
       flows_path_(config.store_path),
       state_path_(config.state_path()),
       origin_{config.cluster, config.node} {
   status_.name = target.name;
-  status_.target = "tcp://" + target.host + ":" + std::to_string(target.port);
+  status_.type = is_file(target) ? "file" : "fluentbit";
+  status_.target = is_file(target) ? "file://" + target.file.path : exporters::fluentbit::url_of(target.forward);
+  status_.filter = target.filter;
+  status_.format = target.forward.format.name;
   thread_ = std::thread([this] { run(); });
 }
 
@@ -42,63 +73,122 @@ ExportStatus ExportWorker::status() const {
   return status_;
 }
 
-void ExportWorker::note_error(const std::string& error) {
+void ExportWorker::note_failure(const Failure& failure) {
+  if (stop_) return;
   const std::lock_guard lock(mutex_);
-  status_.error = error;
+  status_.error = failure.error.message;
+  ++status_.failures[static_cast<std::size_t>(failure.cause)];
+}
+
+void ExportWorker::note_good() {
+  const std::lock_guard lock(mutex_);
+  status_.error.clear();
+}
+
+void ExportWorker::pause(std::chrono::milliseconds time) const {
+  for (; time.count() > 0 && !stop_; time -= kIdle) std::this_thread::sleep_for(std::min(time, kIdle));
+}
+
+bool ExportWorker::open(Source& source) {
+  if (!source.state) {
+    auto state = store::StateDb::open(state_path_);
+    if (!state) return note_failure({FailureCause::Index, state.error()}), false;
+    source.state = std::move(*state);
+    source.key = "cursor/" + target_.name;
+    source.cursor = source.kept = read_cursor(*source.state, source.key);
+    source.known = source.cursor > 0;
+    move(source, source.cursor);
+  }
+  if (!source.output) {
+    auto output = make_output(target_, origin_, &stop_);
+    if (!output) return note_failure({FailureCause::Connect, output.error()}), false;
+    source.output = std::move(*output);
+  }
+  if (source.outbox) return true;
+  auto outbox = store::Outbox::open(flows_path_, target_.filters);
+  if (!outbox) return note_failure({FailureCause::Index, outbox.error()}), false;
+  source.outbox.emplace(std::move(*outbox));
+  return true;
+}
+
+void ExportWorker::move(Source& source, std::int64_t to) {
+  source.cursor = to;
+  const std::lock_guard lock(mutex_);
+  status_.delivered_sequence = to;
+  if (source.output) status_.counts = source.output->counts();
+}
+
+// The cursor on disk never passes what a power failure could still take.
+void ExportWorker::keep(Source& source) {
+  if (source.cursor == source.kept || source.output->holds()) return;
+  if (auto kept = source.state->put(source.key, std::to_string(source.cursor)); !kept)
+    return note_failure({FailureCause::Index, kept.error()});
+  source.kept = source.cursor;
+  source.kept_at = std::chrono::steady_clock::now();
+}
+
+void ExportWorker::secure(Source& source, bool at_once) {
+  if (const auto safe = source.output->secure(at_once); !safe) note_failure(safe.error());
+  keep(source);
+}
+
+// Until what the output took has arrived, or the daemon stops.
+void ExportWorker::bring(Source& source) {
+  while (!stop_) {
+    const auto delivered = source.output->deliver();
+    if (delivered) return note_good();
+    note_failure(delivered.error());
+    {
+      const std::lock_guard lock(mutex_);
+      status_.counts = source.output->counts();
+    }
+    pause(kRetry);
+    const std::lock_guard lock(mutex_);
+    ++status_.retries;
+  }
+}
+
+// False when there was nothing.
+bool ExportWorker::work(Source& source, const store::OutboxPiece& piece) {
+  if (piece.expired > 0 && source.known) {
+    const std::lock_guard lock(mutex_);
+    status_.expired += piece.expired;
+  }
+  std::span<const store::StoredRecord> rest(piece.records);
+  while (!rest.empty()) {
+    const std::size_t taken = source.output->take(rest);
+    bring(source);
+    if (stop_) return true;  // what did not arrive is read again by the next start
+    rest = rest.subspan(taken);
+    move(source, rest.empty() ? piece.through : rest.front().sequence - 1);
+    secure(source, false);
+  }
+  source.known = true;
+  if (piece.through <= source.cursor) return !piece.records.empty();
+  move(source, piece.through);
+  if (std::chrono::steady_clock::now() - source.kept_at >= kKeepPassed) keep(source);
+  return true;
 }
 
 void ExportWorker::run() {
-  const auto pause = [this](std::chrono::milliseconds time) {
-    for (; time.count() > 0 && !stop_; time -= kIdle) std::this_thread::sleep_for(std::min(time, kIdle));
-  };
-  auto state = store::StateDb::open(state_path_);
-  auto reader = store::FlowReader::open(flows_path_);
-  if (!state || !reader) return note_error(!state ? state.error().message : reader.error().message);
-  const std::string key = "cursor/" + target_.name;
-  std::int64_t cursor = read_cursor(**state, key);
-  exporters::fluentbit::ForwardSink sink({.host = target_.host, .port = target_.port, .tag = target_.tag},
-                                         origin_);
-
-  const auto moved = [&](std::int64_t to) {
-    cursor = to;
-    if (auto kept = (*state)->put(key, std::to_string(cursor)); !kept) note_error(kept.error().message);
-    const std::lock_guard lock(mutex_);
-    status_.delivered_sequence = cursor;
-  };
-  moved(cursor);
+  Source source;
   while (!stop_) {
-    store::FlowQuery query;
-    query.after_sequence = cursor;
-    query.oldest_first = true;
-    query.limit = kBatch;
-    const auto records = reader->flows(query);
-    if (!records) {
-      note_error(records.error().message);
+    if (!open(source)) {
       pause(kRetry);
       continue;
     }
-    if (records->empty()) {
-      pause(kIdle);
+    const auto piece = source.outbox->read(source.cursor, kBatch);
+    if (!piece) {
+      note_failure({FailureCause::Index, piece.error()});
+      source.outbox.reset();
+      pause(kRetry);
       continue;
     }
-    std::span<const store::StoredRecord> rest(*records);
-    while (!rest.empty() && !stop_) {
-      const auto sent = sink.send(rest);
-      if (sent) {
-        moved(rest[*sent - 1].sequence);
-        rest = rest.subspan(*sent);
-        note_error("");
-      } else if (sent.error().code == ErrorCode::InvalidArgument) {
-        moved(rest.front().sequence);
-        rest = rest.subspan(1);
-        const std::lock_guard lock(mutex_);
-        ++status_.skipped;
-      } else {
-        note_error(sent.error().message);
-        pause(kRetry);
-      }
-    }
+    if (work(source, *piece)) continue;
+    secure(source, false);
+    pause(kIdle);
   }
+  if (source.output) secure(source, true);
 }
 
 }  // namespace tierlog::daemon

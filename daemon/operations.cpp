@@ -132,12 +132,25 @@ void Daemon::add_store(json& status, Detail detail) {
   json exports = json::array();
   for (const auto& worker : exports_) {
     const ExportStatus told = worker->status();
+    json failures = json::object();
+    for (std::size_t i = 0; i < told.failures.size(); ++i)
+      if (told.failures[i] > 0)
+        failures[std::string(name(static_cast<exporters::FailureCause>(i)))] = told.failures[i];
     exports.push_back({{"name", told.name},
+                       {"type", told.type},
                        {"target", told.target},
+                       {"filter", told.filter},
+                       {"format", told.format},
                        {"delivered_sequence", told.delivered_sequence},
                        {"delivered_time", time_of(told.delivered_sequence)},
                        {"waiting", std::max<std::int64_t>(0, last - told.delivered_sequence)},
-                       {"skipped", told.skipped},
+                       {"sent_records", told.counts.records},
+                       {"sent_bytes", told.counts.bytes},
+                       {"sent_messages", told.counts.messages},
+                       {"skipped", told.counts.skipped},
+                       {"expired", told.expired},
+                       {"retries", told.retries},
+                       {"failures", failures},
                        {"error", told.error}});
   }
   status["exports"] = exports;

@@ -58,7 +58,18 @@ prometheus::Health Daemon::health() {
   health.backlog_refused = backlog.refused;
   for (const auto& worker : exports_) {
     const ExportStatus told = worker->status();
-    health.exports.push_back({told.name, told.delivered_sequence, told.skipped, !told.error.empty()});
+    prometheus::ExportHealth& one = health.exports.emplace_back();
+    one.name = told.name;
+    one.delivered_sequence = told.delivered_sequence;
+    one.skipped = told.counts.skipped;
+    one.failing = !told.error.empty();
+    one.sent_records = told.counts.records;
+    one.sent_bytes = told.counts.bytes;
+    one.sent_messages = told.counts.messages;
+    one.expired = told.expired;
+    one.retries = told.retries;
+    for (std::size_t i = 0; i < told.failures.size(); ++i)
+      one.failures.emplace_back(name(static_cast<exporters::FailureCause>(i)), told.failures[i]);
   }
   for (std::size_t i = 0; i < logger::kLossCauses; ++i)
     health.causes.emplace_back(name(static_cast<logger::LossCause>(i)));

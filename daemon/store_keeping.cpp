@@ -16,7 +16,7 @@ constexpr std::chrono::seconds kReplaceAgain{10};
 // A new file goes on above what exports have delivered, so that no cursor hides its records.
 std::int64_t highest_cursor(store::StateDb& state, const Config& config) {
   std::int64_t highest = 0;
-  for (const ForwardExport& target : config.exports) {
+  for (const ExportConfig& target : config.exports) {
     const auto text = state.get("cursor/" + target.name);
     std::int64_t cursor = 0;
     if (text && *text) std::from_chars((*text)->data(), (*text)->data() + (*text)->size(), cursor);

@@ -1,68 +1,61 @@
 #include "store/record_json.h"
 
+#include <concepts>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "store/record_fields.h"
 
 namespace tierlog::store {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json text_or_null(const std::string& text) {
-  return text.empty() ? Json() : Json(text);
-}
+// What write_record() writes to.
+class JsonWriter {
+ public:
+  explicit JsonWriter(Json::object_t& object) : object_(object) {}
+  void text(const char* key, std::string_view value) {
+    if (value.empty()) return add(key, Json());
+    add(key, Json(value));
+  }
+  template <std::integral T>
+  void number(const char* key, T value) {
+    add(key, Json(value));
+  }
+  template <std::integral T>
+  void number(const char* key, const std::optional<T>& value) {
+    add(key, value ? Json(*value) : Json());
+  }
+  void labels(const char* key, const policy::Labels& labels) {
+    Json map = Json::object();
+    auto& entries = map.get_ref<Json::object_t&>();
+    entries.reserve(labels.size());
+    for (const auto& [name, value] : labels) entries.emplace_back(name, Json(value));
+    add(key, std::move(map));
+  }
+  template <typename T>
+  void list(const char* key, const std::vector<T>& entries) {
+    add(key, list_of(entries));
+  }
 
-template <typename T>
-Json value_or_null(const std::optional<T>& value) {
-  return value ? Json(*value) : Json();
-}
+  template <typename T>
+  static Json list_of(const std::vector<T>& entries) {
+    Json list = Json::array();
+    for (const T& entry : entries) {
+      Json item = Json::object();
+      JsonWriter writer(item.get_ref<Json::object_t&>());
+      write_entry(entry, writer);
+      list.push_back(std::move(item));
+    }
+    return list;
+  }
 
-Json to_json_list(const std::vector<LoggedBy>& entries) {
-  Json list = Json::array();
-  for (const LoggedBy& entry : entries)
-    list.push_back({{"policy", text_or_null(entry.policy)},
-                    {"rule_index", entry.rule_index},
-                    {"rule_id", number(entry.rule)},
-                    {"label", text_or_null(entry.label)},
-                    {"suppressed", entry.suppressed}});
-  return list;
-}
-
-Json to_json_list(const std::vector<TraceEntry>& entries) {
-  Json list = Json::array();
-  for (const TraceEntry& entry : entries)
-    list.push_back({{"direction", name(entry.direction)},
-                    {"tier", text_or_null(entry.tier)},
-                    {"policy", text_or_null(entry.policy)},
-                    {"rule_index", value_or_null(entry.rule_index)},
-                    {"result", entry.result}});
-  return list;
-}
-
-Json to_json_list(const std::vector<StagedVerdict>& entries) {
-  Json list = Json::array();
-  for (const StagedVerdict& entry : entries)
-    list.push_back({{"policy", text_or_null(entry.policy)},
-                    {"action", name(entry.action)},
-                    {"rule_index", value_or_null(entry.rule_index)}});
-  return list;
-}
-
-void add_peer(Json& json, const std::string& side, const Peer& peer) {
-  json[side + "_kind"] = name(peer.kind);
-  json[side + "_namespace"] = text_or_null(peer.peer_namespace);
-  json[side + "_pod"] = text_or_null(peer.name);
-  json[side + "_workload"] = text_or_null(peer.workload);
-  json[side + "_labels"] = Json::object();
-  for (const auto& [key, value] : peer.labels) json[side + "_labels"][key] = value;
-}
-
-void add_translated(Json& json, const std::string& side, const std::optional<IpAddr>& address,
-                    std::uint16_t port) {
-  if (!address) return;
-  json[side + "_nat_ip"] = address->to_string();
-  if (port != 0) json[side + "_nat_port"] = port;
-}
+ private:
+  // Keys come once, in order: nothing has to be looked for.
+  void add(const char* key, Json value) { object_.emplace_back(key, std::move(value)); }
+  Json::object_t& object_;
+};
 
 // Not UTF-8 (a label of a foreign source) must not make a record unwritable.
 std::string dump(const Json& json) {
@@ -112,13 +105,13 @@ Result<std::vector<T>> parse_list(std::string_view text, T (*read)(const Json&))
 }  // namespace
 
 std::string logged_by_text(const std::vector<LoggedBy>& entries) {
-  return dump(to_json_list(entries));
+  return dump(JsonWriter::list_of(entries));
 }
 std::string trace_text(const std::vector<TraceEntry>& entries) {
-  return dump(to_json_list(entries));
+  return dump(JsonWriter::list_of(entries));
 }
 std::string staged_text(const std::vector<StagedVerdict>& entries) {
-  return dump(to_json_list(entries));
+  return dump(JsonWriter::list_of(entries));
 }
 
 std::string labels_text(const policy::Labels& labels) {
@@ -161,51 +154,11 @@ Result<policy::Labels> parse_labels(std::string_view text) {
 }
 
 nlohmann::ordered_json to_json(const FlowRecord& record, const Origin& origin) {
-  Json json;
-  json["id"] = text_or_null(record.id);
-  json["start_time"] = format_rfc3339(record.start);
-  json["end_time"] = format_rfc3339(record.end);
-  json["cluster"] = text_or_null(origin.cluster);
-  json["node"] = text_or_null(origin.node);
-  json["reporter"] = name(record.reporter);
-  json["direction"] = name(record.direction);
-  json["action"] = name(record.action);
-  json["reason"] = name(record.reason);
-  json["tier"] = text_or_null(record.tier);
-  json["policy"] = text_or_null(record.policy);
-  json["policy_kind"] = text_or_null(record.policy_kind);
-  json["policy_namespace"] = text_or_null(record.policy_namespace);
-  json["policy_name"] = text_or_null(record.policy_name);
-  json["rule_index"] = value_or_null(record.rule_index);
-  json["rule_id"] = record.rule == RuleId::None ? Json() : Json(number(record.rule));
-  json["policy_revision"] = record.policy_revision == 0 ? Json() : Json(record.policy_revision);
-  json["logged_by"] = to_json_list(record.logged_by);
-  json["trace"] = to_json_list(record.trace);
-  json["staged"] = to_json_list(record.staged);
-  json["proto"] = protocol::name(record.proto);
-  json["src_ip"] = record.src.ip.to_string();
-  json["src_port"] = value_or_null(record.src_port);
-  add_peer(json, "src", record.src);
-  json["dst_ip"] = record.dst.ip.to_string();
-  json["dst_port"] = value_or_null(record.dst_port);
-  add_peer(json, "dst", record.dst);
-  json["dst_service"] = text_or_null(record.dst_service);
-  json["icmp_type"] = value_or_null(record.icmp_type);
-  json["icmp_code"] = value_or_null(record.icmp_code);
-  json["connections"] = value_or_null(record.connections);
-  json["verdict_packets"] = record.verdict_packets;
-  json["packets_out"] = value_or_null(record.packets_out);
-  json["packets_in"] = value_or_null(record.packets_in);
-  json["bytes_out"] = value_or_null(record.bytes_out);
-  json["bytes_in"] = value_or_null(record.bytes_in);
-  json["tcp_flags"] = text_or_null(record.tcp_flags);
-  json["ct_state"] = text_or_null(record.ct_state);
-  // Only where there is something to tell.
-  if (record.end_reason != EndReason::None) json["end_reason"] = name(record.end_reason);
-  if (record.translation) {
-    add_translated(json, "dst", record.translation->destination, record.translation->destination_port);
-    add_translated(json, "src", record.translation->source, record.translation->source_port);
-  }
+  Json json = Json::object();
+  auto& object = json.get_ref<Json::object_t&>();
+  object.reserve(kMostRecordKeys);
+  JsonWriter writer(object);
+  write_record(record, origin, writer);
   return json;
 }
 

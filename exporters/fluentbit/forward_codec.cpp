@@ -1,15 +1,14 @@
 #include "exporters/fluentbit/forward_codec.h"
 
 #include <msgpack.hpp>
+#include <zlib.h>
 
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <random>
 
-#include "exporters/fluentbit/forward_sink.h"
-#include "store/record_json.h"
+#include "exporters/fluentbit/record_pack.h"
 
 namespace tierlog::exporters::fluentbit {
 namespace {
@@ -17,8 +16,11 @@ namespace {
 // An ack is a map of one short string; a receiver that says much more speaks another protocol.
 constexpr std::size_t kMaxAckBytes = 4096;
 constexpr std::int8_t kEventTimeType = 0;
+// Records repeat themselves so much that the fastest level does nearly as well (docs/benchmarks.md).
+constexpr int kGzipLevel = 1;
+constexpr int kGzipWindowBits = 15 + 16;  // 16: with gzip's header
+constexpr int kGzipMemory = 8;
 
-// What msgpack-cxx and nlohmann-json write to.
 struct Appender {
   std::string& out;
   void write(const char* bytes, std::size_t size) { out.append(bytes, size); }
@@ -38,38 +40,76 @@ std::array<char, 8> event_time(WallTime time) {
 
 }  // namespace
 
-void append_entry(std::string& entries, const store::FlowRecord& record, const store::Origin& origin) {
+void append_entry(std::string& entries, const RecordFormat& format, const store::FlowRecord& record,
+                  const store::Origin& origin) {
   Appender appender{entries};
   msgpack::packer<Appender> packer(appender);
   const std::array<char, 8> time = event_time(record.start);
   packer.pack_array(2);
   packer.pack_ext(time.size(), kEventTimeType);
   packer.pack_ext_body(time.data(), static_cast<std::uint32_t>(time.size()));
-  // The record's JSON form defines keys, order and types; its own writer keeps all three.
-  nlohmann::ordered_json::to_msgpack(store::to_json(record, origin), entries);
+  append_record(entries, format, record, origin);
 }
 
-std::string wrap_entries(std::string_view tag, std::string_view entries, std::size_t count,
-                         std::string_view chunk) {
+std::string wrap_entries(const Envelope& envelope, std::string_view entries) {
+  const bool compressed = envelope.compression == Compression::Gzip;
   std::string message;
-  message.reserve(entries.size() + envelope_bytes(tag, chunk));
+  message.reserve(entries.size() + envelope_bytes(envelope.tag, envelope.chunk));
   Appender appender{message};
   msgpack::packer<Appender> packer(appender);
   packer.pack_array(3);
-  packer.pack(tag);
+  packer.pack(envelope.tag);
   packer.pack_bin(static_cast<std::uint32_t>(entries.size()));
   packer.pack_bin_body(entries.data(), static_cast<std::uint32_t>(entries.size()));
-  packer.pack_map(2);
+  packer.pack_map(compressed ? 3 : 2);
   packer.pack("chunk");
-  packer.pack(chunk);
+  packer.pack(envelope.chunk);
   packer.pack("size");
-  packer.pack(count);
+  packer.pack(envelope.count);
+  if (compressed) {
+    packer.pack("compressed");
+    packer.pack("gzip");
+  }
   return message;
 }
 
 std::size_t envelope_bytes(std::string_view tag, std::string_view chunk) {
-  constexpr std::size_t kHeaders = 1 + 5 + 5 + 1 + 6 + 5 + 5 + 9;  // the longest form of each
+  // The longest form of each header, and "compressed": "gzip".
+  constexpr std::size_t kHeaders = 1 + 5 + 5 + 1 + 6 + 5 + 5 + 9 + 11 + 5;
   return kHeaders + tag.size() + chunk.size();
+}
+
+struct Gzip::Impl {
+  z_stream stream{};
+  bool ready = false;
+  ~Impl() {
+    if (ready) static_cast<void>(::deflateEnd(&stream));
+  }
+};
+
+Gzip::Gzip() : impl_(std::make_unique<Impl>()) {}
+Gzip::Gzip(Gzip&&) noexcept = default;
+Gzip& Gzip::operator=(Gzip&&) noexcept = default;
+Gzip::~Gzip() = default;
+
+Result<std::string> Gzip::compress(std::string_view bytes) {
+  z_stream& stream = impl_->stream;
+  if (!impl_->ready) {
+    if (::deflateInit2(&stream, kGzipLevel, Z_DEFLATED, kGzipWindowBits, kGzipMemory, Z_DEFAULT_STRATEGY) != Z_OK)
+      return tierlog::fail(ErrorCode::Io, "compress a chunk: no memory");
+    impl_->ready = true;
+  }
+  static_cast<void>(::deflateReset(&stream));
+  std::string out(::deflateBound(&stream, bytes.size()), '\0');
+  // zlib does not write to what it reads.
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
+  stream.avail_in = static_cast<uInt>(bytes.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  if (::deflate(&stream, Z_FINISH) != Z_STREAM_END)
+    return tierlog::fail(ErrorCode::Io, "compress a chunk: zlib did not come to an end");
+  out.resize(out.size() - stream.avail_out);
+  return out;
 }
 
 std::string base64(std::string_view bytes) {
@@ -92,26 +132,55 @@ std::string make_chunk_id() {
   return base64(bytes);
 }
 
-AckReader::State AckReader::feed(std::string_view bytes) {
+bool AckReader::feed(std::string_view bytes) {
   received_.append(bytes);
-  return judge();
+  if (next_) return true;
+  std::string chunk;
+  std::size_t used = 0;
+  switch (judge(chunk, used)) {
+    case State::NeedMore:
+      return true;
+    case State::Wrong:
+      return false;
+    case State::Ack:
+      received_.erase(0, used);
+      next_ = std::move(chunk);
+      return true;
+  }
+  return false;
 }
 
-AckReader::State AckReader::judge() const {
-  if (received_.size() > kMaxAckBytes) return State::Wrong;
+std::optional<std::string> AckReader::take() {
+  std::optional<std::string> taken = std::exchange(next_, std::nullopt);
+  // What came with it; wrong bytes show themselves at the next feed(), too.
+  if (taken && !received_.empty()) static_cast<void>(feed(""));
+  return taken;
+}
+
+AckReader::State AckReader::judge(std::string& chunk, std::size_t& used) {
+  if (received_.empty()) return State::NeedMore;
+  if (received_.size() > kMaxAckBytes) {
+    complaint_ = "a message of more than " + std::to_string(kMaxAckBytes) + " bytes";
+    return State::Wrong;
+  }
+  complaint_ = "something else";
   try {
-    std::size_t used = 0;
     const msgpack::unpack_limit limit(8, 16, kMaxAckBytes, kMaxAckBytes, kMaxAckBytes, 4);
     const msgpack::object_handle handle =
         msgpack::unpack(received_.data(), received_.size(), used, nullptr, nullptr, limit);
     const msgpack::object& answer = handle.get();
+    if (answer.type == msgpack::type::ARRAY && answer.via.array.size > 0 &&
+        answer.via.array.ptr[0].type == msgpack::type::STR &&
+        answer.via.array.ptr[0].as<std::string_view>() == "HELO")
+      complaint_ = "HELO";
     if (answer.type != msgpack::type::MAP) return State::Wrong;
     for (const msgpack::object_kv& entry : answer.via.map) {
       if (entry.key.type != msgpack::type::STR || entry.key.as<std::string_view>() != "ack") continue;
-      if (entry.val.type != msgpack::type::STR || entry.val.as<std::string_view>() != chunk_)
-        return State::Wrong;
-      return used == received_.size() ? State::Acknowledged : State::AcknowledgedWithExcess;
+      if (entry.val.type != msgpack::type::STR) return State::Wrong;
+      chunk = entry.val.as<std::string>();
+      return State::Ack;
     }
+    complaint_ = "a map without ack";
     return State::Wrong;
   } catch (const msgpack::insufficient_bytes&) {
     return State::NeedMore;
@@ -122,9 +191,10 @@ AckReader::State AckReader::judge() const {
 
 std::string encode_packed_forward(std::span<const store::StoredRecord> records, const store::Origin& origin,
                                   const std::string& tag, const std::string& chunk) {
+  const RecordFormat format{FormatOptions{}};
   std::string entries;
-  for (const store::StoredRecord& stored : records) append_entry(entries, stored.record, origin);
-  return wrap_entries(tag, entries, records.size(), chunk);
+  for (const store::StoredRecord& stored : records) append_entry(entries, format, stored.record, origin);
+  return wrap_entries({tag, chunk, records.size(), Compression::None}, entries);
 }
 
 }  // namespace tierlog::exporters::fluentbit

@@ -87,6 +87,14 @@ void store_and_exports(Exposition& out, const Index& index, const Health& health
   });
   each(Metric::ExportSkipped, [](const ExportHealth& one, std::size_t) { return Value(one.skipped); });
   each(Metric::ExportFailing, [](const ExportHealth& one, std::size_t) { return Value(truth(one.failing)); });
+  each(Metric::ExportSent, [](const ExportHealth& one, std::size_t) { return Value(one.sent_records); });
+  each(Metric::ExportSentBytes, [](const ExportHealth& one, std::size_t) { return Value(one.sent_bytes); });
+  each(Metric::ExportSentMessages, [](const ExportHealth& one, std::size_t) { return Value(one.sent_messages); });
+  each(Metric::ExportExpired, [](const ExportHealth& one, std::size_t) { return Value(one.expired); });
+  each(Metric::ExportRetries, [](const ExportHealth& one, std::size_t) { return Value(one.retries); });
+  out.family(Metric::ExportFailures);
+  for (const ExportHealth& one : health.exports)
+    for (const auto& [cause, count] : one.failures) out.sample({one.name, cause}, count);
 }
 
 }  // namespace

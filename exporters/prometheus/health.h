@@ -18,6 +18,9 @@ struct ExportHealth {
   std::int64_t delivered_sequence = 0;
   std::uint64_t skipped = 0;
   bool failing = false;
+  // Since the daemon started.
+  std::uint64_t sent_records = 0, sent_bytes = 0, sent_messages = 0, expired = 0, retries = 0;
+  std::vector<std::pair<std::string, std::uint64_t>> failures{};  // by cause; each is there with 0
 };
 
 struct Health {

@@ -47,6 +47,8 @@ FOREIGN = [
     (r"sqlite3\.h", ["store/"]),
     (r"yaml-cpp/", ["base/yaml.cpp"]),
     (r"msgpack", ["exporters/fluentbit/"]),
+    (r"openssl/", ["exporters/fluentbit/"]),
+    (r"zlib\.h", ["exporters/fluentbit/"]),
     (r"spdlog/", ["daemon/", "cni/", "cli/"]),
     (r"CLI/", ["daemon/", "cli/"]),
 ]

@@ -49,13 +49,67 @@ log: {level: debug}
   EXPECT_TRUE(c.host_to_pod_by_policy);
   ASSERT_EQ(c.exports.size(), 2u);
   EXPECT_EQ(c.exports[0].name, "main");
-  EXPECT_EQ(c.exports[0].port, 24225);
+  EXPECT_EQ(c.exports[0].forward.host, "10.0.0.1");
+  EXPECT_EQ(c.exports[0].forward.port, 24225);
+  EXPECT_EQ(c.exports[0].forward.tag, "t");
   EXPECT_EQ(c.exports[1].name, "fluentbit-2");
   EXPECT_EQ(c.http_listen, "[::1]:1234");
   EXPECT_EQ(c.http_certificate + c.http_key + c.http_token, "/c/k/t");
   EXPECT_TRUE(c.metrics_rules && !c.metrics_node && c.metrics_snake);
   EXPECT_EQ(c.metrics_max_series + c.metrics_remotes, 16u);
   EXPECT_EQ(c.log_level, "debug");
+}
+
+TEST(Config, ExportsHaveTheirOwnWayFormAndFilter) {
+  const auto loaded = config_from_text(R"(
+exports:
+- name: all
+  socket: /run/fluent-bit.sock
+  tag: "tierlog.{action}.{tier}"
+  compress: gzip
+  chunk_size: 400KiB
+  timeout: 10s
+- name: siem
+  host: siem.example
+  tls: {ca: /ca, cert: /c, key: /k, server_name: siem, verify: false}
+  auth: {shared_key_file: /key, user: ann, password_file: /word, hostname: node-7}
+  filter: --action deny --logged --not --namespace "kube-system"
+  format: ocsf
+  omit: [unmapped.trace]
+- type: file
+  path: /var/log/tierlog/flows.jsonl
+  rotate: {size: 1MiB, every: 24h, keep: 3}
+  fsync: always
+  fields: [id, action]
+- {host: other, tls: true}
+)",
+                                       "c.yaml");
+  ASSERT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
+  ASSERT_EQ(loaded.config.exports.size(), 4u);
+  const ExportConfig& all = loaded.config.exports[0];
+  EXPECT_EQ(all.forward.socket, "/run/fluent-bit.sock");
+  EXPECT_EQ(all.forward.compression, exporters::Compression::Gzip);
+  EXPECT_EQ(all.forward.max_chunk_bytes, 400u << 10);
+  EXPECT_EQ(all.forward.timeout, std::chrono::seconds(10));
+  EXPECT_FALSE(all.forward.tls.on || all.forward.auth.on);
+  EXPECT_TRUE(all.filters.empty());
+  const ExportConfig& siem = loaded.config.exports[1];
+  EXPECT_TRUE(siem.forward.tls.on && !siem.forward.tls.verify && siem.forward.auth.on);
+  EXPECT_EQ(siem.forward.tls.ca + siem.forward.tls.cert + siem.forward.tls.key, "/ca/c/k");
+  EXPECT_EQ(siem.forward.auth.user + siem.forward.auth.hostname, "annnode-7");
+  ASSERT_EQ(siem.filters.size(), 3u);
+  EXPECT_TRUE(siem.filters[2].negate);
+  EXPECT_EQ(siem.filters[2].values, (std::vector<std::string>{"kube-system"}));
+  EXPECT_EQ(siem.forward.format.name, "ocsf");
+  const ExportConfig& file = loaded.config.exports[2];
+  EXPECT_EQ(file.type, ExportConfig::Type::File);
+  EXPECT_EQ(file.name, "file-3");
+  EXPECT_EQ(file.file.rotate_bytes, 1u << 20);
+  EXPECT_EQ(file.file.rotate_every, std::chrono::hours(24));
+  EXPECT_EQ(file.file.keep, 3u);
+  EXPECT_EQ(file.file.sync, exporters::FileOptions::Sync::Always);
+  EXPECT_EQ(file.file.format.fields, (std::vector<std::string>{"id", "action"}));
+  EXPECT_TRUE(loaded.config.exports[3].forward.tls.on);
 }
 
 TEST(Config, TheCommandLineStandsInThePlaceOfTheFile) {
@@ -136,6 +190,26 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"half_of_tls", "http: {tls: {cert: /c}}\n", "c.yaml: http.tls has only one of cert and key; expected both\n"},
         Mistake{"series", "metrics: {max_series: 0}\n",
                 "c.yaml:1:23: \"0\" is out of range; expected a number from 1 to 1000000\n"},
+        Mistake{"export_type", "exports: [{type: syslog}]\n",
+                "c.yaml:1:18: unknown export \"syslog\"; expected fluentbit or file\n"},
+        Mistake{"export_key", "exports: [{prot: 1}]\n", "c.yaml:1:12: unknown key \"prot\"; did you mean port?\n"},
+        Mistake{"export_key_of_another_type", "exports: [{type: file, path: /x, port: 1}]\n",
+                "c.yaml:1:34: \"port\" is no key of type file\n"},
+        Mistake{"export_filter", "exports: [{filter: --acton deny}]\n",
+                "c.yaml:1:20: filter: unknown filter \"acton\"; did you mean action?\n"},
+        Mistake{"export_filter_value", "exports: [{filter: --port 99999}]\n",
+                "c.yaml:1:20: filter: port 99999; expected 0 to 65535 or a range of these\n"},
+        Mistake{"export_range", "exports: [{filter: --since 1h}]\n",
+                "c.yaml:1:20: filter: --since is no filter of single records; leave it out: an export goes through all in "
+                "order\n"},
+        Mistake{"export_tag", "exports: [{tag: \"x.{acton}\"}]\n",
+                "c.yaml:1:17: tag: unknown field {acton}; did you mean {action}?\n"},
+        Mistake{"export_field", "exports: [{fields: [id, acton]}]\n",
+                "c.yaml:1:20: format tierlog has no field \"acton\"; did you mean action?\n"},
+        Mistake{"export_twice", "exports: [{name: a}, {name: a}]\n",
+                "c.yaml:1:29: a second export called \"a\"; expected a name of its own: its cursor has it\n"},
+        Mistake{"export_file_without_path", "exports: [{type: file}]\n",
+                "c.yaml:1:11: an export of type file without path; expected one such as /var/log/tierlog/flows.jsonl\n"},
         Mistake{"two_mistakes_at_once", "nodes: x\nlog: {level: loud}\n",
                 "c.yaml:1:1: unknown key \"nodes\"; did you mean node?\n"
                 "c.yaml:2:14: unknown value \"loud\"; expected one of debug, info, warning, error\n"}),

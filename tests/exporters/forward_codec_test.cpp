@@ -18,6 +18,8 @@ using testing::denied_record;
 using testing::denied_records;
 using testing::kOrigin;
 
+const RecordFormat kWhole{FormatOptions{}};
+
 nlohmann::ordered_json as_json(const msgpack::object& value) {
   switch (value.type) {
     case msgpack::type::NIL:
@@ -86,7 +88,7 @@ TEST(ForwardCodec, MessageIsPackedForwardWithChunkAndSize) {
 
 TEST(ForwardCodec, NullsStayAndNumbersStayNumbers) {
   std::string bytes;
-  append_entry(bytes, denied_record(1).record, kOrigin);
+  append_entry(bytes, kWhole, denied_record(1).record, kOrigin);
   const auto record = read_entries(bytes).at(0).record;
   EXPECT_TRUE(record.contains("connections"));
   EXPECT_TRUE(record["connections"].is_null());
@@ -109,7 +111,7 @@ TEST_P(EventTime, IsSecondsAndNanosecondsBigEndian) {
   store::FlowRecord record = denied_record(1).record;
   record.start = from_ns(GetParam().ns);
   std::string bytes;
-  append_entry(bytes, record, kOrigin);
+  append_entry(bytes, kWhole, record, kOrigin);
   EXPECT_EQ(read_entries(bytes).at(0).time, GetParam().bytes);
 }
 
@@ -130,9 +132,10 @@ TEST(ForwardCodec, EnvelopeIsNeverLargerThanSaid) {
   for (const std::size_t tag_bytes : {0u, 1u, 31u, 32u, 255u, 256u, 70'000u})
     for (const std::size_t entry_bytes : {0u, 1u, 255u, 256u, 65'535u, 65'536u})
       for (const std::size_t count : {std::size_t{0}, std::size_t{127}, std::size_t{1} << 40}) {
+        const Compression compression = count == 127 ? Compression::Gzip : Compression::None;
         const std::string tag(tag_bytes, 't');
         const std::string chunk = make_chunk_id();
-        const std::string message = wrap_entries(tag, std::string(entry_bytes, '\0'), count, chunk);
+        const std::string message = wrap_entries({tag, chunk, count, compression}, std::string(entry_bytes, '\0'));
         EXPECT_LE(message.size() - entry_bytes, envelope_bytes(tag, chunk));
       }
 }
@@ -157,7 +160,18 @@ TEST(ForwardCodec, Base64) {
   for (const auto& [bytes, text] : vectors) EXPECT_EQ(base64(bytes), text);
 }
 
-using State = AckReader::State;
+enum class State { NeedMore, Acknowledged, AcknowledgedWithExcess, Wrong };
+
+// The answer to one chunk "abc=", which came in these pieces.
+State judge(std::initializer_list<std::string_view> pieces) {
+  AckReader reader;
+  for (const std::string_view piece : pieces)
+    if (!reader.feed(piece)) return State::Wrong;
+  const auto chunk = reader.take();
+  if (!chunk) return State::NeedMore;
+  if (*chunk != "abc=") return State::Wrong;
+  return reader.has_rest() ? State::AcknowledgedWithExcess : State::Acknowledged;
+}
 
 template <typename T>
 std::string packed(const T& value) {
@@ -202,25 +216,63 @@ const AckCase kAckCases[] = {
 class Ack : public ::testing::TestWithParam<AckCase> {};
 
 TEST_P(Ack, IsJudged) {
-  AckReader reader("abc=");
-  EXPECT_EQ(reader.feed(GetParam().answer), GetParam().state);
+  EXPECT_EQ(judge({GetParam().answer}), GetParam().state);
 }
 
 // Cut in two at every place the outcome is the same, and a right ack is not seen before its last byte.
 TEST_P(Ack, IsJudgedTheSameInPieces) {
   const AckCase& c = GetParam();
   for (std::size_t cut = 0; cut < c.answer.size(); ++cut) {
-    AckReader reader("abc=");
-    const State first = reader.feed(std::string_view(c.answer).substr(0, cut));
-    if (first == State::NeedMore) {
-      EXPECT_EQ(reader.feed(std::string_view(c.answer).substr(cut)), c.state) << cut;
-    } else if (c.state == State::AcknowledgedWithExcess) {
-      EXPECT_EQ(first, State::Acknowledged) << cut;
-    } else {
-      EXPECT_EQ(first, State::Wrong) << cut;
-      EXPECT_EQ(c.state, State::Wrong) << cut;
+    const std::string_view first = std::string_view(c.answer).substr(0, cut);
+    EXPECT_EQ(judge({first, std::string_view(c.answer).substr(cut)}), c.state) << cut;
+    if (c.state == State::Acknowledged) {
+      EXPECT_EQ(judge({first}), State::NeedMore) << cut;
     }
   }
+}
+
+TEST(Acks, ComeOneAfterTheOther) {
+  AckReader reader;
+  ASSERT_TRUE(reader.feed(testing::ack_of("a") + testing::ack_of("b") + testing::ack_of("c").substr(0, 3)));
+  EXPECT_EQ(reader.take(), "a");
+  EXPECT_EQ(reader.take(), "b");
+  EXPECT_EQ(reader.take(), std::nullopt);
+  EXPECT_TRUE(reader.has_rest());
+  ASSERT_TRUE(reader.feed(testing::ack_of("c").substr(3)));
+  EXPECT_EQ(reader.take(), "c");
+  EXPECT_FALSE(reader.has_rest());
+}
+
+TEST(ForwardCodec, GzipIsWholeAndOneAfterTheOther) {
+  Gzip gzip;
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{1000}, std::size_t{1'000'000}}) {
+    std::string text;
+    for (std::size_t i = 0; text.size() < size; ++i) text += "record " + std::to_string(i * i);
+    text.resize(size);
+    const auto packed = gzip.compress(text);
+    ASSERT_TRUE(packed);
+    EXPECT_EQ(testing::gunzip(*packed), text);
+    // A byte less is no member: the check can fail.
+    EXPECT_EQ(testing::gunzip(packed->substr(0, packed->size() - 1)), "");
+  }
+}
+
+// Own keys and all other forms: the msgpack is what the JSON says, for everything a record can have.
+TEST(ForwardCodec, EveryFormIsTheSameInMsgpackAndJson) {
+  for (const std::string& name : format_names())
+    for (const bool whole : {true, false}) {
+      FormatOptions options{.name = name};
+      if (!whole) options.omit = {format_paths(name)[1]};
+      const RecordFormat format(options);
+      store::FlowRecord record = full_record();
+      record.src.labels["bad"] = "\xff\xfe not text";
+      record.src.labels["good"] = "gr\xc3\xbc\xc3\x9f";
+      std::string bytes;
+      append_entry(bytes, format, record, kOrigin);
+      std::string line;
+      format.append_line(line, record, kOrigin);
+      EXPECT_EQ(read_entries(bytes).at(0).record.dump() + "\n", line) << name;
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, Ack, ::testing::ValuesIn(kAckCases),

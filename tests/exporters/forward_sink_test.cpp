@@ -8,6 +8,7 @@
 
 #include "tests/exporters/ack_server.h"
 #include "tests/exporters/sample_records.h"
+#include "tests/exporters/sender.h"
 
 namespace tierlog::exporters::fluentbit {
 namespace {
@@ -18,6 +19,7 @@ using testing::Answer;
 using testing::denied_records;
 using testing::kOrigin;
 using testing::Received;
+using testing::Sender;
 
 Answer right(const Received& message) {
   return {.bytes = testing::ack_of(message.chunk)};
@@ -27,9 +29,9 @@ ForwardOptions to(const AckServer& server) {
   return {.port = server.port(), .timeout = 10s};
 }
 
-void expect_sent(ForwardSink& sink, const std::vector<store::StoredRecord>& records) {
-  const Result<std::size_t> sent = sink.send(records);
-  ASSERT_TRUE(sent) << sent.error().message;
+void expect_sent(Sender& sink, const std::vector<store::StoredRecord>& records) {
+  const Outcome<std::size_t> sent = sink.send(records);
+  ASSERT_TRUE(sent) << sent.error().error.message;
   EXPECT_EQ(*sent, records.size());
 }
 
@@ -45,7 +47,7 @@ TEST_P(ForwardHosts, Receive) {
   AckServer server(right, GetParam().family);
   ForwardOptions options = to(server);
   options.host = GetParam().host;
-  ForwardSink sink(options, kOrigin);
+  Sender sink(options);
   expect_sent(sink, denied_records(2));
   expect_sent(sink, denied_records(3));
   EXPECT_EQ(server.connections(), 1);
@@ -63,16 +65,10 @@ TEST(ForwardSink, FillsChunksToTheirLimit) {
   AckServer server(right);
   ForwardOptions options = to(server);
   options.max_chunk_bytes = 5000;
-  ForwardSink sink(options, kOrigin);
+  Sender sink(options);
   const auto records = denied_records(20);
-  std::size_t delivered = 0;
-  while (delivered < records.size()) {
-    const auto sent = sink.send(std::span(records).subspan(delivered));
-    ASSERT_TRUE(sent) << sent.error().message;
-    ASSERT_GT(*sent, 1u);
-    delivered += *sent;
-  }
-  EXPECT_EQ(delivered, records.size());
+  expect_sent(sink, records);
+  EXPECT_GT(server.received().size(), 4u);
   std::size_t at = 0;
   for (const Received& message : server.received()) {
     EXPECT_LE(message.message.size(), options.max_chunk_bytes);
@@ -87,22 +83,56 @@ TEST(ForwardSink, FillsChunksToTheirLimit) {
     at += count;
   }
   EXPECT_EQ(at, records.size());
+  EXPECT_EQ(sink.counts().records, records.size());
+  EXPECT_EQ(sink.counts().messages, server.received().size());
 }
 
-TEST(ForwardSink, RefusesARecordThatNeverFits) {
+// One record among others that are small enough: it alone is left out.
+TEST(ForwardSink, LeavesOutAndCountsARecordThatNeverFits) {
   AckServer server(right);
   ForwardOptions options = to(server);
-  options.max_chunk_bytes = 300;
-  ForwardSink sink(options, kOrigin);
-  const auto sent = sink.send(denied_records(1));
-  ASSERT_FALSE(sent);
-  EXPECT_EQ(sent.error().code, ErrorCode::InvalidArgument);
-  EXPECT_NE(sent.error().message.find(denied_records(1)[0].record.id), std::string::npos);
-  EXPECT_TRUE(server.received().empty());
+  options.max_chunk_bytes = 5000;
+  Sender sink(options);
+  auto records = denied_records(3);
+  records[1].record.src.labels["note"] = std::string(6000, 'x');
+  expect_sent(sink, records);
+  EXPECT_EQ(sink.counts().records, 2u);
+  EXPECT_EQ(sink.counts().skipped, 1u);
+}
+
+TEST(ForwardSink, TakesNoMoreThanItsMemoryAllows) {
+  AckServer server(right);
+  Sender sink(to(server));
+  auto records = denied_records(100);
+  for (auto& stored : records) stored.record.src.labels["note"] = std::string(200'000, 'x');
+  std::size_t delivered = 0;
+  while (delivered < records.size()) {
+    const auto sent = sink.send(std::span(records).subspan(delivered));
+    ASSERT_TRUE(sent);
+    EXPECT_LT(*sent, 25u);
+    delivered += *sent;
+  }
+  EXPECT_EQ(sink.counts().records, records.size());
+}
+
+// Records of different tags go in chunks of their own, and none is lost between them.
+TEST(ForwardSink, SendsEachTagByItself) {
+  AckServer server(right);
+  ForwardOptions options = to(server);
+  options.tag = "tierlog.{action}.{tier}";
+  Sender sink(options);
+  auto records = denied_records(6);
+  for (std::size_t i = 0; i < records.size(); i += 2) records[i].record.action = store::Verdict::Allow;
+  records[4].record.tier = "a b.c";
+  expect_sent(sink, records);
+  std::map<std::string, std::size_t> counts;
+  for (const Received& message : server.received()) counts[message.tag] += message.count;
+  EXPECT_EQ(counts, (std::map<std::string, std::size_t>{
+                        {"tierlog.allow.platform", 2}, {"tierlog.allow.a_b_c", 1}, {"tierlog.deny.platform", 3}}));
 }
 
 TEST(ForwardSink, SendsNothingForNothing) {
-  ForwardSink sink({.port = 1}, kOrigin);
+  Sender sink({.port = 1});
   const auto sent = sink.send({});
   ASSERT_TRUE(sent);
   EXPECT_EQ(*sent, 0u);
@@ -134,12 +164,12 @@ TEST_P(BadReceiver, IsAnErrorAndTheNextSendConnectsAnew) {
   });
   ForwardOptions options = to(server);
   if (GetParam().says == "no answer in time") options.timeout = 300ms;
-  ForwardSink sink(options, kOrigin);
+  Sender sink(options);
   const auto failed = sink.send(denied_records(2));
   ASSERT_FALSE(failed);
-  EXPECT_EQ(failed.error().code, ErrorCode::Unavailable);
-  EXPECT_NE(failed.error().message.find(GetParam().says), std::string::npos) << failed.error().message;
-  EXPECT_EQ(failed.error().message.find("forward to 127.0.0.1:" + std::to_string(server.port())), 0u);
+  EXPECT_EQ(failed.error().error.code, ErrorCode::Unavailable);
+  EXPECT_NE(failed.error().error.message.find(GetParam().says), std::string::npos) << failed.error().error.message;
+  EXPECT_EQ(failed.error().error.message.find("forward to tcp://127.0.0.1:" + std::to_string(server.port())), 0u);
   expect_sent(sink, denied_records(2));
   EXPECT_EQ(server.connections(), 2);
 }
@@ -151,7 +181,7 @@ TEST(ForwardSink, TakesAnAckThatComesByteByByte) {
   AckServer server([](const Received& message) {
     return Answer{.bytes = testing::ack_of(message.chunk), .in_single_bytes = true};
   });
-  ForwardSink sink(to(server), kOrigin);
+  Sender sink(to(server));
   expect_sent(sink, denied_records(1));
 }
 
@@ -161,7 +191,7 @@ TEST(ForwardSink, HalfAnAckIsNone) {
   AckServer server([&](const Received& message) {
     return Answer{.bytes = testing::ack_of(message.chunk).substr(0, cut), .close = true};
   });
-  ForwardSink sink(to(server), kOrigin);
+  Sender sink(to(server));
   for (cut = 0; cut < ack_bytes; ++cut) EXPECT_FALSE(sink.send(denied_records(1))) << cut;
   expect_sent(sink, denied_records(1));
 }
@@ -172,10 +202,10 @@ TEST(ForwardSink, SurvivesAReceiverThatClosesAtAnyByte) {
       encode_packed_forward(records, kOrigin, "tierlog.flows", std::string(24, 'x')).size();
   for (std::size_t at = 1; at <= whole; ++at) {
     AckServer server(right, Family::V4, at);
-    ForwardSink sink(to(server), kOrigin);
+    Sender sink(to(server));
     const auto sent = sink.send(records);
     ASSERT_FALSE(sent) << at;
-    EXPECT_EQ(sent.error().code, ErrorCode::Unavailable);
+    EXPECT_EQ(sent.error().error.code, ErrorCode::Unavailable);
     EXPECT_FALSE(sink.send(records));
   }
 }
@@ -191,18 +221,18 @@ TEST(ForwardSink, NoSignalWhenTheReceiverGoesAwayInside) {
     std::this_thread::sleep_for(300ms);
   });
   // More than the sockets' buffers take.
-  ForwardSink sink({.port = port, .max_chunk_bytes = 64'000'000, .timeout = 10s}, kOrigin);
+  Sender sink({.port = port, .max_chunk_bytes = 64'000'000, .timeout = 10s});
   const auto sent = sink.send(denied_records(6000));
   receiver.join();
   ASSERT_FALSE(sent);
-  EXPECT_EQ(sent.error().code, ErrorCode::Unavailable);
-  EXPECT_NE(sent.error().message.find("send: EPIPE"), std::string::npos) << sent.error().message;
+  EXPECT_EQ(sent.error().error.code, ErrorCode::Unavailable);
+  EXPECT_NE(sent.error().error.message.find("send: EPIPE"), std::string::npos) << sent.error().error.message;
 }
 
 TEST(ForwardSink, ConnectsAnewWhenTheReceiverLeftMeanwhile) {
   AckServer server(
       [](const Received& message) { return Answer{.bytes = testing::ack_of(message.chunk), .close = true}; });
-  ForwardSink sink(to(server), kOrigin);
+  Sender sink(to(server));
   for (int i = 1; i <= 3; ++i) {
     expect_sent(sink, denied_records(1));
     server.wait_until_closed(i);
@@ -214,7 +244,7 @@ TEST(ForwardSink, DoesNotTakeLeftoversForTheNextAnswer) {
   AckServer server([](const Received& message) {
     return Answer{.bytes = testing::ack_of(message.chunk) + testing::ack_of(message.chunk)};
   });
-  ForwardSink sink(to(server), kOrigin);
+  Sender sink(to(server));
   expect_sent(sink, denied_records(1));
   expect_sent(sink, denied_records(1));
   EXPECT_EQ(server.connections(), 2);
@@ -223,34 +253,34 @@ TEST(ForwardSink, DoesNotTakeLeftoversForTheNextAnswer) {
 TEST(ForwardSink, NamesAReceiverThatIsNotThere) {
   std::uint16_t port = 0;
   { const Fd closed = testing::listen_on_loopback(Family::V6, 1, port); }
-  ForwardSink sink({.host = "::1", .port = port}, kOrigin);
+  Sender sink({.host = "::1", .port = port});
   const auto sent = sink.send(denied_records(1));
   ASSERT_FALSE(sent);
-  EXPECT_EQ(sent.error().code, ErrorCode::Unavailable);
-  EXPECT_NE(sent.error().message.find("forward to [::1]:" + std::to_string(port) + ": connect: ECONNREFUSED"),
+  EXPECT_EQ(sent.error().error.code, ErrorCode::Unavailable);
+  EXPECT_NE(sent.error().error.message.find("forward to tcp://[::1]:" + std::to_string(port) + ": connect: ECONNREFUSED"),
             std::string::npos)
-      << sent.error().message;
+      << sent.error().error.message;
 }
 
 TEST(ForwardSink, GivesUpConnectingInTime) {
   std::uint16_t port = 0;
   // A listener whose queue is full drops further connection attempts without a word.
   const Fd full = testing::listen_on_loopback(Family::V4, 0, port);
-  ForwardSink first({.port = port, .timeout = 200ms}, kOrigin);
+  Sender first({.port = port, .timeout = 200ms});
   EXPECT_FALSE(first.send(denied_records(1)));
-  ForwardSink second({.port = port, .timeout = 200ms}, kOrigin);
+  Sender second({.port = port, .timeout = 200ms});
   const auto sent = second.send(denied_records(1));
   ASSERT_FALSE(sent);
-  EXPECT_EQ(sent.error().code, ErrorCode::Unavailable);
-  EXPECT_NE(sent.error().message.find("no answer in time"), std::string::npos) << sent.error().message;
+  EXPECT_EQ(sent.error().error.code, ErrorCode::Unavailable);
+  EXPECT_NE(sent.error().error.message.find("no answer in time"), std::string::npos) << sent.error().error.message;
 }
 
 TEST(ForwardSink, SaysWhenANameIsUnknown) {
-  ForwardSink sink({.host = "no host has this name"}, kOrigin);
+  Sender sink({.host = "no host has this name"});
   const auto sent = sink.send(denied_records(1));
   ASSERT_FALSE(sent);
-  EXPECT_EQ(sent.error().code, ErrorCode::Unavailable);
-  EXPECT_NE(sent.error().message.find("look up no host has this name"), std::string::npos);
+  EXPECT_EQ(sent.error().error.code, ErrorCode::Unavailable);
+  EXPECT_NE(sent.error().error.message.find("look up no host has this name"), std::string::npos);
 }
 
 }  // namespace

@@ -7,12 +7,15 @@
 
 #include <array>
 #include <cstdio>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/handle.h"
 #include "exporters/fluentbit/forward_sink.h"
 #include "store/record_json.h"
+#include "tests/exporters/certificates.h"
 #include "tests/exporters/sample_records.h"
+#include "tests/exporters/sender.h"
 
 namespace tierlog::exporters::fluentbit {
 namespace {
@@ -32,7 +35,7 @@ std::string install_receiver(int& exit_code) {
 // The receiver as a child process that ends with this one.
 class Receiver {
  public:
-  explicit Receiver(int count) {
+  explicit Receiver(int count, const std::vector<std::string>& options = {}) {
     std::array<int, 2> out{}, err{};
     if (::pipe2(out.data(), O_CLOEXEC) != 0 || ::pipe2(err.data(), O_CLOEXEC) != 0) std::abort();
     const std::string script = kFolder + "/receiver.mjs", number = std::to_string(count);
@@ -41,8 +44,12 @@ class Receiver {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       ::dup2(out[1], 1);
       ::dup2(err[1], 2);
-      ::execlp("node", "node", script.c_str(), "--port", "0", "--seconds", "60", "--count", number.c_str(),
-               nullptr);
+      std::vector<std::string> words{"node", script, "--port", "0", "--seconds", "60", "--count", number};
+      words.insert(words.end(), options.begin(), options.end());
+      std::vector<char*> arguments;
+      for (std::string& word : words) arguments.push_back(word.data());
+      arguments.push_back(nullptr);
+      ::execvp("node", arguments.data());
       ::_exit(127);
     }
     ::close(out[1]);
@@ -58,8 +65,10 @@ class Receiver {
   }
 
   std::string line() { return read_line(out_); }
+  // 0 with --socket. Waits until it listens.
   std::uint16_t port() {
     const std::string said = read_line(err_);
+    if (said.find(" port ") == std::string::npos) return 0;
     return static_cast<std::uint16_t>(std::stoi("0" + said.substr(said.find_last_of(' ') + 1)));
   }
 
@@ -73,27 +82,95 @@ class Receiver {
   FILE* err_ = nullptr;
 };
 
-TEST(NpmReceiver, ReadsEveryRecordAndAcknowledges) {
-  int code = 0;
-  const std::string said = install_receiver(code);
-  if (code == 77) GTEST_SKIP() << said;
-  ASSERT_EQ(code, 0) << said;
+// What the receiver is told and what the sink is told.
+struct Way {
+  const char* name;
+  std::vector<std::string> receiver;
+  ForwardOptions ours;
+  bool accepted = true;
+};
 
-  const auto records = testing::denied_records(50);
-  Receiver receiver(static_cast<int>(records.size()));
-  ForwardSink sink({.port = receiver.port(), .max_chunk_bytes = 20'000}, testing::kOrigin);
-  std::size_t delivered = 0;
-  while (delivered < records.size()) {
-    const auto sent = sink.send(std::span(records).subspan(delivered));
-    ASSERT_TRUE(sent) << sent.error().message;
-    delivered += *sent;
+class NpmReceiver : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int code = 0;
+    const std::string said = install_receiver(code);
+    if (code == 77) GTEST_SKIP() << said;
+    ASSERT_EQ(code, 0) << said;
   }
-  for (const store::StoredRecord& stored : records) {
-    const auto line = nlohmann::ordered_json::parse(receiver.line(), nullptr, false);
-    ASSERT_FALSE(line.is_discarded());
-    EXPECT_EQ(line["tag"], "tierlog.flows");
-    EXPECT_EQ(line["time"], format_rfc3339(stored.record.start));
-    EXPECT_EQ(line["record"].dump(), store::to_json(stored.record, testing::kOrigin).dump());
+  std::vector<Way> ways() const;
+  std::string file(const std::string& name) const { return certificates_.path(name); }
+  std::string secret(const std::string& name, const std::string& text) const {
+    std::ofstream(file(name)) << text << "\n";
+    return file(name);
+  }
+
+ private:
+  testing::Certificates certificates_;
+};
+
+std::vector<Way> NpmReceiver::ways() const {
+  const ForwardOptions plain{.max_chunk_bytes = 20'000, .timeout = std::chrono::seconds(20)};
+  std::vector<Way> all{{"plain", {}, plain}};
+  Way& gzip = all.emplace_back(all[0]);
+  gzip.name = "gzip";
+  gzip.ours.compression = Compression::Gzip;
+  Way socket{"unix socket", {"--socket", file("receiver.sock")}, plain};
+  socket.ours.socket = file("receiver.sock");
+  all.push_back(socket);
+  Way key{"shared key", {"--shared-key", "secret"}, plain};
+  key.ours.auth = {.on = true, .shared_key_file = secret("key", "secret")};
+  all.push_back(key);
+  Way wrong = key;
+  wrong.name = "wrong key";
+  wrong.ours.auth.shared_key_file = secret("wrong", "Secret");
+  wrong.accepted = false;
+  all.push_back(wrong);
+  Way user = key;
+  user.name = "user";
+  user.receiver.insert(user.receiver.end(), {"--user", "ann", "--password", "word"});
+  user.ours.auth.user = "ann";
+  user.ours.auth.password_file = secret("word", "word");
+  all.push_back(user);
+  Way stranger = user;
+  stranger.name = "wrong password";
+  stranger.ours.auth.password_file = secret("wort", "wort");
+  stranger.accepted = false;
+  all.push_back(stranger);
+  Way everything = user;
+  everything.name = "TLS with certificates, user, gzip";
+  everything.receiver.insert(everything.receiver.end(), {"--tls-cert", file("server.crt"), "--tls-key", file("server.key"),
+                                                         "--tls-ca", file("ca.crt")});
+  everything.ours.tls = {.on = true, .ca = file("ca.crt"), .cert = file("client.crt"), .key = file("client.key"),
+                         .server_name = "receiver.test"};
+  everything.ours.compression = Compression::Gzip;
+  all.push_back(everything);
+  Way bare = everything;
+  bare.name = "TLS without our certificate";
+  bare.ours.tls.cert = bare.ours.tls.key = "";
+  bare.accepted = false;
+  all.push_back(bare);
+  return all;
+}
+
+TEST_F(NpmReceiver, ReadsEveryRecordOnEveryWay) {
+  const auto records = testing::denied_records(50);
+  for (const Way& way : ways()) {
+    SCOPED_TRACE(way.name);
+    Receiver receiver(static_cast<int>(records.size()), way.receiver);
+    ForwardOptions options = way.ours;
+    options.port = receiver.port();
+    testing::Sender sink(options);
+    const auto sent = sink.send(records);
+    EXPECT_EQ(sent.has_value(), way.accepted) << (sent ? "" : sent.error().error.message);
+    if (!sent || !way.accepted) continue;
+    for (const store::StoredRecord& stored : records) {
+      const auto line = nlohmann::ordered_json::parse(receiver.line(), nullptr, false);
+      ASSERT_FALSE(line.is_discarded());
+      EXPECT_EQ(line["tag"], "tierlog.flows");
+      EXPECT_EQ(line["time"], format_rfc3339(stored.record.start));
+      EXPECT_EQ(line["record"].dump(), store::to_json(stored.record, testing::kOrigin).dump());
+    }
   }
 }
 
