@@ -1,0 +1,36 @@
+-- ClickHouse: a table for records of Tierlog. What comes twice has the same key: FINAL, or a merge, leaves one.
+CREATE TABLE IF NOT EXISTS tierlog_flows (
+    id UUID,
+    start_time DateTime64(9, 'UTC'),
+    end_time DateTime64(9, 'UTC'),
+    cluster LowCardinality(String),
+    node LowCardinality(String),
+    reporter LowCardinality(String),
+    direction LowCardinality(String),
+    action LowCardinality(String),
+    reason LowCardinality(String),
+    tier LowCardinality(Nullable(String)),
+    policy LowCardinality(Nullable(String)),
+    rule_index Nullable(Int32),
+    rule_id Nullable(UInt32),
+    proto LowCardinality(String),
+    src_ip String,
+    src_port Nullable(UInt16),
+    src_namespace LowCardinality(Nullable(String)),
+    src_pod Nullable(String),
+    src_workload LowCardinality(Nullable(String)),
+    dst_ip String,
+    dst_port Nullable(UInt16),
+    dst_namespace LowCardinality(Nullable(String)),
+    dst_pod Nullable(String),
+    dst_workload LowCardinality(Nullable(String)),
+    dst_service LowCardinality(Nullable(String)),
+    connections Nullable(UInt64),
+    verdict_packets UInt64,
+    packets_out Nullable(UInt64),
+    packets_in Nullable(UInt64),
+    bytes_out Nullable(UInt64),
+    bytes_in Nullable(UInt64)
+) ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMMDD(start_time)
+ORDER BY (cluster, start_time, id);
