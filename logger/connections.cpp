@@ -183,7 +183,10 @@ void Connections::tell(const ConnectionTuple& key, Open& open, const Connection&
     entry.like = side->description;
     entry.start = open.told_until;
     entry.end = at;
-    if (protocol::has_ports(key.protocol)) entry.src_port = key.source_port;
+    if (protocol::has_ports(key.protocol)) {
+      entry.src_port = key.source_port;
+      entry.dst_port = key.destination_port;
+    }
     entry.connections = 0;
     entry.packets_out = more(counted.packets_out, side->told.packets_out);
     entry.bytes_out = more(counted.bytes_out, side->told.bytes_out);

@@ -69,6 +69,19 @@ bool looks_at_source_ports(const policy::Program& program) {
   });
 }
 
+// Destination ports that a rule or a failsafe may judge otherwise than the port before them.
+void add_port_bounds(const policy::Program& program, std::vector<std::uint32_t>& bounds) {
+  const auto add = [&](std::uint32_t first, std::uint32_t last) { bounds.insert(bounds.end(), {first, last + 1}); };
+  for (const policy::ProgramRule& rule : program.rules)
+    for (const policy::Match& match : rule.any_of)
+      for (const auto* ranges : {&match.destination.ports, &match.destination.not_ports})
+        for (const PortRange& range : *ranges) add(range.first, range.last);
+  for (const policy::PortSet& set : program.port_sets)
+    for (const policy::EndpointPort& member : set.members) add(member.port, member.port);
+  for (const auto* failsafes : {&program.failsafes.inbound, &program.failsafes.outbound})
+    for (const policy::Failsafe& failsafe : *failsafes) add(failsafe.port, failsafe.port);
+}
+
 Description shared(FlowRecord record) {
   return std::make_shared<const FlowRecord>(std::move(record));
 }
@@ -98,8 +111,8 @@ std::size_t Explainer::KeyHash::operator()(const Key& key) const noexcept {
   constexpr std::size_t kSpread = 0x9e3779b97f4a7c15ULL;
   std::size_t h = std::hash<IpAddr>()(key.source);
   h = h * kSpread + std::hash<IpAddr>()(key.destination);
-  h = h * kSpread +
-      (std::size_t{number(key.rule)} << 32 | std::size_t{key.source_port} << 16 | key.port_or_icmp);
+  h = h * kSpread + (std::size_t{number(key.rule)} << 16 | std::size_t{key.source_port});
+  h = h * kSpread + key.ports_or_icmp;
   h = h * kSpread + (std::size_t{key.protocol} << 16 | std::size_t{key.tcp_flags} << 8 | key.kind);
   return h ^ h >> 29;
 }
@@ -108,10 +121,11 @@ Explainer::Key Explainer::key_of(const VerdictEvent& event) const {
   Key key{event.rule, event.source,       event.destination,  0, 0, event.protocol, event.tcp_flags,
           0,          event.in_interface, event.out_interface};
   if (protocol::has_ports(event.protocol)) {
-    key.port_or_icmp = event.destination_port;
+    key.ports_or_icmp = static_cast<std::uint32_t>(
+        std::upper_bound(port_bounds_.begin(), port_bounds_.end(), event.destination_port) - port_bounds_.begin());
     if (source_ports_matter_) key.source_port = event.source_port;
   } else if (protocol::is_icmp(event.protocol)) {
-    key.port_or_icmp = static_cast<std::uint16_t>(event.icmp_type << 8 | event.icmp_code);
+    key.ports_or_icmp = static_cast<std::uint16_t>(event.icmp_type << 8 | event.icmp_code);
   }
   // A sample of a full set is a denial like any other.
   key.kind = static_cast<std::uint8_t>(event.kind == EventKind::Overflow ? EventKind::Denied : event.kind);
@@ -134,6 +148,10 @@ void Explainer::set_program(std::shared_ptr<const policy::Program> program,
   if (programs_.size() > kProgramsKept) programs_.pop_back();
   source_ports_matter_ = std::any_of(programs_.begin(), programs_.end(),
                                      [](const auto& kept) { return looks_at_source_ports(*kept); });
+  port_bounds_.clear();
+  for (const auto& kept : programs_) add_port_bounds(*kept, port_bounds_);
+  std::sort(port_bounds_.begin(), port_bounds_.end());
+  port_bounds_.erase(std::unique(port_bounds_.begin(), port_bounds_.end()), port_bounds_.end());
   kept_.clear();
   unasked_.clear();
 }
@@ -267,9 +285,7 @@ FlowRecord Explainer::base_record(const VerdictEvent& event, const store::RuleRo
   record.proto = event.protocol;
   record.src = addresses_.peer(event.source, event.time);
   record.dst = addresses_.peer(event.destination, event.time);
-  if (protocol::has_ports(event.protocol)) {
-    record.dst_port = event.destination_port;
-  } else if (protocol::is_icmp(event.protocol)) {
+  if (protocol::is_icmp(event.protocol)) {
     record.icmp_type = event.icmp_type;
     record.icmp_code = event.icmp_code;
   }

@@ -79,7 +79,7 @@ class Explainer {
     RuleId rule{};
     IpAddr source, destination;
     std::uint16_t source_port = 0;  // 0 where no rule looks at it
-    std::uint16_t port_or_icmp = 0;
+    std::uint32_t ports_or_icmp = 0;  // ports that all rules judge alike have one number
     std::uint8_t protocol = 0, tcp_flags = 0, kind = 0;
     std::uint32_t in_interface = 0, out_interface = 0;
     bool operator==(const Key&) const = default;
@@ -105,6 +105,7 @@ class Explainer {
   std::function<std::string(std::uint32_t)> interface_name_;
   bool audits_ = false;
   bool source_ports_matter_ = false;
+  std::vector<std::uint32_t> port_bounds_;  // of programs_, ascending: where what rules say of ports may change
   std::uint64_t world_ = 0;
   RuleNames rules_;
   AddressBook addresses_;

@@ -65,6 +65,12 @@ bool has_connection(const VerdictEvent& event) {
   }
 }
 
+void set_ports(FlowEntry& entry, const VerdictEvent& event) {
+  if (!protocol::has_ports(event.protocol)) return;
+  entry.src_port = event.source_port;
+  entry.dst_port = event.destination_port;
+}
+
 }  // namespace
 
 FlowLogger::FlowLogger(Nanoseconds denied_lifetime, std::size_t most_pending)
@@ -189,7 +195,7 @@ void FlowLogger::on_allowed(const VerdictEvent& event) {
   entry.verdict_packets = entry.packets_out = 1;
   entry.bytes_out = event.length;
   entry.state = store::FlowState::New;
-  if (protocol::has_ports(event.protocol)) entry.src_port = event.source_port;
+  set_ports(entry, event);
   entry.translation = translation_of(event);
   if (has_connection(event)) connections_.begin(view_of(event), entry);
   push(std::move(entry));
@@ -211,7 +217,7 @@ void FlowLogger::on_denied_in_connection(const VerdictEvent& event) {
   entry.verdict_packets = entry.packets_out = 1;
   entry.bytes_out = event.length;
   entry.state = store::FlowState::Established;
-  if (protocol::has_ports(event.protocol)) entry.src_port = event.source_port;
+  set_ports(entry, event);
   entry.translation = translation_of(event);
   emit_denied(what, std::move(entry));
 }
@@ -293,8 +299,8 @@ void FlowLogger::emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packet
   const bool untracked = key.rule == RuleId::None ||
                          (flow.what.record && flow.what.record->action == store::Verdict::Allow);
   entry.state = untracked ? store::FlowState::Untracked : store::FlowState::New;
-  if (protocol::has_ports(key.protocol) && flow.first.source_port != 0)
-    entry.src_port = flow.first.source_port;
+  set_ports(entry, flow.first);
+  if (flow.first.source_port == 0) entry.src_port.reset();  // the kernel's counts do not tell it
   entry.translation = translation_of(flow.first);
   emit_denied(flow.what, std::move(entry));
 }
@@ -307,6 +313,7 @@ void FlowLogger::emit_sampled(const SampledFlow& flow) {
   entry.bytes_out = flow.bytes;
   entry.state = store::FlowState::New;
   if (flow.source_port != 0) entry.src_port = flow.source_port;
+  entry.dst_port = flow.destination_port;
   emit_denied(flow.what, std::move(entry));
 }
 
@@ -383,7 +390,7 @@ void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTi
 }
 
 void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime at, Reading reading) {
-  for (auto& [key, flow] : denied_) flow.seen = false;
+  ++reading_;
   for (const DeniedCount& count : counts) {
     const VerdictEvent event = event_of(count, at);
     const auto [entry, is_new] = denied_.try_emplace(key_of(event));
@@ -392,7 +399,7 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
     if (is_new && reading == Reading::Regular) {
       flow.last = at;
       flow.last_packet = at - count.idle;
-      flow.seen = true;
+      flow.seen = reading_;
       continue;
     }
     if (is_new || !flow.described) {
@@ -401,7 +408,7 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
       flow.last = since;
       flow.described = true;
     }
-    flow.seen = true;
+    flow.seen = reading_;
     const WallTime last_packet = at - count.idle;
     // Fewer than before, or as many although the old entry must have expired in between: it is a new one. Half
     // a lifetime, because `at` may be late by as long as this thread had to wait for its turn.
@@ -423,9 +430,12 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
 // say so: while the kernel's hash table grows, it may leave out what is there.
 void FlowLogger::forget_expired(WallTime at) {
   explainer_.let_go_unasked(at);
+  // All flows are looked at, so not at every reading; who comes back meanwhile is known by its times.
+  if (at >= forgotten_at_ && at - forgotten_at_ < denied_lifetime_ / 4) return;
+  forgotten_at_ = at;
   std::erase_if(denied_, [&](const auto& entry) {
     const auto& [key, flow] = entry;
-    if (flow.seen || at - flow.last_packet < denied_lifetime_) return false;
+    if (flow.seen == reading_ || at - flow.last_packet < denied_lifetime_) return false;
     if (flow.stored)
       forgotten_.push_back({key.rule, key.source, key.destination, key.protocol, key.port_or_icmp, 0, 0, {}});
     return true;

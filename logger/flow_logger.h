@@ -106,7 +106,7 @@ class FlowLogger {
     dataplane::VerdictEvent first;  // what describes it; described anew when the world has changed
     std::uint64_t world = 0;
     bool described = false;  // the first packet's message came
-    bool seen = false;       // in the latest reading
+    std::uint64_t seen = 0;  // the latest reading it was in
     bool stored = false;     // the flow index has a row of it
     bool dirty = false;      // and it is not up to date
   };
@@ -139,6 +139,8 @@ class FlowLogger {
   SampledFlows sampled_;
   std::vector<dataplane::VerdictEvent> overflow_;  // of one call
   std::unordered_map<FlowKey, DeniedFlow, FlowKeyHash> denied_;
+  std::uint64_t reading_ = 0;  // number of the latest
+  WallTime forgotten_at_{};
   std::vector<FlowKey> dirty_;
   std::vector<store::ToldDenied> forgotten_;
   Pending pending_;

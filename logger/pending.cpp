@@ -23,6 +23,7 @@ void merge_into(FlowEntry& into, const FlowEntry& from) {
   into.bytes_in += from.bytes_in;
   if (from.connections) into.connections = into.connections.value_or(0) + *from.connections;
   if (into.src_port != from.src_port) into.src_port.reset();
+  if (into.dst_port != from.dst_port) into.dst_port.reset();
   if (into.state != from.state) into.state = store::FlowState::None;
   if (into.end_reason != from.end_reason) into.end_reason = store::EndReason::None;
   if (into.translation != from.translation) into.translation.reset();
@@ -36,7 +37,6 @@ void merge_into(FlowEntry& into, const FlowEntry& from) {
 // What is left of a description when ports no longer count.
 std::shared_ptr<const FlowRecord> without_ports(const FlowRecord& like) {
   FlowRecord coarse = like;
-  coarse.dst_port.reset();
   coarse.icmp_type.reset();
   coarse.icmp_code.reset();
   coarse.tcp_flags.clear();
@@ -77,13 +77,14 @@ void Pending::shrink() {
   const std::size_t enough = most_ / 2;
   // The newest eighth stays as it is.
   const auto oldest = [&] { return entries_.size() - entries_.size() / 8; };
-  merge_oldest(oldest(), [](const FlowEntry& entry) { return entry.like.get(); });
+  merge_oldest(oldest(), [](const FlowEntry& entry) { return std::pair(entry.like.get(), entry.dst_port); });
   if (entries_.size() <= enough) return;
   const std::size_t count = oldest();
   std::map<const FlowRecord*, std::shared_ptr<const FlowRecord>> coarse;
   for (std::size_t i = 0; i < count; ++i) {
     FlowEntry& entry = entries_[i];
-    if (!entry.like->dst_port && !entry.like->icmp_type) continue;
+    entry.dst_port.reset();
+    if (!entry.like->icmp_type && entry.like->tcp_flags.empty()) continue;
     auto& made = coarse[entry.like.get()];
     if (!made) made = without_ports(*entry.like);
     entry.like = made;

@@ -44,6 +44,7 @@ void SampledFlows::take(const dataplane::VerdictEvent& event, const FlowKey& key
   flow->what = explain_(event);
   flow->world = world;
   flow->source_port = event.source_port;
+  if (protocol::has_ports(event.protocol)) flow->destination_port = event.destination_port;
   flow->packets = 1;
   flow->bytes = event.length;
   flow->first = flow->last = event.time;

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "logger/explainer.h"
@@ -22,6 +23,7 @@ struct SampledFlow {
   WallTime first{}, last{};              // of those
   std::uint64_t world = 0;
   std::uint16_t source_port = 0;
+  std::optional<std::uint16_t> destination_port;
 };
 
 class SampledFlows {

@@ -33,6 +33,7 @@ FlowRecord to_record(const FlowEntry& entry) {
   record.bytes_in = entry.bytes_in;
   record.connections = entry.connections;
   record.src_port = entry.src_port;
+  record.dst_port = entry.dst_port;
   record.ct_state = name(entry.state);
   record.end_reason = entry.end_reason;
   if (entry.translation) {

@@ -29,7 +29,7 @@ struct FlowEntry {
   std::uint64_t verdict_packets = 0;
   std::uint64_t packets_out = 0, packets_in = 0, bytes_out = 0, bytes_in = 0;
   std::optional<std::uint64_t> connections;  // nullopt for denied flows
-  std::optional<std::uint16_t> src_port;
+  std::optional<std::uint16_t> src_port, dst_port;
   FlowState state = FlowState::None;
   EndReason end_reason = EndReason::None;
   std::shared_ptr<const Translation> translation;                 // null: none that is known

@@ -104,7 +104,7 @@ struct FlowRowWriter::Own {
   WallTime start{}, end{};
   std::uint64_t verdict_packets = 0;
   std::optional<std::uint64_t> connections, packets_out, packets_in, bytes_out, bytes_in;
-  std::optional<std::uint16_t> src_port;
+  std::optional<std::uint16_t> src_port, dst_port;
   std::string_view ct_state;
   EndReason end_reason{};
   const Translation* translation = nullptr;
@@ -135,7 +135,7 @@ Result<RolledRow> FlowRowWriter::write_row(std::int64_t sequence, const FlowReco
   insert_.bind(sequence, to_ns(own.end) - to_ns(own.start), to_ns(own.end), static_cast<int>(like.reporter),
                static_cast<int>(like.direction), static_cast<int>(like.action), static_cast<int>(like.reason),
                to.rule, to.src, to.dst, like.proto, as_optional_int(own.src_port),
-               as_optional_int(like.dst_port), as_optional_int(like.icmp_type),
+               as_optional_int(own.dst_port), as_optional_int(like.icmp_type),
                as_optional_int(like.icmp_code), to.logged_by, to.trace, to.staged, text_of(own.dst_service),
                as_optional_int(own.connections), own.verdict_packets, as_optional_int(own.packets_out),
                as_optional_int(own.packets_in), as_optional_int(own.bytes_out), as_optional_int(own.bytes_in),
@@ -173,8 +173,8 @@ Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& 
   const auto id = uuid_bytes(record.id);
   return write_row(sequence, record, to,
                    {record.start, record.end, record.verdict_packets, record.connections, record.packets_out,
-                    record.packets_in, record.bytes_out, record.bytes_in, record.src_port, record.ct_state,
-                    record.end_reason, record.translation ? &*record.translation : nullptr,
+                    record.packets_in, record.bytes_out, record.bytes_in, record.src_port, record.dst_port,
+                    record.ct_state, record.end_reason, record.translation ? &*record.translation : nullptr,
                     record.dst_service, id ? std::string_view(*id) : std::string_view(), record.id});
 }
 
@@ -202,6 +202,7 @@ Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& e
                     entry.bytes_out,
                     entry.bytes_in,
                     entry.src_port,
+                    entry.dst_port,
                     name(entry.state),
                     entry.end_reason,
                     entry.translation.get(),
