@@ -73,6 +73,27 @@ std::vector<TextPiece> align(const std::string& value, Cursor raw) {
   return pieces;
 }
 
+// Whether the quote, or the { or [, at `at` finds its other half.
+bool is_closed(Cursor at) {
+  std::string open;  // what still needs its other half
+  do {
+    const char c = at.peek();
+    const bool quoted = !open.empty() && (open.back() == '"' || open.back() == '\'');
+    if (quoted) {
+      if (open.back() == '"' && c == '\\')
+        at.step();
+      else if (c == open.back())
+        open.pop_back();
+    } else if (c == '"' || c == '\'' || c == '{' || c == '[') {
+      open += c;
+    } else if ((c == '}' || c == ']') && !open.empty()) {
+      open.pop_back();
+    }
+    at.step();
+  } while (!open.empty() && !at.done());
+  return open.empty();
+}
+
 struct Anchored {
   Node node;
   std::size_t nodes = 0;
@@ -198,7 +219,8 @@ void TreeBuilder::count(std::size_t nodes, std::size_t depth, const SourceRef& w
 
 void TreeBuilder::check_tag(const std::string& tag, const SourceRef& where) {
   if (tag.empty() || tag == "?" || tag == "!" || tag.starts_with("tag:yaml.org,2002:")) return;
-  result_.findings.error(where, "unknown tag \"" + tag + "\"; expected a plain value without a tag");
+  result_.findings.error(where, "unknown tag \"" + tag +
+                                    "\"; expected a plain value without a tag, or quotes around a value that begins with !");
 }
 
 void TreeBuilder::OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) {
@@ -233,8 +255,22 @@ void TreeBuilder::OnScalar(const YAML::Mark& mark, const std::string& tag, YAML:
   node.text = value;
   node.place = place(start.line, start.column);
   node.quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
-  check_tag(tag, node.place);
   const bool has_quote = start.peek() == '"' || start.peek() == '\'';
+  const Cursor property = cursor(mark);
+  if (property.peek() == '!') {
+    const SourceRef where = place(property.line, property.column);
+    if (value.empty() && !has_quote) node.place = where;  // not at what comes next
+    check_tag(tag, node.place);
+    // YAML drops it: `! has(a)` would be the opposite of what stands there.
+    if (tag == "!" && !has_quote && start.peek() != '|' && start.peek() != '>')
+      result_.findings.error(where,
+                             "a ! alone is a tag without meaning; expected quotes around a value that begins with !");
+  } else {
+    check_tag(tag, node.place);
+  }
+  // yaml-cpp takes the end of the file for the end of the text.
+  if (has_quote && node.quoted && !is_closed(start))
+    throw Refused{node.place, std::string("a quote that is never closed; expected another ") + start.peek()};
   const std::string_view raw =
       text_.substr(std::min(start.at + (has_quote ? 1 : 0), text_.size()), value.size());
   if (raw != value || node.quoted != has_quote) node.pieces = align(value, start);
@@ -251,7 +287,13 @@ void TreeBuilder::open(Kind kind, const YAML::Mark& mark, const std::string& tag
   frame.anchor = anchor;
   frame.nodes_before = nodes_;
   check_tag(tag, frame.node.place);
-  if (in_key_position()) throw Refused{frame.node.place, "a map or list as a key; expected a plain key"};
+  if (in_key_position()) {
+    const char opens = start.peek();
+    if ((opens == '{' || opens == '[') && !is_closed(start))
+      throw Refused{frame.node.place,
+                    std::string("a ") + opens + " that is never closed; expected " + (opens == '{' ? '}' : ']')};
+    throw Refused{frame.node.place, "a map or list as a key; expected a plain key"};
+  }
   count(1, 1, frame.node.place);
   frames_.push_back(std::move(frame));
 }
@@ -414,6 +456,19 @@ std::optional<double> Node::as_double() const {
   const auto [end, error] = std::from_chars(text.data() + sign, text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
+}
+
+bool Node::is_odd_number() const {
+  if (kind != Kind::Scalar || quoted) return false;
+  std::string_view digits = text;
+  if (digits.starts_with('-') || digits.starts_with('+')) digits.remove_prefix(1);
+  const auto only = [](std::string_view part, std::string_view of) {
+    return !part.empty() && part.find_first_not_of(of) == std::string_view::npos;
+  };
+  for (const auto& [prefix, of] : {std::pair<std::string_view, std::string_view>{"0x", "0123456789abcdefABCDEF_"},
+                                   {"0o", "01234567_"}, {"0b", "01_"}, {"0", "0123456789_"}})
+    if (digits.starts_with(prefix) && only(digits.substr(prefix.size()), of)) return true;
+  return text.find_first_of("eE") != std::string::npos && as_double().has_value();
 }
 
 std::optional<bool> Node::as_bool() const {

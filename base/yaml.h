@@ -44,6 +44,8 @@ struct Node {
   std::optional<std::int64_t> as_int() const;
   std::optional<double> as_double() const;
   std::optional<bool> as_bool() const;
+  // Unquoted text that some readers of YAML take for a number other than its decimal digits say: 0x50, 0120, 8e1.
+  bool is_odd_number() const;
   // Where byte `offset` of a scalar's text stands in the file: behind the quote, in the right line of a
   // folded text.
   SourceRef place_at(std::size_t offset) const;

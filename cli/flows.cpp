@@ -14,6 +14,7 @@
 #include "cli/output.h"
 #include "cli/target.h"
 #include "query/listing.h"
+#include "store/record_json.h"
 
 namespace tierlog::cli {
 namespace {
@@ -76,6 +77,7 @@ void cut_to_limit(Items& items, const store::FlowQuery& query, std::vector<std::
 Result<int> list_flows(const FlowOptions& options, Request& request) {
   TL_ASSIGN(auto stored, request.reader.flows(query::one_more(request.listing.asked.query)));
   Listing listing(flow_columns());
+  listing.keys = store::record_keys();
   cut_to_limit(stored, request.listing.asked.query, listing.notes);
   std::vector<store::FlowRecord> records;
   for (store::StoredRecord& item : stored) records.push_back(std::move(item.record));
@@ -114,6 +116,7 @@ Result<std::string> denied_summary(const FlowOptions& options, Request& request,
 Result<int> list_denied(const FlowOptions& options, Request& request) {
   TL_ASSIGN(auto groups, request.reader.grouped_flows(query::one_more(request.listing.asked.query)));
   Listing listing(denied_columns());
+  listing.keys = store::record_keys();
   cut_to_limit(groups, request.listing.asked.query, listing.notes);
   const SharedNames shared = shared_names(groups);
   for (const store::FlowGroup& group : groups) {
@@ -134,7 +137,8 @@ Result<int> list_groups(const FlowOptions& options, Request& request) {
   if (result.groups.empty()) {
     TL_ASSIGN(listing.empty, query::reason_for_nothing(request.reader, request.listing));
   }
-  listing.summary += range_text(options.filters, request.listing.asked.query);
+  const std::string range = range_text(options.filters, request.listing.asked.query);
+  if (!range.empty()) listing.summary += " ·" + range;
   print(listing, request.format);
   return kDone;
 }
@@ -146,7 +150,7 @@ class Printer {
       : denied_(options.denied),
         as_lines_(request.format == Format::Table || request.format == Format::Wide),
         origin_(request.listing.origin),
-        items_(request.format),
+        items_(request.format, store::record_keys()),
         table_(options.denied ? denied_columns() : flow_columns(),
                stdout_view(request.format == Format::Wide)) {
     if (as_lines_) out(table_.header());
@@ -208,7 +212,7 @@ Command flows_command() {
       "and "
       "rule that decided. An allowed connection between two pods of the node has two records (egress by the "
       "source's policy, ingress by the destination's); PACKETS counts the "
-      "packets that were judged: of an allowed connection its first, of a denied flow each.\n\n"
+      "packets of both directions: of an allowed connection those of the record's interval, of a denied flow each.\n\n"
       "Different filters must all hold; of several values of one filter one must.";
   command.examples = {{"tierlog flows --since 15m", "What happened in the last quarter of an hour"},
                       {"tierlog flows --to tenant-01/db --port 5432 --not --from-namespace tenant-01",

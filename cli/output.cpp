@@ -57,7 +57,9 @@ void print_json(const Listing& listing) {
 void print_csv(const Listing& listing) {
   std::vector<Json> items;
   for (const std::string& item : listing.items) items.push_back(parse(item));
-  const std::vector<std::string> keys = keys_of(items);
+  std::vector<std::string> keys = listing.keys;
+  for (std::string& key : keys_of(items))
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(std::move(key));
   if (keys.empty()) return;
   out(csv_header(keys));
   for (const Json& item : items) out(csv_row(keys, item));
@@ -97,10 +99,8 @@ void print(const Listing& listing, Format format) {
 void ItemStream::print(const std::string& item) {
   if (format_ != Format::Csv) return out(item + "\n");
   const Json object = parse(item);
-  if (csv_keys_.empty()) {
-    csv_keys_ = keys_of({object});
-    out(csv_header(csv_keys_));
-  }
+  if (csv_keys_.empty()) csv_keys_ = keys_of({object});
+  if (!std::exchange(begun_, true)) out(csv_header(csv_keys_));
   out(csv_row(csv_keys_, object));
 }
 

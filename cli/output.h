@@ -8,6 +8,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -30,6 +31,7 @@ struct Listing {
   std::vector<std::string> notes;
   std::string summary;  // the line under the table
   std::string empty;    // why there is nothing, and what to try
+  std::vector<std::string> keys;  // columns of csv, whatever items there are; empty: those that the items have
 };
 
 void print(const Listing& listing, Format format);
@@ -37,11 +39,13 @@ void print(const Listing& listing, Format format);
 // Items of a listing that has no end: lines for jsonl and csv, as they come.
 class ItemStream {
  public:
-  explicit ItemStream(Format format) : format_(format) {}
+  // `keys`: columns of csv; those of the first item unless given.
+  explicit ItemStream(Format format, std::vector<std::string> keys = {}) : format_(format), csv_keys_(std::move(keys)) {}
   void print(const std::string& item);
 
  private:
   Format format_;
+  bool begun_ = false;
   std::vector<std::string> csv_keys_;
 };
 

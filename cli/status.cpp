@@ -1,4 +1,6 @@
 // `tierlog status`: is the node well? What the daemon answers to `status`, on one screen.
+#include <unistd.h>
+
 #include <cerrno>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -215,7 +217,10 @@ bool nobody_listens(const Error& cause) {
 Error no_daemon(const Place& socket, const Error& cause) {
   const bool in_lab = socket.from == Place::From::Lab;
   std::string what;
-  if (!nobody_listens(cause))
+  // Whoever the daemon does not know is hung up on, or does not come to the socket at all.
+  if (cause.errno_value == EACCES || cause.errno_value == EPERM || (cause.errno_value == EPIPE && ::geteuid() != 0))
+    what = "you may not ask it: expected root or a member of group tierlog";
+  else if (!nobody_listens(cause))
     what = "it runs but is busy (loading many rules takes seconds) or hangs: ask again, and look at its log" +
            std::string(in_lab ? " in the lab's folder" : "");
   else if (in_lab)

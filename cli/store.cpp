@@ -23,6 +23,7 @@
 #include "store/check.h"
 #include "store/export.h"
 #include "store/patterns.h"
+#include "store/record_json.h"
 
 namespace tierlog::cli {
 namespace {
@@ -133,8 +134,18 @@ Result<int> compact(const StoreOptions& options) {
 
 Result<void> redirect_stdout(const std::string& file) {
   if (file.empty() || file == "-") return {};
+  if (::access(file.c_str(), F_OK) == 0)
+    return fail(ErrorCode::InvalidArgument, file + " is there already; expected the name of a new file");
   if (std::freopen(file.c_str(), "w", stdout) != nullptr) return {};
   return fail(Error::from_errno(errno, "open", file));
+}
+
+// Half a file is none.
+Error not_written(const std::string& file) {
+  if (file.empty() || file == "-") return {ErrorCode::Io, "the output could not be written", 0};
+  const Error cause = Error::from_errno(errno, "write", file);
+  ::unlink(file.c_str());
+  return cause;
 }
 
 Result<int> export_records(const StoreOptions& options) {
@@ -162,12 +173,12 @@ Result<int> export_records(const StoreOptions& options) {
   }
   TL_TRY(redirect_stdout(options.file));
   TL_ASSIGN(const store::Origin origin, reader.origin());
-  ItemStream items(options.format == "csv" ? Format::Csv : Format::Jsonl);
+  ItemStream items(options.format == "csv" ? Format::Csv : Format::Jsonl, store::record_keys());
   TL_ASSIGN(const std::uint64_t count,
             store::for_each_record(
                 reader, query, [&](std::span<const store::StoredRecord> page, double share) -> Result<void> {
                   for (const store::StoredRecord& stored : page) items.print(query::item_of(stored.record, origin));
-                  if (!flush_stdout()) return fail(ErrorCode::Io, "the output could not be written");
+                  if (std::fflush(stdout) != 0) return fail(not_written(options.file));
                   progress.show("exported", share);
                   return {};
                 }));
@@ -219,12 +230,13 @@ Command compact_command() {
       "gives them "
       "back only when they are many. This gives all of them back, in steps that a running daemon does not "
       "notice. "
-      "--rewrite makes the file anew: it needs as much room again on the same disk, and the daemon stopped.";
+      "--rewrite makes the file anew: it needs as much room again on the same disk, and is refused while somebody "
+      "writes; what the daemon has to write meanwhile waits.";
   command.options = {{"--rewrite", "", "make the file anew, as dense as it gets", &options->rewrite},
                      output_option(options->output, kTextOrJson)};
   add_database_options(command.options, options->target);
   command.examples = {{"tierlog store compact", "Beside the running daemon"},
-                      {"tierlog store compact --rewrite", "After `systemctl stop tierlogd`"},
+                      {"tierlog store compact --rewrite", "As dense as it gets"},
                       {"tierlog store compact --db copy.db --rewrite", "A copy"}};
   command.exit_codes =
       "0  done\n2  bad usage or a file that is no flow database\n3  no database there, no right to write it, "

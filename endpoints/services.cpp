@@ -181,17 +181,21 @@ std::optional<Service> read_service(const Node& node, Taken& taken, Diagnostics&
   return service;
 }
 
-// Addresses of one endpoint of a slice; none when it is not ready.
-std::vector<IpAddr> read_slice_endpoint(const Node& node, Diagnostics& findings) {
+struct SliceEndpoint {
+  std::vector<IpAddr> addresses;
+  bool ready = true;
+};
+
+SliceEndpoint read_slice_endpoint(const Node& node, Diagnostics& findings) {
   Fields fields(node, "an endpoint of a slice", findings);
   fields.accept({"hostname", "nodeName", "targetRef", "zone", "hints", "deprecatedTopology"});
-  std::vector<IpAddr> addresses;
+  SliceEndpoint endpoint;
   for (const Node* item : fields.list("addresses"))
-    if (const auto address = policy::read_address(*item, findings)) addresses.push_back(*address);
+    if (const auto address = policy::read_address(*item, findings)) endpoint.addresses.push_back(*address);
   const Node* conditions = fields.map("conditions");
   const Node* ready = conditions != nullptr ? conditions->find("ready") : nullptr;
-  if (ready != nullptr && ready->as_bool() == false) addresses.clear();
-  return addresses;
+  endpoint.ready = ready == nullptr || ready->as_bool() != false;
+  return endpoint;
 }
 
 std::optional<SlicePort> read_slice_port(const Node& node, Diagnostics& findings) {
@@ -231,9 +235,13 @@ void read_slice(const Node& node, Cluster& cluster, std::vector<Service>& servic
   std::vector<SlicePort> ports;
   for (const Node* item : fields.list("ports"))
     if (const auto port = read_slice_port(*item, findings)) ports.push_back(*port);
-  std::vector<IpAddr> addresses;
-  for (const Node* item : fields.list("endpoints"))
-    for (const IpAddr& address : read_slice_endpoint(*item, findings)) addresses.push_back(address);
+  // A Service leads to those that are ready; to a rule that names it all of them belong, as in Calico.
+  std::vector<IpAddr> addresses, ready;
+  for (const Node* item : fields.list("endpoints")) {
+    const SliceEndpoint endpoint = read_slice_endpoint(*item, findings);
+    addresses.insert(addresses.end(), endpoint.addresses.begin(), endpoint.addresses.end());
+    if (endpoint.ready) ready.insert(ready.end(), endpoint.addresses.begin(), endpoint.addresses.end());
+  }
   if (of.empty()) {
     findings.error(node.place,
                    "an EndpointSlice of no Service; expected the label kubernetes.io/service-name");
@@ -244,7 +252,7 @@ void read_slice(const Node& node, Cluster& cluster, std::vector<Service>& servic
     service.addresses.push_back(address);
     for (const SlicePort& port : ports) service.ports.push_back({address, port.protocol, port.number});
   }
-  add_to_service(services, in, of, addresses, ports);
+  add_to_service(services, in, of, ready, ports);
 }
 
 }  // namespace

@@ -150,8 +150,14 @@ std::optional<IpAddr> read_address(const Node& node, Diagnostics& findings) {
   return std::nullopt;
 }
 
-std::optional<PortSpec> read_port(const Node& node, Diagnostics& findings) {
-  const std::string expected = "; expected a number from 0 to 65535, a range like 8000:8080 or a port's name";
+std::optional<PortSpec> read_port(const Node& node, Diagnostics& findings, std::string_view what) {
+  const std::string expected = "; expected " + std::string(what);
+  if (node.is_odd_number()) {
+    findings.error(node.place, node.text +
+                                   " is not the same number to every reader of YAML; expected decimal digits"
+                                   " without a leading 0, or quotes around a port's name");
+    return std::nullopt;
+  }
   if (node.kind != yaml::Kind::Scalar) {
     findings.error(node.place, node.kind_name() + " is no port" + expected);
     return std::nullopt;

@@ -50,7 +50,9 @@ std::vector<Cidr> read_nets(yaml::Fields& fields, std::string_view key, std::siz
 std::optional<IpAddr> read_address(const yaml::Node& node, Diagnostics& findings);
 
 // 80, "8000:8080", "http".
-std::optional<PortSpec> read_port(const yaml::Node& node, Diagnostics& findings);
+inline constexpr std::string_view kPortOrRange = "a number from 0 to 65535, a range like 8000:8080 or a port's name";
+std::optional<PortSpec> read_port(const yaml::Node& node, Diagnostics& findings,
+                                  std::string_view expected = kPortOrRange);
 std::vector<PortSpec> read_ports(yaml::Fields& fields, std::string_view key);
 std::optional<std::uint8_t> read_protocol(yaml::Fields& fields, std::string_view key);
 // Kubernetes: TCP, UDP or SCTP, TCP when absent.

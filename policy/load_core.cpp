@@ -131,15 +131,14 @@ void read_service(const Node& node, LoadContext& context) {
   if (meta.valid && !service.selector.empty()) context.objects.selecting_services.push_back(std::move(service));
 }
 
-// Addresses of one endpoint of a slice; none when it is not ready.
+// Addresses of one endpoint of a slice, ready or not: to a rule that names the Service it belongs as long as it
+// is there, as in Calico.
 std::vector<IpAddr> read_slice_endpoint(const Node& node, Diagnostics& findings) {
   Fields fields(node, "an endpoint of a slice", findings);
   fields.accept({"hostname", "nodeName", "targetRef", "zone", "hints", "deprecatedTopology"});
   std::vector<IpAddr> addresses;
   for (const Node* item : fields.list("addresses")) add_address(*item, addresses, findings);
-  const Node* conditions = fields.map("conditions");
-  const Node* ready = conditions != nullptr ? conditions->find("ready") : nullptr;
-  if (ready != nullptr && ready->as_bool() == false) addresses.clear();
+  fields.map("conditions");
   return addresses;
 }
 

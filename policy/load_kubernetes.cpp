@@ -23,11 +23,10 @@ using PortsByProtocol = std::map<std::uint8_t, std::vector<PortSpec>>;
 std::optional<PortSpec> read_port_range(Fields& fields) {
   const Node* node = fields.get("port");
   std::optional<PortSpec> port;
-  if (node != nullptr) port = read_port(*node, fields.findings());
+  constexpr std::string_view kPort = "a number from 1 to 65535 or a port's name (a range ends with endPort)";
+  if (node != nullptr) port = read_port(*node, fields.findings(), kPort);
   if (port && port->named.empty() && (port->range.first != port->range.last || port->range.first == 0)) {
-    fields.findings().error(node->place, "\"" + node->text +
-                                             "\" is no port; expected a number from 1 to 65535 or a "
-                                             "port's name (a range ends with endPort)");
+    fields.findings().error(node->place, "\"" + node->text + "\" is no port; expected " + std::string(kPort));
     port.reset();
   }
   if (!fields.has("endPort")) {

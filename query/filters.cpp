@@ -44,7 +44,7 @@ constexpr FilterSpec kFilters[] = {
     {Field::Direction, "direction", "DIR", "ingress or egress"},
     {Field::Reporter, "reporter", "SIDE", "src or dst: the side whose policy gave the verdict"},
     {Field::Logged, "logged", nullptr, "a Log rule matched"},
-    {Field::Unanswered, "unanswered", nullptr, "nothing came back: no byte from the destination"},
+    {Field::Unanswered, "unanswered", nullptr, "connections that ended without any answer"},
     {Field::Node, "node", "NAME", "node that gave the verdict"},
     {Field::Cluster, "cluster", "NAME", "cluster that gave the verdict"},
 };

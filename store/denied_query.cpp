@@ -81,6 +81,9 @@ std::optional<DeniedQuery> as_denied_query(const FlowQuery& query) {
   split.others.behind = query.behind;
   for (const FieldFilter& filter : query.filters) {
     switch (filter.field) {
+      case Field::Node:
+      case Field::Cluster:
+        return std::nullopt;  // constants: SQLite refuses to keep to an index where nothing can match
       case Field::Policy:
       case Field::Tier:
       case Field::PolicyKind:

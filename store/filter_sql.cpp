@@ -76,13 +76,13 @@ std::vector<std::string_view> reason_names() {
 }
 
 // "NP" and "networkpolicy" as well as "NetworkPolicy".
-std::string policy_kind_of(const std::string& value) {
+std::optional<std::string> policy_kind_of(const std::string& value) {
   for (int i = 0; i <= static_cast<int>(policy::PolicyKind::ClusterNetworkPolicy); ++i) {
     const auto kind = static_cast<policy::PolicyKind>(i);
     if (lower(value) == lower(policy::name(kind)) || lower(value) == lower(policy::short_name(kind)))
       return std::string(policy::name(kind));
   }
-  return value;
+  return std::nullopt;
 }
 
 // The condition of one value of one field.
@@ -114,7 +114,10 @@ Result<std::string> by_tier(WhereClause& where, const std::string& value) {
 }
 
 Result<std::string> by_policy_kind(WhereClause& where, const std::string& value) {
-  TL_ASSIGN(auto predicate, parse_text_pattern("kind", policy_kind_of(value)));
+  const auto known = policy_kind_of(value);
+  if (!known && value.find_first_of("*?/") == std::string::npos)
+    return fail(bad_value("kind", value, "NetworkPolicy, GlobalNetworkPolicy or another kind of policy, or a pattern"));
+  TL_ASSIGN(auto predicate, parse_text_pattern("kind", known.value_or(value)));
   return in_rules("tl_match(" + where.add(over_text(std::move(predicate))) + ", policy_kind)");
 }
 
@@ -224,7 +227,9 @@ Result<std::string> by_logged(WhereClause&, const std::string& value) {
 }
 
 Result<std::string> by_unanswered(WhereClause&, const std::string& value) {
-  return flag("unanswered", value, "f.bytes_in IS NOT NULL AND f.bytes_in = 0");
+  // The end of a connection says so; an interval in which nothing came back does not.
+  return flag("unanswered", value,
+              "coalesce(f.end_reason, 0) = " + std::to_string(static_cast<int>(EndReason::Unanswered)));
 }
 
 Result<std::string> by_staged_action(WhereClause& where, const std::string& value) {

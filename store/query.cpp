@@ -1,6 +1,7 @@
 #include "store/query.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -47,10 +48,18 @@ std::int64_t limit_of(const FlowQuery& query) {
   return query.limit == 0 ? -1 : static_cast<std::int64_t>(query.limit);
 }
 
+Error no_right(const std::string& path) {
+  return {ErrorCode::Io, "no right to read " + path + "; expected root or a member of its group (usually tierlog)", EACCES};
+}
+
 Result<void> check_readable(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) == 0) return {};
+  if (::stat(path.c_str(), &status) == 0) {
+    if (::access(path.c_str(), R_OK) != 0 && errno == EACCES) return fail(no_right(path));
+    return {};
+  }
   if (errno == ENOENT) return fail(ErrorCode::NotFound, "no flow index at " + path);
+  if (errno == EACCES) return fail(no_right(path));
   return fail(Error::from_errno(errno, "open", path));
 }
 

@@ -162,4 +162,16 @@ nlohmann::ordered_json to_json(const FlowRecord& record, const Origin& origin) {
   return json;
 }
 
+const std::vector<std::string>& record_keys() {
+  static const std::vector<std::string> keys = [] {
+    FlowRecord whole;
+    whole.end_reason = EndReason::Finished;
+    whole.translation = Translation{IpAddr::v4(1), IpAddr::v4(1), 1, 1, {}};
+    std::vector<std::string> all;
+    for (const auto& [key, value] : to_json(whole, {}).items()) all.push_back(key);
+    return all;
+  }();
+  return keys;
+}
+
 }  // namespace tierlog::store

@@ -28,4 +28,7 @@ Result<std::vector<StagedVerdict>> parse_staged(std::string_view text);
 Result<policy::Labels> parse_labels(std::string_view text);
 Result<std::vector<std::string>> parse_strings(std::string_view text);
 
+// All keys that to_json may give, in its order.
+const std::vector<std::string>& record_keys();
+
 }  // namespace tierlog::store

@@ -173,7 +173,16 @@ const Wrong kWrong[] = {
     {"UnknownAlias", "a: *x\n",
      "f:1:4: not well-formed: the referenced anchor is not defined; expected YAML or JSON\n"},
     {"UnknownTag", "a: !secret x\n",
-     "f:1:12: unknown tag \"!secret\"; expected a plain value without a tag\n"},
+     "f:1:12: unknown tag \"!secret\"; expected a plain value without a tag, or quotes around a value that begins "
+     "with !\n"},
+    {"BangWithoutQuotes", "a: !has(x)\nb: 1\n",
+     "f:1:4: unknown tag \"!has(x)\"; expected a plain value without a tag, or quotes around a value that begins "
+     "with !\n"},
+    {"LoneBang", "a: ! has(x)\nb: 1\n",
+     "f:1:4: a ! alone is a tag without meaning; expected quotes around a value that begins with !\n"},
+    {"OpenSingleQuote", "a: 'has(x)\n", "f:1:4: a quote that is never closed; expected another '\n"},
+    {"OpenDoubleQuote", "a: \"x == 'y'\n", "f:1:4: a quote that is never closed; expected another \"\n"},
+    {"OpenList", "{\"a\": [1, {\"b\": 2}", "f:1:1: a { that is never closed; expected }\n"},
     {"Tab", "a:\n\tb: 1\n", "f:2:3: a tab in the indentation; expected spaces\n"},
     {"NotText", std::string("a: b\nc: \x80\n"), "f:2:4: a byte that is no text; expected UTF-8\n"},
     {"Nul", std::string("a: \0", 4), "f:1:4: a byte that is no text; expected UTF-8\n"},

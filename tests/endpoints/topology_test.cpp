@@ -103,7 +103,7 @@ endpointSlices:
   EXPECT_EQ(service.ports.size(), 5u) << "http on both addresses of a, dns on three";
   const policy::ServiceObject& slice = topology.cluster.services[1];
   EXPECT_EQ(slice.name, "t");
-  ASSERT_EQ(slice.addresses.size(), 1u);
+  ASSERT_EQ(slice.addresses.size(), 2u) << "ready or not, to a rule that names the Service";
   EXPECT_EQ(slice.ports.at(0).port, 443);
 }
 
@@ -116,7 +116,7 @@ services:
 - {name: t, namespace: ns, ports: [{name: https, port: 443}, {name: other, port: 1}]}
 endpointSlices:
 - metadata: {name: e, namespace: ns, labels: {kubernetes.io/service-name: t}}
-  endpoints: [{addresses: [10.9.0.1]}]
+  endpoints: [{addresses: [10.9.0.1]}, {addresses: [10.9.0.2], conditions: {ready: false}}]
   ports: [{name: https, port: 8443}]
 )");
   ASSERT_EQ(topology.services.size(), 3u);

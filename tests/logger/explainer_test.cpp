@@ -8,22 +8,22 @@ namespace {
 
 using dataplane::VerdictEvent;
 
-TEST(Explainer, APortScanIsForgottenAndWhatGoesOnIsNot) {
+TEST(Explainer, AScanIsForgottenAndWhatGoesOnIsNot) {
   Explainer explainer;
   const auto at = [](int seconds) { return WallTime(std::chrono::seconds(1'700'000'000 + seconds)); };
-  const auto ask = [&](std::uint16_t port) {
+  const auto ask = [&](std::uint32_t source) {
     VerdictEvent event;
     event.kind = dataplane::EventKind::Denied;
     event.rule = RuleId{42};
-    event.source = *IpAddr::parse("10.0.0.1");
+    event.source = IpAddr::v4(0x0a010000 + source);
     event.destination = *IpAddr::parse("10.0.0.2");
     event.protocol = protocol::kUdp;
-    event.destination_port = port;
+    event.destination_port = 80;
     event.time = at(0);
     return explainer.explain(event).record;
   };
   const auto first = ask(1);
-  for (std::uint16_t port = 1; port <= 5000; ++port) ask(port);
+  for (std::uint32_t source = 1; source <= 5000; ++source) ask(source);
   struct Step {
     int seconds;
     std::size_t kept;
@@ -35,6 +35,22 @@ TEST(Explainer, APortScanIsForgottenAndWhatGoesOnIsNot) {
   }
   explainer.let_go_unasked(at(240));
   EXPECT_EQ(explainer.kept(), 0u);
+}
+
+// Ports that no rule tells apart are one explanation.
+TEST(Explainer, PortsThatAreJudgedAlikeAreExplainedOnce) {
+  Explainer explainer;
+  VerdictEvent event;
+  event.kind = dataplane::EventKind::Denied;
+  event.rule = RuleId{42};
+  event.source = *IpAddr::parse("10.0.0.1");
+  event.destination = *IpAddr::parse("10.0.0.2");
+  event.protocol = protocol::kUdp;
+  for (std::uint16_t port = 1; port <= 5000; ++port) {
+    event.destination_port = port;
+    explainer.explain(event);
+  }
+  EXPECT_EQ(explainer.kept(), 1u);
 }
 
 }  // namespace

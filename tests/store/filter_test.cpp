@@ -11,8 +11,8 @@ namespace {
 
 using Field = FieldFilter::Field;
 
-// Letters name the records: D denied, E denied at the end of tier, A allowed, N no policy, G ICMPv6 to a
-// network set.
+// Letters name the records: D denied, E denied at the end of tier, A allowed, N no policy and no answer, G
+// ICMPv6 to a network set.
 std::vector<FlowRecord> records() {
   FlowRecord denied = sample::denied();
   denied.end = sample::at(0);
@@ -22,6 +22,7 @@ std::vector<FlowRecord> records() {
   allowed.end = sample::at(20);
   FlowRecord no_policy = sample::without_policy();
   no_policy.end = sample::at(30);
+  no_policy.end_reason = EndReason::Unanswered;
   FlowRecord full = sample::full_record();
   full.end = sample::at(40);
   full.tier = "security";
@@ -161,7 +162,7 @@ const OneFilter kFilters[] = {
     {"Reporter", Field::Reporter, {"dst"}, "ADEN"},
     {"Logged", Field::Logged, {}, "DG"},
     {"LoggedFalse", Field::Logged, {"false"}, "AEN"},
-    {"Unanswered", Field::Unanswered, {}, "DEG"},
+    {"Unanswered", Field::Unanswered, {}, "N"},
     {"StagedDeny", Field::StagedAction, {"deny"}, "D"},
     {"StagedAllow", Field::StagedAction, {"allow"}, "G"},
     {"Reason", Field::Reason, {"end-of-tier"}, "E"},
