@@ -1,6 +1,31 @@
 #!/bin/bash
 # The rest of the way up, then the tests.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/tmp
+if [ "$(cat "$WORK/programs")" = unit ]; then
+  mount -t proc proc /proc
+  mount -t tmpfs run /run
+  # /tmp is emptied when systemd comes up.
+  cp "$WORK/unit.sh" /usr/local/lib/tierlog-unit.sh
+  dpkg -i --force-depends --force-unsafe-io "$WORK/tierlog.deb" >"/tmp/dpkg" 2>&1 || cat /tmp/dpkg
+  printf '[Unit]\nRequires=basic.target tierlog-check.service\nAfter=basic.target\nAllowIsolate=yes\n' \
+    >/etc/systemd/system/tierlog-check.target
+  printf '[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/bash /usr/local/lib/tierlog-unit.sh\n' \
+    >/etc/systemd/system/tierlog-check.service
+  # Sanitized and emulated it needs longer, and its look for leaks would need ptrace.
+  mkdir -p /etc/systemd/system/tierlogd.service.d
+  printf '[Service]\nTimeoutStartSec=300\nTimeoutStopSec=120\nEnvironment=ASAN_OPTIONS=detect_leaks=0\n' \
+    >/etc/systemd/system/tierlogd.service.d/emulated.conf
+  # What a machine of its own would need, and this one waits for.
+  for other in systemd-hwdb-update systemd-udevd systemd-udev-trigger systemd-journal-catalog-update \
+    systemd-timesyncd systemd-modules-load systemd-random-seed systemd-sysusers ldconfig apparmor networking \
+    kmod-static-nodes keyboard-setup console-setup modprobe@{configfs,dm_mod,drm,efi_pstore,fuse,loop}; do
+    ln -sf /dev/null "/etc/systemd/system/$other.service"
+  done
+  for mount in dev-hugepages dev-mqueue sys-kernel-debug sys-kernel-tracing sys-kernel-config sys-fs-fuse-connections; do
+    ln -sf /dev/null "/etc/systemd/system/$mount.mount"
+  done
+  exec /lib/systemd/systemd --unit=tierlog-check.target --show-status=no --log-level=warning
+fi
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev

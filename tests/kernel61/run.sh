@@ -2,6 +2,7 @@
 # Tests of a build folder under Debian 12's own kernel (6.1), which lacks much of what newer ones have: a
 # virtual machine whose root is this machine's, read-only, with what it writes in memory.
 #   run.sh BUILD PROGRAM[:FILTER]…      PROGRAM in BUILD/tests, FILTER as --gtest_filter takes it
+#   run.sh BUILD unit                   the package's unit, with systemd as the machine's first process
 # Exit code 77: no qemu, no kernel to be had, or not root.
 set -euo pipefail
 here=$(realpath "$(dirname "$0")")
@@ -20,6 +21,12 @@ virtiofsd=/usr/lib/qemu/virtiofsd
 for program in qemu-system-x86_64 busybox cpio "$virtiofsd"; do
   command -v "$program" >/dev/null || skip "$program is missing (scripts/install-deps --full)"
 done
+
+unit=
+if [ "$*" = unit ]; then
+  [ -x /lib/systemd/systemd ] || skip "systemd is missing (scripts/install-deps --full)"
+  unit=yes
+fi
 
 # The kernel is unpacked, never installed: this machine's boot is not touched.
 if [ ! -e "$base/complete" ]; then
@@ -48,7 +55,12 @@ for name in virtio_pci virtiofs overlay; do
   done < <(modprobe -d "$base/root" -S "$version" --show-depends "$name" | awk '/^insmod/ { print $2 }')
 done
 install -m 755 "$here/init" "$work/initrd/init"
-install -m 755 "$here/inside.sh" "$work/inside.sh"
+install -m 755 "$here/inside.sh" "$here/unit.sh" "$work/"
+if [ -n "$unit" ]; then
+  cpack -G DEB --config "$build/CPackConfig.cmake" -B "$work/package" -D CPACK_DEBIAN_COMPRESSION_TYPE=gzip \
+    >"$work/cpack.log" 2>&1 || { cat "$work/cpack.log"; exit 1; }
+  mv "$work"/package/*.deb "$work/tierlog.deb"
+fi
 printf '%s\n' "$@" >"$work/programs"
 (cd "$work/initrd" && find . | cpio --quiet -o -H newc | gzip -1) >"$work/initrd.gz"
 
