@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${TIERLOG_FUZZ_SECONDS:-20}
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(policies selector cni cases)
+[ ${#targets[@]} -gt 0 ] || targets=(policies selector cni cases answers)
 
 if ! command -v clang++-14 >/dev/null; then
   echo "skipped: no clang++-14 (scripts/install-deps --full)"

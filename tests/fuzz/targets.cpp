@@ -5,6 +5,8 @@
 #include <string>
 
 #include "cni/configuration.h"
+#include "exporters/fluentbit/forward_codec.h"
+#include "exporters/fluentbit/handshake.h"
 #include "lab/cases.h"
 #include "policy/cluster.h"
 #include "policy/lint.h"
@@ -51,6 +53,29 @@ void cni(std::string_view bytes) {
 
 void cases(std::string_view bytes) {
   static_cast<void>(lab::load_cases_text(bytes, "input.yaml"));
+}
+
+void answers(std::string_view bytes) {
+  namespace fluentbit = exporters::fluentbit;
+  fluentbit::Helo helo;
+  fluentbit::Pong pong;
+  std::size_t used = 0;
+  if (fluentbit::read_helo(bytes, helo, used) == fluentbit::Reading::Done)
+    expect(used <= bytes.size(), "a HELO longer than what was read");
+  if (fluentbit::read_pong(bytes, pong, used) == fluentbit::Reading::Done)
+    expect(used <= bytes.size(), "a PONG longer than what was read");
+  // Whatever the pieces, the same acks.
+  fluentbit::AckReader whole, pieces;
+  std::string first, second;
+  bool good = whole.feed(bytes);
+  for (auto chunk = whole.take(); chunk; chunk = whole.take()) first += *chunk + "\n";
+  bool still = true;
+  for (std::size_t at = 0; still && at < bytes.size(); ++at) {
+    still = pieces.feed(bytes.substr(at, 1));
+    for (auto chunk = pieces.take(); chunk; chunk = pieces.take()) second += *chunk + "\n";
+  }
+  // One that is too long as a whole may begin with acks that came alone in pieces.
+  expect(!good || first == second, "acks depend on how they are cut");
 }
 
 }  // namespace tierlog::fuzz

@@ -11,11 +11,12 @@ void policies(std::string_view bytes);  // YAML -> policy set -> lint
 void selector(std::string_view bytes);  // text -> selector; its canonical form reads back as itself
 void cni(std::string_view bytes);       // the plugin's configuration on stdin
 void cases(std::string_view bytes);     // policy test cases with their topologies
+void answers(std::string_view bytes);   // what a Forward receiver says: HELO, PONG, acks
 
 struct Target {
   const char* name;
   void (*run)(std::string_view bytes);
 };
-inline constexpr Target kTargets[] = {{"policies", policies}, {"selector", selector}, {"cni", cni}, {"cases", cases}};
+inline constexpr Target kTargets[] = {{"policies", policies}, {"selector", selector}, {"cni", cni}, {"cases", cases}, {"answers", answers}};
 
 }  // namespace tierlog::fuzz
