@@ -8,6 +8,7 @@
 
 #include "base/diagnostics.h"
 #include "cli/commands.h"
+#include "cli/compile_ebpf.h"
 #include "cli/console.h"
 #include "cli/exit_code.h"
 #include "cli/format.h"
@@ -151,6 +152,7 @@ Result<Compiled> compile_files(const CompileArguments& arguments) {
   Compiled compiled{arguments.node, {}, {}};
   TL_ASSIGN(compiled.program, policy::compile(input.policies, cluster, ids, options));
   const nft::TableOptions table;
+  if (arguments.via == "ebpf") return compiled;
   compiled.tables = {{"inet", "tierlog", nft::build_program(compiled.program, {}, table, {})},
                      {"netdev", "tierlog", nft::build_guard(compiled.program, table)}};
   for (KernelTable& kernel_table : compiled.tables) sort_by_name(kernel_table.objects);
@@ -313,12 +315,59 @@ void print(const Compiled& compiled, Format format) {
   for (const KernelTable& table : compiled.tables) out(text_of(compiled.program, owner, table) + "\n");
 }
 
+Json json_of_ebpf(const EbpfObjects& objects) {
+  Json classes = Json::array();
+  for (const EbpfClass& one : objects.classes) {
+    Json tiers = Json::array();
+    for (const EbpfTier& tier : one.tiers) {
+      Json positions = Json::array();
+      for (const RuleId id : tier.positions) positions.push_back(number(id));
+      tiers.push_back({{"tier", tier.tier},
+                       {"first_word", tier.first_word},
+                       {"words", tier.words},
+                       {"log_words", tier.log_words},
+                       {"positions", std::move(positions)},
+                       {"end", tier.end == RuleId::None ? Json() : Json(number(tier.end))}});
+    }
+    classes.push_back({{"class", one.index},
+                       {"direction", one.direction},
+                       {"endpoints", one.endpoints},
+                       {"bytes", one.bytes},
+                       {"tiers", std::move(tiers)},
+                       {"fallback", number(one.fallback)}});
+  }
+  return classes;
+}
+
+Result<void> print_ebpf(const Compiled& compiled, Format format) {
+  TL_ASSIGN(const EbpfObjects objects, ebpf_objects(compiled.program));
+  if (format == Format::Json) {
+    out(Json{{"via", "ebpf"},
+             {"node", or_null(compiled.node)},
+             {"rules", json_of_rules(compiled.program)},
+             {"classes", json_of_ebpf(objects)},
+             {"address_bytes", objects.address_bytes}}
+            .dump(2, ' ', false, Json::error_handler_t::replace) +
+        "\n");
+    return {};
+  }
+  out((compiled.node.empty() ? "all nodes" : "node " + compiled.node) + ": " +
+      counted(compiled.program.endpoints.size(), "endpoint") + " in " + with_commas(objects.classes.size()) +
+      " classes, " + counted(compiled.program.rules.size(), "rule") + "\n\n" + listing_of_rules(compiled.program) +
+      "\n" + text_of(objects));
+  return {};
+}
+
 Result<int> run(const CompileArguments& arguments) {
   TL_ASSIGN(const Format format, parse_format(arguments.output, kTextOrJson));
-  if (arguments.via != "nftables")
-    return fail(ErrorCode::InvalidArgument, "--via \"" + arguments.via + "\" is unknown; expected nftables");
+  if (arguments.via != "nftables" && arguments.via != "ebpf")
+    return fail(ErrorCode::InvalidArgument, "--via \"" + arguments.via + "\" is unknown; expected nftables or ebpf");
   TL_ASSIGN(const Compiled compiled, compile_files(arguments));
-  print(compiled, format);
+  if (arguments.via == "ebpf") {
+    TL_TRY(print_ebpf(compiled, format));
+  } else {
+    print(compiled, format);
+  }
   say("rule ids are numbered here from the beginning; a daemon keeps its own in state.db");
   return kDone;
 }
@@ -341,11 +390,12 @@ Command compile_command() {
       "With --node only that node's own pods are enforced, as on the node; every other pod is known by its "
       "addresses. "
       "Chains: epe_ and epi_ are a pod's egress and ingress, c… the tiers of a class, r… what an id does, g… "
-      "what a Log rule does, l… the message about a first packet.";
+      "what a Log rule does, l… the message about a first packet. --via ebpf: the matches of each class and tier as "
+      "bit positions, 64 a word.";
   command.options = {{"-f,--file", "PATH", "policy files and folders", &arguments->files, "Options", true},
                      {"--topology", "FILE", "who there is", &arguments->topology},
                      {"--node", "NAME", "only what this node enforces", &arguments->node},
-                     {"--via", "HOW", "nftables (default)", &arguments->via},
+                     {"--via", "HOW", "nftables (default) or ebpf", &arguments->via},
                      output_option(arguments->output, kTextOrJson)};
   command.examples = {
       {"tierlog compile -f policies/ --topology topology.yaml", "Everything"},

@@ -155,7 +155,7 @@ Command up_command() {
   command.options = {
       {"-f,--file", "PATH", "policy files and folders", &options->policies, "Options", true},
       {"--name", "NAME", "name of the lab (default \"default\")", &options->name},
-      {"--dataplane", "NAME", "nftables (default: what the topology says)", &options->dataplane},
+      {"--dataplane", "NAME", "nftables, ebpf or auto (default: TIERLOG_DATAPLANE, else what the topology says)", &options->dataplane},
       {"--set", "KEY=VALUE", "settings of its tierlogd, as in tierlogd.yaml: --set deny_interval=1s",
        &options->settings, "Options", true}};
   command.examples = {

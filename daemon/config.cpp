@@ -188,7 +188,7 @@ const std::vector<Key>& keys() {
   static const std::vector<Key> table{
       {"node", read_node},
       {"cluster", text(&Config::cluster)},
-      {"dataplane", one_of({"nftables"}, [](Config& c, const std::string& v) { c.dataplane = v; })},
+      {"dataplane", one_of({"nftables", "ebpf", "auto"}, [](Config& c, const std::string& v) { c.dataplane = v; })},
       {"policies", read_paths},
       {"topology", text(&Config::topology)},
       {"socket", text(&Config::socket)},

@@ -13,7 +13,6 @@
 
 #include "daemon/privileges.h"
 #include "daemon/syscalls.h"
-#include "dataplane/nftables/remove.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -49,27 +48,6 @@ void tell(const dataplane::SettingChange& change) {
     spdlog::info("{}={} was {}", change.name, change.wanted, change.was);
   else
     spdlog::warn("{}={} cannot be set: {}", change.name, change.wanted, change.problem);
-}
-
-dataplane::nftables::TableOptions table_options(const Config& config) {
-  using dataplane::nftables::TableOptions;
-  TableOptions options;
-  options.log_rate = config.log_rate;
-  options.nflog_group = config.nflog_group;
-  options.deny_interval = std::chrono::duration_cast<std::chrono::seconds>(config.deny_interval);
-  options.log_interval = std::chrono::duration_cast<std::chrono::seconds>(config.log_interval);
-  options.enforcement = config.audits ? TableOptions::Enforcement::Audit : TableOptions::Enforcement::Enforce;
-  options.host_to_pod =
-      config.host_to_pod_by_policy ? TableOptions::HostToPod::Policy : TableOptions::HostToPod::Allow;
-  return options;
-}
-
-dataplane::nftables::Features features(const Config& config) {
-  const auto has = [&](const char* name) {
-    return std::find(config.nftables_without.begin(), config.nftables_without.end(), name) ==
-           config.nftables_without.end();
-  };
-  return {.owner = has("owner"), .egress_hook = has("egress-hook")};
 }
 
 std::vector<logger::ServiceAddress> addresses_of(const std::vector<endpoints::Service>& services) {
@@ -112,19 +90,17 @@ Result<void> Daemon::open() {
   TL_ASSIGN(state_, store::StateDb::open(config_.state_path()));
   TL_TRY(forget_gone_pods());
   TL_TRY(open_store());
-  TL_ASSIGN(backend_, dataplane::nftables::NftablesBackend::open(table_options(config_), features(config_)));
-  if (!backend_->owned()) {
-    TL_ASSIGN(table_watch_, dataplane::nftables::TableWatch::open(backend_->port()));
-  }
-  TL_ASSIGN(label_watch_, dataplane::nftables::LabelWatch::open(backend_->port()));
+  TL_ASSIGN(plane_, open_plane(config_));
+  if (!plane_.notice.empty()) spdlog::warn("{}", plane_.notice);
+  config_.dataplane = plane_.name;
   TL_TRY(keep_ids_apart());
-  TL_ASSIGN(events_, dataplane::nftables::NflogSource::open(config_.nflog_group));
-  TL_ASSIGN(conntrack_, dataplane::Conntrack::open());
-  for (const dataplane::SettingChange& change : conntrack_->changed()) tell(change);
-  living_ = std::make_unique<LivingConnections>(*backend_, *conntrack_);
+  if (plane_.is_nftables()) {
+    for (const dataplane::SettingChange& change : plane_.conntrack->changed()) tell(change);
+    living_ = std::make_unique<LivingConnections>(*plane_.backend, *plane_.conntrack);
+  }
   TL_ASSIGN(bridges_, Bridges::open());
   recorder_ =
-      std::make_unique<Recorder>(*backend_, *events_, *conntrack_, *flows_, config_.store_path, clock_);
+      std::make_unique<Recorder>(*plane_.backend, *plane_.events, *plane_.connections, *flows_, config_.store_path, clock_);
   recorder_->set_audit(config_.audits);
   mismatches_ = std::make_unique<MismatchCases>(fs::path(config_.state_path()).parent_path().string());
   TL_TRY(recorder_->load());
@@ -133,6 +109,7 @@ Result<void> Daemon::open() {
     policy_sets_ = policy_sets;
     if (auto installed = install(world_->rule_keys()); !installed)
       spdlog::error("write catalog: {}", installed.error().message);
+    if (living_ == nullptr) return;
     if (auto done = living_->on_applied(program, clock_.boottime()); !done)
       spdlog::error("living connections: {}", done.error().message);
   };
@@ -142,16 +119,16 @@ Result<void> Daemon::open() {
     spdlog::error("{}", bridges.error().message);
     return std::map<std::string, std::string>();
   };
-  world_ = std::make_unique<World>(config_, *state_, *backend_, host_, applied, bridges_of);
-  for (const std::string& interface : world_->close_unknown(backend_->found_interfaces()))
+  world_ = std::make_unique<World>(config_, *state_, *plane_.backend, host_, applied, bridges_of);
+  for (const std::string& interface : world_->close_unknown(plane_.found_interfaces))
     if (forgotten_interfaces_.count(interface) == 0) lost_pods_.push_back(interface);
   for (const std::string& interface : lost_pods_)
     spdlog::error("{} WAS ENFORCED AND ITS POD IS IN state.db NO LONGER: nothing may come out of it until the pod is "
                   "registered anew",
                   interface);
-  if (!backend_->older_layout().empty())
+  if (plane_.is_nftables() && !plane_.tables->older_layout().empty())
     spdlog::warn("tables of \"{}\" are replaced; what opens a connection meanwhile has to wait",
-                 backend_->older_layout());
+                 plane_.tables->older_layout());
   if (auto begun = begin_world(); !begun) {
     if (!world_->program()) return begun;
     log_lines(spdlog::level::err, begun.error().message);
@@ -161,15 +138,7 @@ Result<void> Daemon::open() {
     else
       spdlog::error("NO GOOD POLICY SET: all traffic of endpoints is denied until there is one");
   }
-  spdlog::info("table={} owned={} changed_objects={} held_packets={}",
-               backend_->adopted() ? "adopted" : "made", backend_->owned(), backend_->changed(),
-               backend_->held_packets());
-  if (bridges_->blind())
-    spdlog::error(
-        "PODS UNDER BRIDGES ARE NOT ENFORCED AGAINST EACH OTHER: module br_netfilter is not loaded");
-  if (backend_->spares_midstream()) spare_until_ = started_ + kSparing;
-  living_->look_for_cut(started_);
-  if (backend_->found_audited() && !config_.audits) living_->judge_all(started_);
+  TL_TRY(take_over());
   log_lines(spdlog::level::warn, world_->warnings().to_string());
   TL_TRY(recorder_->start());
   next_flows_ = clock_.boottime() + std::chrono::duration_cast<Nanoseconds>(config_.flow_interval);
@@ -181,9 +150,9 @@ Result<void> Daemon::open() {
   control_ = std::make_unique<ControlServer>(std::move(control));
   TL_TRY(replay_spool());
   TL_TRY(open_http());
-  TL_TRY(drop_privileges());
+  TL_TRY(drop_privileges(plane_.is_nftables() ? MayUseBpf::No : MayUseBpf::Yes));
   capabilities_ = effective_capabilities();
-  if (auto restricted = restrict_syscalls(); !restricted)
+  if (auto restricted = restrict_syscalls(!plane_.is_nftables()); !restricted)
     spdlog::warn("system calls are not restricted: {}", restricted.error().message);
   spdlog::info("capabilities=\"{}\" no_new_privs=true seccomp={}", capabilities_, syscalls_are_restricted());
   // Threads begin with what is left.
@@ -197,7 +166,7 @@ Result<void> Daemon::open() {
 // A registry that was lost begins anew, but kernel and flow index still speak of its ids.
 Result<void> Daemon::keep_ids_apart() {
   TL_ASSIGN(const RuleId told, flows_->highest_rule_id());
-  const RuleId highest = std::max(backend_->highest_found(), told);
+  const RuleId highest = std::max(plane_.highest_found, told);
   if (number(highest) < kFirstPolicyRuleId) return {};
   TL_ASSIGN(const bool raised, state_->raise_floor(RuleId{number(highest) + 1}));
   if (raised)
@@ -216,6 +185,26 @@ Result<void> Daemon::install(const std::vector<store::KnownRule>& rule_keys) {
 void Daemon::start_exports() {
   for (const ExportConfig& target : config_.exports)
     exports_.push_back(std::make_unique<ExportWorker>(target, config_));
+}
+
+// This data plane is in force: what was there before it is taken over, or taken away.
+Result<void> Daemon::take_over() {
+  TL_ASSIGN(const auto removed, remove_other(plane_));
+  for (const std::string& what : removed) spdlog::info("removed: {}, of the other data plane", what);
+  if (!plane_.is_nftables()) {
+    spdlog::info("dataplane=ebpf maps={}", plane_.adopted ? "adopted" : "made");
+    return {};
+  }
+  const auto& tables = *plane_.tables;
+  spdlog::info("table={} owned={} changed_objects={} held_packets={}", plane_.adopted ? "adopted" : "made",
+               tables.owned(), tables.changed(), tables.held_packets());
+  if (bridges_->blind())
+    spdlog::error(
+        "PODS UNDER BRIDGES ARE NOT ENFORCED AGAINST EACH OTHER: module br_netfilter is not loaded");
+  if (tables.spares_midstream()) spare_until_ = started_ + kSparing;
+  living_->look_for_cut(started_);
+  if (tables.found_audited() && !config_.audits) living_->judge_all(started_);
+  return {};
 }
 
 // Before the first Program, so that it is made without them.
@@ -288,7 +277,8 @@ void Daemon::on_signal(bool& stop) {
 
 int Daemon::wait_ms(Nanoseconds now) const {
   Nanoseconds until = std::min({next_denied_, next_counts_, now + std::chrono::seconds(1)});
-  until = std::min({until, living_->due(), next_verify_, next_flows_});
+  until = std::min({until, next_verify_, next_flows_});
+  if (living_ != nullptr) until = std::min(until, living_->due());
   if (balance_at_) until = std::min(until, *balance_at_);
   if (commit_by_) until = std::min(until, *commit_by_);
   if (watch_->due()) until = std::min(until, *watch_->due());
@@ -300,31 +290,32 @@ int Daemon::wait_ms(Nanoseconds now) const {
 
 // What was put into the kernel must still be there, and mean the same to living connections.
 Result<void> Daemon::keep_in_force(Nanoseconds now) {
-  TL_TRY(backend_->sweep_when_due());
-  TL_TRY(living_->tick(now));
+  TL_TRY(plane_.backend->sweep_when_due());
+  if (living_ != nullptr) TL_TRY(living_->tick(now));
   if (spare_until_ && now >= *spare_until_) {
     spare_until_.reset();
-    TL_TRY(backend_->end_sparing());
+    TL_TRY(plane_.backend->end_sparing());
     living_->judge_all(now);
     spdlog::info("connections from before the first start are judged from now on");
   }
   if (now < next_verify_) return {};
   next_verify_ = now + kVerifyEvery;
   if (auto replayed = replay_spool(); !replayed) spdlog::error("spool: {}", replayed.error().message);
-  for (const dataplane::SettingChange& change : conntrack_->verify()) tell(change);
+  if (plane_.conntrack != nullptr)
+    for (const dataplane::SettingChange& change : plane_.conntrack->verify()) tell(change);
   TL_ASSIGN(const auto bridges, bridges_->keep());
   for (const std::string& bridge : bridges)
     spdlog::error(
         "bridge netfilter of {} was switched off and is on again: frames between its pods were not "
         "judged in between",
         bridge);
-  if (backend_->owned()) return {};
-  // Nothing but looking protects a table without an owner.
-  TL_ASSIGN(const auto repair, backend_->verify());
+  if (!plane_.unprotected()) return {};
+  // Nothing but looking protects a table without an owner, or a filter.
+  TL_ASSIGN(const auto repair, plane_.backend->verify());
   if (repair.objects == 0 && !repair.rebuilt) return {};
   ++table_repairs_;
   if (repair.rebuilt) recorder_->on_rebuilt();
-  spdlog::error("the tables were changed by somebody else: {} objects repaired, rebuilt={}", repair.objects,
+  spdlog::error("the rules were changed by somebody else: {} objects repaired, rebuilt={}", repair.objects,
                 repair.rebuilt);
   return {};
 }
@@ -350,11 +341,11 @@ Result<void> Daemon::read_kernel(Nanoseconds now) {
 
 // At the start they are a reason not to start; later stopping would be worse.
 void Daemon::look_for_label_writers() {
-  const auto changed = label_watch_->on_readable();
+  const auto changed = plane_.labels->on_readable();
   if (!changed) return spdlog::error("look for rules that write connection labels: {}", changed.error().message);
   if (!*changed) return;
-  if (label_watch_->writers().empty()) return spdlog::info("connection labels are written by nobody else any more");
-  for (const std::string& writer : label_watch_->writers())
+  if (plane_.labels->writers().empty()) return spdlog::info("connection labels are written by nobody else any more");
+  for (const std::string& writer : plane_.labels->writers())
     spdlog::error("CONNECTION LABELS ARE WRITTEN BY OTHERS TOO ({}): rule ids are kept in them, verdicts and their "
                   "rules may be wrong; take that rule out", writer);
 }
@@ -425,11 +416,11 @@ Result<void> Daemon::run() {
     descriptors.push_back({signals_.get(), POLLIN, 0});
     descriptors.push_back({watch_->fd(), POLLIN, 0});
     descriptors.push_back({bridges_->fd(), POLLIN, 0});
-    descriptors.push_back({label_watch_->fd(), POLLIN, 0});
+    descriptors.push_back({plane_.labels ? plane_.labels->fd() : -1, POLLIN, 0});
     control_->add_descriptors(descriptors);
     if (now >= next_drain_)
-      for (const int fd : {events_->fd(), conntrack_->fd()}) descriptors.push_back({fd, POLLIN, 0});
-    if (table_watch_) descriptors.push_back({table_watch_->fd(), POLLIN, 0});
+      for (const int fd : {plane_.events_fd, plane_.connections->fd()}) descriptors.push_back({fd, POLLIN, 0});
+    if (plane_.watch) descriptors.push_back({plane_.watch->fd(), POLLIN, 0});
     if (::poll(descriptors.data(), descriptors.size(), wait_ms(now)) < 0 && errno != EINTR)
       return fail(Error::from_errno(errno, "poll"));
     now = clock_.boottime();
@@ -437,7 +428,7 @@ Result<void> Daemon::run() {
     if (descriptors[1].revents != 0) watch_->on_readable(now);
     if (descriptors[2].revents != 0 && bridges_->on_readable()) next_verify_ = now;
     if (descriptors[3].revents != 0) look_for_label_writers();
-    if (table_watch_ && table_watch_->foreign_change()) next_verify_ = now;
+    if (plane_.watch && plane_.watch->foreign_change()) next_verify_ = now;
     if (now >= next_drain_) {
       TL_ASSIGN(const bool more, recorder_->drain());
       next_drain_ = more ? now : now + kDrainEvery;
@@ -455,7 +446,7 @@ Result<void> Daemon::run() {
 Result<std::vector<std::string>> Daemon::remove(const Config& config) {
   InstanceLock lock;
   TL_TRY(lock_node(config, lock));
-  return dataplane::nftables::remove_tables();
+  return remove_all_planes();
 }
 
 }  // namespace tierlog::daemon

@@ -25,15 +25,11 @@
 #include "daemon/left_over.h"
 #include "daemon/living.h"
 #include "daemon/mismatch_cases.h"
+#include "daemon/plane.h"
 #include "daemon/policy_watch.h"
 #include "daemon/recorder.h"
 #include "daemon/service_manager.h"
 #include "daemon/world.h"
-#include "dataplane/conntrack.h"
-#include "dataplane/nftables/backend.h"
-#include "dataplane/nftables/label_watch.h"
-#include "dataplane/nftables/nflog.h"
-#include "dataplane/nftables/watch.h"
 #include "store/flow_store.h"
 #include "store/state_db.h"
 
@@ -58,6 +54,7 @@ class Daemon {
   Result<void> open();
   static Result<void> lock_node(const Config& config, InstanceLock& lock);
   Result<void> keep_ids_apart();
+  Result<void> take_over();
   Result<void> forget_gone_pods();
   Result<void> replay_spool();
   void start_exports();
@@ -106,12 +103,8 @@ class Daemon {
   std::string capabilities_;
   std::unique_ptr<store::StateDb> state_;
   std::unique_ptr<store::FlowStore> flows_;
-  std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;
-  std::unique_ptr<dataplane::nftables::TableWatch> table_watch_;  // only where nothing else protects the tables
-  std::unique_ptr<dataplane::nftables::LabelWatch> label_watch_;
-  std::unique_ptr<dataplane::nftables::NflogSource> events_;
-  std::unique_ptr<dataplane::Conntrack> conntrack_;
-  std::unique_ptr<LivingConnections> living_;
+  Plane plane_;
+  std::unique_ptr<LivingConnections> living_;  // null where the kernel itself judges them anew
   std::unique_ptr<Bridges> bridges_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<MismatchCases> mismatches_;

@@ -90,8 +90,8 @@ const char* source_name(World::Source source) {
 }  // namespace
 
 json Daemon::kernel_json() const {
-  const LivingCounts& living = living_->counts();
-  return {{"table_owned", backend_->owned()},
+  const LivingCounts living = living_ == nullptr ? LivingCounts{} : living_->counts();
+  return {{"table_owned", !plane_.is_nftables() || plane_.tables->owned()},
           {"table_repairs", table_repairs_},
           {"bridge_repairs", bridges_->repairs()},
           {"bridges_unfiltered", bridges_->blind()},
@@ -103,7 +103,7 @@ json Daemon::kernel_json() const {
             {"resumed", living.resumed},
             {"removed", living.removed},
             {"uncuttable", living.uncuttable},
-            {"cut_now", living_->cut_now()}}}};
+            {"cut_now", living_ == nullptr ? 0 : living_->cut_now()}}}};
 }
 
 // The flow index, and who is given its records. Read beside the writer: its batch may take long.
@@ -189,19 +189,22 @@ json Daemon::status_json(Detail detail) {
               {"endpoints", program->cluster->endpoints.size()},
               {"programmed", program->endpoints.size()}};
   json warnings = json::array();
+  if (!plane_.notice.empty()) warnings.push_back(plane_.notice);
+  for (const std::string& warning : plane_.backend->warnings()) warnings.push_back(warning);
   for (const Diagnostic& finding : world_->warnings().all()) warnings.push_back(finding.to_string());
   for (const GonePod& pod : gone_pods_) warnings.push_back(pod.to_string());
   for (const std::string& interface : lost_pods_)
     warnings.push_back(interface + " was enforced and its pod is in state.db no longer: nothing may come out of it");
-  if (!backend_->owned())
+  if (plane_.is_nftables() && !plane_.tables->owned())
     warnings.push_back("this kernel cannot protect the table from other programs (needs 6.9)");
-  for (const std::string& writer : label_watch_->writers())
-    warnings.push_back("connection labels are written by others too (" + writer +
-                       "): rule ids are kept in them, verdicts and their rules may be wrong");
-  if (bridges_->blind())
+  if (plane_.labels)
+    for (const std::string& writer : plane_.labels->writers())
+      warnings.push_back("connection labels are written by others too (" + writer +
+                         "): rule ids are kept in them, verdicts and their rules may be wrong");
+  if (plane_.is_nftables() && bridges_->blind())
     warnings.push_back(
         "pods under bridges are not enforced against each other: module br_netfilter is missing");
-  if (living_->counts().uncuttable != 0)
+  if (living_ != nullptr && living_->counts().uncuttable != 0)
     warnings.push_back(
         "connections older than the first start that policies deny now, but that cannot be cut: " +
         std::to_string(living_->counts().uncuttable));

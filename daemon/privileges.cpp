@@ -3,8 +3,8 @@
 #include <cap-ng.h>
 #include <sys/prctl.h>
 
-#include <array>
 #include <cerrno>
+#include <vector>
 
 namespace tierlog::daemon {
 namespace {
@@ -13,16 +13,19 @@ namespace {
 constexpr unsigned kNetwork = CAP_NET_ADMIN;
 // Policy files wherever root can read them: a home folder, another user's checkout.
 constexpr unsigned kFiles = CAP_DAC_READ_SEARCH;
+// Maps of the eBPF data plane; libcap-ng knows no name where headers are older than 5.8.
+constexpr unsigned kBpf = 39;
 
 }  // namespace
 
-Result<void> drop_privileges() {
+Result<void> drop_privileges(MayUseBpf bpf) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
     return fail(Error::from_errno(errno, "set", "no_new_privs"));
   if (capng_get_caps_process() < 0)
     return fail(Error::from_errno(errno, "read", "the process's capabilities"));
-  const std::array wanted{kNetwork, kFiles};
-  std::array<bool, wanted.size()> had{};
+  std::vector<unsigned> wanted{kNetwork, kFiles};
+  if (bpf == MayUseBpf::Yes) wanted.push_back(kBpf);
+  std::vector<bool> had(wanted.size());
   for (std::size_t i = 0; i < wanted.size(); ++i)
     had[i] = capng_have_capability(CAPNG_PERMITTED, wanted[i]) != 0;
   // Without CAP_SETPCAP the bounding set cannot shrink; no_new_privs makes that harmless.

@@ -8,9 +8,11 @@
 
 namespace tierlog::daemon {
 
-// Keeps CAP_NET_ADMIN and CAP_DAC_READ_SEARCH as far as the process has them, for good (no_new_privs).
+enum class MayUseBpf : bool { No, Yes };
+// Keeps CAP_NET_ADMIN and CAP_DAC_READ_SEARCH, and CAP_BPF where the data plane is eBPF, as far as the process
+// has them, for good (no_new_privs).
 // Capabilities belong to threads: call it before there is a second one. Errors: Refused.
-Result<void> drop_privileges();
+Result<void> drop_privileges(MayUseBpf bpf = MayUseBpf::No);
 
 // "net_admin, dac_read_search", "none".
 std::string effective_capabilities();

@@ -76,7 +76,7 @@ prometheus::Health Daemon::health() {
   for (const store::LossCount& loss : recorder_->losses())
     if (loss.rule == RuleId::None) health.losses.emplace_back(loss.cause, loss.packets);
   health.repairs = {{"tables", table_repairs_}, {"bridges", bridges_->repairs()}};
-  const LivingCounts& living = living_->counts();
+  const LivingCounts living = living_ == nullptr ? LivingCounts{} : living_->counts();
   health.connections = {
       {"judged_anew", living.judged}, {"relabelled", living.relabelled}, {"cut", living.cut},
       {"resumed", living.resumed},    {"removed", living.removed},       {"uncuttable", living.uncuttable}};

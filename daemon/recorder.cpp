@@ -55,7 +55,7 @@ PacketsOfRules by_rule(const std::vector<store::RuleCount>& counts) {
 }  // namespace
 
 Recorder::Recorder(dataplane::Backend& backend, dataplane::EventSource& events,
-                   dataplane::Conntrack& conntrack, store::FlowStore& store, std::string store_path,
+                   dataplane::ConnectionSource& conntrack, store::FlowStore& store, std::string store_path,
                    const Clock& clock)
     : backend_(backend),
       events_(events),
@@ -281,7 +281,7 @@ Result<void> Recorder::declare() {
   }
   TL_ASSIGN(const auto balanced, balances());
   const dataplane::EventLoss loss = events_.loss();
-  books_.declare(balanced, {loss.sequence_gaps + loss.overruns + loss.undecodable, overflow_,
+  books_.declare(balanced, {loss.messages(), overflow_,
                             logger_.counts().stateless});
   counted_.clear();  // each reading is compared once
   return {};
@@ -341,6 +341,8 @@ std::vector<store::LossCount> Recorder::losses() const {
       {"conntrack-end-unseen", RuleId::None, connections.ends_unseen},
       {"conntrack-full", RuleId::None, ends.table_full},
       {"store-aggregated", RuleId::None, merged}};
+  if (loss.ring_full > 0) all.push_back({"ring-full", RuleId::None, loss.ring_full});
+  if (loss.logs_untold > 0) all.push_back({"log-rules-untold", RuleId::None, loss.logs_untold});
   append(all, books_.losses());
   return all;
 }

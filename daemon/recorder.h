@@ -17,7 +17,7 @@
 #include "base/time.h"
 #include "daemon/store_writer.h"
 #include "dataplane/backend.h"
-#include "dataplane/conntrack.h"
+#include "dataplane/connection_source.h"
 #include "dataplane/events.h"
 #include "logger/books.h"
 #include "logger/flow_logger.h"
@@ -45,7 +45,7 @@ struct Pace {
 
 class Recorder {
  public:
-  Recorder(dataplane::Backend& backend, dataplane::EventSource& events, dataplane::Conntrack& conntrack,
+  Recorder(dataplane::Backend& backend, dataplane::EventSource& events, dataplane::ConnectionSource& conntrack,
            store::FlowStore& store, std::string store_path, const Clock& clock);
 
   // What earlier daemons told and declared; before the first Program.
@@ -107,7 +107,7 @@ class Recorder {
 
   dataplane::Backend& backend_;
   dataplane::EventSource& events_;
-  dataplane::Conntrack& conntrack_;
+  dataplane::ConnectionSource& conntrack_;
   store::FlowStore& store_;
   std::string store_path_;
   const Clock& clock_;

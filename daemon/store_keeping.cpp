@@ -73,7 +73,7 @@ Result<void> Daemon::replace_store() {
   exports_.clear();   // they read the old file
   recorder_.reset();  // what it has in hand goes into the new one
   recorder_ =
-      std::make_unique<Recorder>(*backend_, *events_, *conntrack_, *flows_, config_.store_path, clock_);
+      std::make_unique<Recorder>(*plane_.backend, *plane_.events, *plane_.connections, *flows_, config_.store_path, clock_);
   recorder_->set_audit(config_.audits);
   shout(config_.store_path, aside);
   TL_TRY(recorder_->load());

@@ -58,7 +58,7 @@ struct Free {
 
 }  // namespace
 
-Result<void> restrict_syscalls() {
+Result<void> restrict_syscalls(bool bpf) {
   const std::unique_ptr<void, Free> filter(seccomp_init(SCMP_ACT_ERRNO(EPERM)));
   if (!filter) return fail(ErrorCode::Refused, "make a filter of system calls: no memory");
   int code = 0;
@@ -70,6 +70,7 @@ Result<void> restrict_syscalls() {
   };
   for (const char* call : kAllowed) add(SCMP_ACT_ALLOW, call);
   for (const char* call : kForSanitizers) add(SCMP_ACT_ALLOW, call);
+  if (bpf) add(SCMP_ACT_ALLOW, "bpf");
   for (const int family : kFamilies)
     add(SCMP_ACT_ALLOW, "socket", {scmp_arg_cmp{0, SCMP_CMP_EQ, static_cast<scmp_datum_t>(family), 0}});
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

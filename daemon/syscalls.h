@@ -7,8 +7,8 @@
 namespace tierlog::daemon {
 
 // For this thread and all it starts later, for good; no_new_privs must be set. What is not on the list fails with
-// EPERM. Errors: Refused (this kernel has no seccomp filters).
-Result<void> restrict_syscalls();
+// EPERM. `bpf`: bpf(2) too. Errors: Refused (this kernel has no seccomp filters).
+Result<void> restrict_syscalls(bool bpf = false);
 // The calling thread is restricted.
 bool syscalls_are_restricted();
 

@@ -54,6 +54,9 @@ class Backend {
   // Looks whether the kernel still holds what it must, and makes it so.
   virtual Result<Repair> verify() = 0;
 
+  // What stands in the way of what is enforced, for people.
+  virtual std::vector<std::string> warnings() const { return {}; }
+
   // Takes everything of ours out of the kernel.
   virtual Result<void> remove_all() = 0;
 };

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -28,6 +29,9 @@ class ConnectionSource {
   virtual Result<bool> drain(std::vector<Connection>& ended, std::size_t limit) = 0;
   // All of them. One that begins or ends meanwhile may be missing or come twice.
   virtual Result<void> dump(const std::function<void(const Connection&)>& each) = 0;
+  // The one whose answers look like this, where destinations are translated between the two. None: there is no
+  // such connection, or this source sees nothing translated.
+  virtual Result<std::optional<Connection>> find_by_reply(const ConnectionTuple& reply) = 0;
   virtual const ConntrackLoss& loss() const = 0;
   // Asks the kernel what its table had no room for.
   virtual Result<void> count_full() = 0;

@@ -58,7 +58,7 @@ class Conntrack final : public ConnectionSource {
   Result<void> dump(const std::function<void(const Connection&)>& each) override;
 
   // The entry whose answers look like this: what an answer's source address was before it was translated.
-  Result<std::optional<Connection>> find_by_reply(const ConnectionTuple& reply);
+  Result<std::optional<Connection>> find_by_reply(const ConnectionTuple& reply) override;
   // Replaces words 0, 1 and 3 of the label of the entry that has this original tuple now. The kernel does
   // not compare ids here: where the tuple came again since the dump, the new entry gets the labels.
   Result<LabelResult> set_labels(const Connection& connection, const ConnectionLabels& labels);

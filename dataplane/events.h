@@ -62,6 +62,10 @@ struct EventLoss {
   std::uint64_t sequence_gaps = 0;  // messages the kernel numbered and we never saw
   std::uint64_t overruns = 0;       // ENOBUFS told by the socket
   std::uint64_t undecodable = 0;    // messages that made no sense
+  std::uint64_t ring_full = 0;      // messages that found no room in the ring buffer
+  std::uint64_t logs_untold = 0;    // packets that matched more Log rules than can be told of one
+
+  std::uint64_t messages() const { return sequence_gaps + overruns + undecodable + ring_full; }
 };
 
 class EventSource {

@@ -30,7 +30,7 @@ struct LabOptions {
   std::string name = "default";
   std::string folder;                 // default /run/tierlog-lab/NAME
   std::vector<std::string> policies;  // paths, may be empty
-  std::string dataplane;              // default: the topology's
+  std::string dataplane;              // default: $TIERLOG_DATAPLANE, else the topology's
   std::string bin_folder;             // where tierlogd and tierlog-cni are; default: beside this program
   std::string cni_folder = "/usr/lib/cni";
   // The lab ends with this process (tests), or lives until `down` (the command).

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cctype>
 #include <filesystem>
 #include <set>
@@ -191,7 +192,8 @@ LabState plan_state(const endpoints::Topology& topology, const std::string& topo
       absolute(options.folder.empty() ? std::string(kLabsFolder) + "/" + options.name : options.folder);
   state.topology = topology_path.empty() ? "" : absolute(topology_path);
   state.life = options.life;
-  state.dataplane = options.dataplane.empty() ? topology.lab.dataplane : options.dataplane;
+  const char* given = std::getenv("TIERLOG_DATAPLANE");
+  state.dataplane = !options.dataplane.empty() ? options.dataplane : given != nullptr ? given : topology.lab.dataplane;
   state.families = topology.lab.families;
   state.masquerade = topology.lab.masquerade;
   state.outside = topology.lab.outside;

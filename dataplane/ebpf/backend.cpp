@@ -1,16 +1,17 @@
 #include "dataplane/ebpf/backend.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <net/if.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <thread>
 #include <utility>
 
 #include "dataplane/ebpf/events.h"
+#include "dataplane/ebpf/remove.h"
 
 namespace tierlog::dataplane::ebpf {
 namespace {
@@ -70,9 +71,12 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
   config.deny_interval = static_cast<std::uint64_t>(Nanoseconds(options.deny_interval).count());
   config.log_interval = static_cast<std::uint64_t>(Nanoseconds(options.log_interval).count());
   // What living connections remember of generations is of processes before this one: begin far from there.
+  config.flags = options.host_to_pod_by_policy ? TL_HOST_BY_POLICY : 0;
   const auto first = static_cast<std::uint32_t>(::time(nullptr)) << 8 | 1;
   backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first);
   TL_TRY(backend->adopt_slots());
+  TL_ASSIGN(const auto filters, filters_of_ours());
+  for (const OurFilter& filter : filters) backend->found_interfaces_.insert(filter.interface);
   return backend;
 }
 
@@ -83,6 +87,7 @@ Result<void> EbpfBackend::adopt_slots() {
     if (::bpf_map_lookup_elem(programs_->slots(), &slot, &rule) != 0 || rule == 0) break;
     slots_[RuleId{rule}] = slot;
     next_slot_ = slot + 1;
+    highest_found_ = std::max(highest_found_, RuleId{rule});
   }
   return {};
 }
@@ -90,15 +95,35 @@ Result<void> EbpfBackend::adopt_slots() {
 Result<std::uint32_t> EbpfBackend::slot_of(RuleId id) {
   if (number(id) < kFirstPolicyRuleId) return number(id);
   if (const auto known = slots_.find(id); known != slots_.end()) return known->second;
-  const std::uint32_t slot = next_slot_, rule = number(id);
-  if (::bpf_map_update_elem(programs_->slots(), &slot, &rule, BPF_ANY) != 0) {
-    if (errno == E2BIG)
-      return fail(ErrorCode::InvalidArgument, "more than " + std::to_string(slot - TL_FIRST_SLOT) +
-                                                  " rules have counted on this node, the limit");
-    return fail(Error::from_errno(errno, "write BPF map", "slots"));
+  const std::uint32_t rule = number(id);
+  std::uint32_t slot = next_slot_;
+  if (next_slot_ == TL_SLOTS) {
+    TL_ASSIGN(slot, free_slot());
   }
-  ++next_slot_;
+  if (::bpf_map_update_elem(programs_->slots(), &slot, &rule, BPF_ANY) != 0)
+    return fail(Error::from_errno(errno, "write BPF map", "slots"));
+  next_slot_ = std::max(next_slot_, slot + 1);
   slots_[id] = slot;
+  return slot;
+}
+
+// The slot of a rule that neither the Program in force nor the coming one has. What it counted was read by then.
+Result<std::uint32_t> EbpfBackend::free_slot() {
+  if (!free_slots_) {
+    free_slots_.emplace();
+    for (const auto& known : slots_)
+      if (!coming_->by_id.contains(known.first) && (!program_ || !program_->by_id.contains(known.first)))
+        free_slots_->push_back(known);
+  }
+  if (free_slots_->empty())
+    return fail(ErrorCode::InvalidArgument, "the policies have more than " + std::to_string(TL_SLOTS - TL_FIRST_SLOT) +
+                                                " rules, the limit of one node");
+  const auto [rule, slot] = free_slots_->back();
+  free_slots_->pop_back();
+  const std::vector<tl_counter> zeros(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+  if (::bpf_map_update_elem(programs_->counters(), &slot, zeros.data(), BPF_ANY) != 0)
+    return fail(Error::from_errno(errno, "write BPF map", "counters"));
+  slots_.erase(rule);
   return slot;
 }
 
@@ -116,24 +141,29 @@ Result<std::vector<Attached>> EbpfBackend::interfaces_of(const Program& program)
   return ends;
 }
 
-Result<void> EbpfBackend::attach(const std::vector<Attached>& ends) {
-  std::map<std::uint32_t, bool> wanted;
+Result<void> EbpfBackend::attach(const std::vector<Attached>& ends, const Program& program) {
   for (const Attached& end : ends) {
     const bool both = end.endpoint != policy::kNone;
-    wanted[end.ifindex] = both;
     const auto known = attached_.find(end.ifindex);
     if (known != attached_.end() && known->second == both) continue;
     for (const Hook hook : {Hook::In, Hook::Out}) {
       if (hook == Hook::In && !both) continue;
       auto attached = programs_->attach(static_cast<int>(end.ifindex), hook);
       if (attached || attached.error().code == ErrorCode::NotFound) continue;
-      const auto* enforced = both ? &program_->endpoints[end.endpoint] : nullptr;
+      const auto* enforced = both ? &program.endpoints[end.endpoint] : nullptr;
       return fail(attached.error().in(enforced == nullptr
                                           ? "closed interface"
-                                          : program_->cluster->endpoints[enforced->endpoint].display()));
+                                          : program.cluster->endpoints[enforced->endpoint].display()));
     }
     attached_[end.ifindex] = both;
   }
+  return {};
+}
+
+// Of interfaces that are no endpoint's any more.
+void EbpfBackend::detach_others(const std::vector<Attached>& ends) {
+  std::set<std::uint32_t> wanted;
+  for (const Attached& end : ends) wanted.insert(end.ifindex);
   for (auto known = attached_.begin(); known != attached_.end();) {
     if (wanted.contains(known->first)) {
       ++known;
@@ -143,7 +173,6 @@ Result<void> EbpfBackend::attach(const std::vector<Attached>& ends) {
       static_cast<void>(Programs::detach(static_cast<int>(known->first), hook));
     known = attached_.erase(known);
   }
-  return {};
 }
 
 Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
@@ -151,26 +180,32 @@ Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
     return fail(ErrorCode::InvalidArgument,
                 "apply eBPF: " + program->cluster->host_endpoints[program->hosts.front().endpoint].display() +
                     ": host endpoints are enforced by the nftables data plane only");
-  if (has_older_) {
-    std::this_thread::sleep_until(sweep_at_);
-    TL_TRY(sweep_when_due());
-  }
+  installed_->forget_older(Steady::now() - kGrace);
   TL_ASSIGN(const auto ends, interfaces_of(*program));
+  coming_ = program.get();
+  free_slots_.reset();
   auto root = installed_->prepare(*program, ends, [this](RuleId id) { return slot_of(id); });
+  coming_ = nullptr;
   if (!root) return fail(root.error().in("apply eBPF"));
+  const auto flip = [&] { __atomic_store_n(&programs_->config().root, *root, __ATOMIC_RELEASE); };
+  // The first time, nothing reads this root but what is attached now; afterwards a new interface is closed until
+  // its Program is in force.
+  const std::uint32_t before = programs_->config().root;
+  if (before == 0) flip();
+  if (auto attached = attach(ends, *program); !attached) {
+    if (before != 0) installed_->abandon();
+    return fail(attached.error().in("apply eBPF"));
+  }
+  flip();
+  installed_->commit(Steady::now());
   program_ = std::move(program);
-  __atomic_store_n(&programs_->config().root, *root, __ATOMIC_RELEASE);
-  has_older_ = true;
-  sweep_at_ = Steady::now() + kGrace;
-  return attach(ends);
+  detach_others(ends);
+  return {};
 }
 
 Result<void> EbpfBackend::sweep_when_due() {
   const auto now = Steady::now();
-  if (has_older_ && now >= sweep_at_) {
-    has_older_ = false;
-    installed_->forget_older();
-  }
+  installed_->forget_older(now - kGrace);
   if (now < expire_at_) return {};
   expire_at_ = now + kExpireEvery;
   return expire();
@@ -246,10 +281,14 @@ Result<void> EbpfBackend::expire() {
                                          })));
   for (const tl_denied_key& key : silent) static_cast<void>(::bpf_map_delete_elem(programs_->denied(), &key));
   TL_ASSIGN(const auto known, read_flows());
-  for (const KnownFlow& entry : known)
-    if (is_over(entry.flow.last, lifetime_of(entry.key, entry.flow)) &&
-        ::bpf_map_delete_elem(programs_->flows(), &entry.key) == 0 && entry.flow.told != 0)
-      ended_.push_back(entry);
+  for (const KnownFlow& entry : known) {
+    if (!is_over(entry.flow.last, lifetime_of(entry.key, entry.flow))) continue;
+    // It may have woken up since the map was read.
+    KnownFlow last = entry;
+    if (::bpf_map_lookup_elem(programs_->flows(), &last.key, &last.flow) != 0 || last.flow.last != entry.flow.last)
+      continue;
+    if (::bpf_map_delete_elem(programs_->flows(), &last.key) == 0 && last.flow.told != 0) ended_.push_back(last);
+  }
   return {};
 }
 
@@ -266,6 +305,20 @@ Result<Repair> EbpfBackend::verify() {
         return fail(attached.error());
     }
   return repair;
+}
+
+std::vector<std::string> EbpfBackend::warnings() const {
+  std::vector<std::string> found;
+  for (const auto& [ifindex, both] : attached_)
+    for (const Hook hook : {Hook::Out, Hook::In}) {
+      const std::uint32_t others = Programs::in_front(static_cast<int>(ifindex), hook);
+      char name[IF_NAMESIZE] = "";
+      if (others == 0 || ::if_indextoname(ifindex, name) == nullptr) continue;
+      found.push_back(std::string(name) + (hook == Hook::Out ? " ingress" : " egress") + ": " +
+                      std::to_string(others) +
+                      " tcx programs of others run before ours; what they let pass by TCX_PASS is not judged");
+    }
+  return found;
 }
 
 Result<void> EbpfBackend::remove_all() {

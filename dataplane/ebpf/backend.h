@@ -10,6 +10,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -26,6 +27,7 @@ struct EbpfOptions {
   std::string pins;
   std::chrono::seconds deny_interval{10};
   std::chrono::seconds log_interval{10};
+  bool host_to_pod_by_policy = false;  // else what the node itself sends to its pods is allowed
   MapSizes sizes{};
 };
 
@@ -50,11 +52,15 @@ class EbpfBackend final : public Backend {
   Result<void> settle(bool) override { return {}; }
   Result<void> end_sparing() override { return {}; }
   Result<Repair> verify() override;
+  std::vector<std::string> warnings() const override;
   Result<void> remove_all() override;
 
   Programs& programs() { return *programs_; }
   const Installed& installed() const { return *installed_; }
   bool adopted() const { return programs_->adopted(); }
+  // What was there before: above which no rule id may begin anew, and interfaces with filters of ours.
+  RuleId highest_found() const { return highest_found_; }
+  const std::set<std::string>& found_interfaces() const { return found_interfaces_; }
   std::uint32_t root() const { return programs_->config().root; }
   Result<std::vector<KnownFlow>> read_flows() const;
   // Connections that were silent for so long that they are over, since the last call.
@@ -69,19 +75,24 @@ class EbpfBackend final : public Backend {
   Result<void> adopt_slots();
   Result<std::uint32_t> slot_of(RuleId id);
   Result<std::vector<Attached>> interfaces_of(const policy::Program& program) const;
-  Result<void> attach(const std::vector<Attached>& ends);
+  Result<std::uint32_t> free_slot();
+  Result<void> attach(const std::vector<Attached>& ends, const policy::Program& program);
+  void detach_others(const std::vector<Attached>& ends);
   Result<void> expire();
 
   EbpfOptions options_;
   std::unique_ptr<Programs> programs_;
   std::unique_ptr<Installed> installed_;
   std::shared_ptr<const policy::Program> program_;
+  const policy::Program* coming_ = nullptr;  // while it is prepared
+  std::optional<std::vector<std::pair<RuleId, std::uint32_t>>> free_slots_;  // for it, once they are asked for
   std::map<RuleId, std::uint32_t> slots_;
+  RuleId highest_found_{};
+  std::set<std::string> found_interfaces_;
   std::uint32_t next_slot_ = TL_FIRST_SLOT;
   std::map<std::uint32_t, bool> attached_;  // ifindex -> both hooks, or only what comes out
-  bool has_older_ = false;
   std::vector<KnownFlow> ended_;
-  std::chrono::steady_clock::time_point sweep_at_{}, expire_at_{};
+  std::chrono::steady_clock::time_point expire_at_{};
 };
 
 }  // namespace tierlog::dataplane::ebpf

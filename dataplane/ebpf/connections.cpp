@@ -2,6 +2,8 @@
 
 #include <linux/netfilter/nf_conntrack_common.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace tierlog::dataplane::ebpf {
@@ -20,6 +22,8 @@ Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanosecond
   Connection connection;
   ConnectionTuple& tuple = connection.original;
   tuple.source = address_of(flow.high_begins != 0 ? key.high : key.low, key.family);
+  if (std::any_of(std::begin(flow.real_source), std::end(flow.real_source), [](auto byte) { return byte != 0; }))
+    tuple.source = address_of(flow.real_source, key.family);
   tuple.destination = address_of(flow.high_begins != 0 ? key.low : key.high, key.family);
   tuple.protocol = key.protocol;
   const std::uint16_t source = flow.high_begins != 0 ? key.high_port : key.low_port;

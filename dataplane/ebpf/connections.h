@@ -14,6 +14,10 @@ class EbpfConnections final : public ConnectionSource {
 
   Result<bool> drain(std::vector<Connection>& ended, std::size_t limit) override;
   Result<void> dump(const std::function<void(const Connection&)>& each) override;
+  // A pod's packets are seen before any translation.
+  Result<std::optional<Connection>> find_by_reply(const ConnectionTuple&) override {
+    return std::optional<Connection>();
+  }
   const ConntrackLoss& loss() const override { return loss_; }
   Result<void> count_full() override;
   int fd() const override { return -1; }

@@ -98,7 +98,8 @@ Result<bool> EbpfEvents::drain(std::vector<VerdictEvent>& into, std::size_t limi
 EventLoss EbpfEvents::loss() const {
   EventLoss loss;
   loss.undecodable = undecodable_;
-  if (const auto lost = sum_of_cpus(losses_.get(), TL_LOSS_RING, 1)) loss.sequence_gaps = lost->front();
+  if (const auto lost = sum_of_cpus(losses_.get(), TL_LOSS_RING, 1)) loss.ring_full = lost->front();
+  if (const auto lost = sum_of_cpus(losses_.get(), TL_LOSS_LOGS, 1)) loss.logs_untold = lost->front();
   return loss;
 }
 

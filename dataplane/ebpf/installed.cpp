@@ -149,23 +149,34 @@ Result<std::uint32_t> Installed::prepare(const Program& program, const std::vect
     abandon();
     return fail(root.error());
   }
-  if (replaced != 0) older_.push_back(replaced);
-  if (root_ != 0) older_.push_back(root_);
-  root_ = *root;
-  return root_;
+  replaced_addresses_ = replaced;
+  prepared_ = *root;
+  return prepared_;
 }
 
 // Objects of a Program that was not put into force stay until the next one that is: they cost memory only.
 void Installed::abandon() {
   for (auto& [content, placed] : classes_) placed.wanted = true;
+  if (prepared_ == 0) return;
+  arena_.free(std::exchange(prepared_, 0));
+  if (replaced_addresses_ == 0) return;
+  arena_.free(std::exchange(addresses_, std::exchange(replaced_addresses_, 0)));
+  address_content_.clear();
 }
 
-void Installed::forget_older() {
-  for (const std::uint32_t reference : std::exchange(older_, {})) arena_.free(reference);
+void Installed::commit(std::chrono::steady_clock::time_point now) {
+  if (prepared_ == 0) return;
+  if (replaced_addresses_ != 0) older_.emplace_back(now, std::exchange(replaced_addresses_, 0));
+  if (root_ != 0) older_.emplace_back(now, root_);
+  root_ = std::exchange(prepared_, 0);
   std::erase_if(classes_, [&](const auto& entry) {
-    if (!entry.second.wanted) arena_.free(entry.second.reference);
+    if (!entry.second.wanted) older_.emplace_back(now, entry.second.reference);
     return !entry.second.wanted;
   });
+}
+
+void Installed::forget_older(std::chrono::steady_clock::time_point until) {
+  for (; !older_.empty() && older_.front().first <= until; older_.pop_front()) arena_.free(older_.front().second);
 }
 
 std::uint32_t Installed::class_reference(std::uint32_t endpoint_class) const {

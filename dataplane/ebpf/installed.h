@@ -7,10 +7,13 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dataplane/ebpf/address_table.h"
@@ -36,8 +39,10 @@ class Installed {
   // left. Errors: InvalidArgument (a limit, with the number), Refused.
   Result<std::uint32_t> prepare(const policy::Program& program, const std::vector<Attached>& ends,
                                 const SlotOf& slot_of);
-  // Packets read the prepared root: frees what only those before need. Call it a grace time after the flip.
-  void forget_older();
+  // Packets read the prepared root from now on: what only those before need is set aside.
+  void commit(std::chrono::steady_clock::time_point now);
+  // Frees what was set aside until then.
+  void forget_older(std::chrono::steady_clock::time_point until);
   // The prepared root is not wanted.
   void abandon();
 
@@ -63,7 +68,9 @@ class Installed {
   std::string address_content_;
   std::uint32_t addresses_ = 0, epoch_ = 0;
   std::uint32_t root_ = 0;
-  std::vector<std::uint32_t> older_;  // roots and addresses that were replaced
+  std::uint32_t prepared_ = 0, replaced_addresses_ = 0;  // between prepare and commit
+  // What was replaced, by when.
+  std::deque<std::pair<std::chrono::steady_clock::time_point, std::uint32_t>> older_;
 };
 
 }  // namespace tierlog::dataplane::ebpf

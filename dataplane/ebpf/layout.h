@@ -124,11 +124,13 @@ struct tl_root {
   __u32 endpoints, endpoint_mask; /* struct tl_endpoint[endpoint_mask + 1] */
 };
 
+#define TL_HOST_BY_POLICY 1u /* what the node itself sends to its pods is judged like everything else */
 struct tl_config {
   __u32 root; /* reference: one store puts a whole Program into force */
-  __u32 spare;
+  __u32 flags; /* TL_HOST_… */
   __u64 deny_interval, log_interval; /* nanoseconds */
-  __u32 log_packets, log_seconds;    /* messages of one Log rule */
+  /* By the programs, CLOCK_MONOTONIC: when a connection found no room last, when an overflow was told last. */
+  __u64 flows_full_at, overflow_told_at;
 };
 
 struct tl_flow_key {
@@ -150,6 +152,8 @@ struct tl_flow {
   __u8 needed, allowed, cut;  /* directions: judged here, allowed, ended by a change */
   __u8 tcp[2];                /* flags seen, by side as packets */
   __u8 told, spare;
+  /* Who it comes from where the source was rewritten on the way (the key has the node's address); else 0. */
+  __u8 real_source[16];
 };
 
 enum { TL_ENTRY_DENIED = 0, TL_ENTRY_LOGGED = 1 };
@@ -168,15 +172,14 @@ struct tl_denied {
 struct tl_counter {
   __u64 packets, bytes, messages, frames;
 };
+#define TL_SLOTS 65536
 #define TL_FIRST_SLOT 256 /* below it the slot of a reserved rule is its id */
 
 enum {
   TL_LOSS_RING,
   TL_LOSS_DENIED_FULL,
   TL_LOSS_FLOW_FULL,
-  TL_LOSS_LOGS,
-  TL_LOSS_PARSE,
-  TL_LOSS_UNKNOWN_END,
+  TL_LOSS_LOGS, /* Log rules of one packet beyond TL_LOGS */
   TL_LOSSES
 };
 

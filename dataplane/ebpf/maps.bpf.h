@@ -60,7 +60,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, 65536);
+  __uint(max_entries, TL_SLOTS);
   __type(key, __u32);
   __type(value, struct tl_counter);
 } counters SEC(".maps");
@@ -68,7 +68,7 @@ struct {
 /* The rule of each slot; only user space reads and writes it, for who comes after it. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 65536);
+  __uint(max_entries, TL_SLOTS);
   __type(key, __u32);
   __type(value, __u32);
 } slots SEC(".maps");
@@ -108,7 +108,7 @@ struct packet {
   __u16 source_port, destination_port;
   __u16 icmp_id, ether_type;
   __u8 protocol, family, kind, icmp_type;
-  __u8 icmp_code, tcp_flags, is_reply, spare;
+  __u8 icmp_code, tcp_flags, is_reply, is_rewritten;
   __u32 l4; /* offset in the frame; 0: none */
   __u32 length;
 };

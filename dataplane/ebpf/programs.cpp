@@ -13,6 +13,9 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <optional>
+
+#include "base/handle.h"
 
 namespace tierlog::dataplane::ebpf {
 namespace {
@@ -64,6 +67,15 @@ bpf_tc_opts ours() {
 
 constexpr std::size_t kEtherHead = 14;
 
+// Of a map that a process before this one left; it keeps its size.
+std::optional<std::uint32_t> size_of_pinned(const std::string& path) {
+  const Fd map(::bpf_obj_get(path.c_str()));
+  bpf_map_info info{};
+  std::uint32_t length = sizeof info;
+  if (!map || ::bpf_obj_get_info_by_fd(map.get(), &info, &length) != 0) return std::nullopt;
+  return info.max_entries;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Programs>> Programs::load(const std::string& pins, const MapSizes& sizes) {
@@ -77,7 +89,10 @@ Result<std::unique_ptr<Programs>> Programs::load(const std::string& pins, const 
   if (!pins.empty()) {
     for (bpf_map* map : {maps.flows, maps.denied, maps.counters, maps.slots, maps.losses, maps.events}) {
       const std::string path = pins + "/" + ::bpf_map__name(map);
-      programs->adopted_ = programs->adopted_ || ::access(path.c_str(), F_OK) == 0;
+      if (const auto size = size_of_pinned(path)) {
+        programs->adopted_ = true;
+        ::bpf_map__set_max_entries(map, *size);
+      }
       ::bpf_map__set_pin_path(map, path.c_str());
     }
   }
@@ -151,6 +166,21 @@ bool Programs::is_attached(int ifindex, Hook hook) const {
   const int fd =
       ::bpf_program__fd(hook == Hook::Out ? skeleton_->progs.tierlog_out : skeleton_->progs.tierlog_in);
   return ::bpf_obj_get_info_by_fd(fd, &info, &length) == 0 && info.id == options.prog_id;
+}
+
+bool Programs::has_filter(int ifindex, Hook hook) {
+  ::libbpf_set_print(keep_message);
+  const bpf_tc_hook here = hook_of(ifindex, hook);
+  bpf_tc_opts options = ours();
+  return ::bpf_tc_query(&here, &options) == 0;
+}
+
+std::uint32_t Programs::in_front(int ifindex, Hook hook) {
+  // Of linux/bpf.h since 6.6: BPF_TCX_INGRESS, BPF_TCX_EGRESS.
+  const auto type = static_cast<bpf_attach_type>(hook == Hook::Out ? 46 : 47);
+  std::array<std::uint32_t, 64> ids{};
+  auto count = static_cast<std::uint32_t>(ids.size());
+  return ::bpf_prog_query(ifindex, type, 0, nullptr, ids.data(), &count) == 0 ? count : 0;
 }
 
 bool Programs::detach(int ifindex, Hook hook) {

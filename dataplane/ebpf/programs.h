@@ -51,6 +51,10 @@ class Programs {
   Result<void> attach(int ifindex, Hook hook);
   // Whether what is attached is what this process attached.
   bool is_attached(int ifindex, Hook hook) const;
+  // Whether a filter of ours is there, whoever attached it.
+  static bool has_filter(int ifindex, Hook hook);
+  // How many programs of others run before the filters (tcx, since 6.6).
+  static std::uint32_t in_front(int ifindex, Hook hook);
   // Whether there was one of ours.
   static bool detach(int ifindex, Hook hook);
 

@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <memory>
 
-#include "dataplane/ebpf/programs.h"
 
 namespace tierlog::dataplane::ebpf {
 namespace {
@@ -40,15 +39,23 @@ Result<std::string> make_pin_folder() {
   return folder;
 }
 
-Result<std::vector<std::string>> remove_programs() {
-  std::vector<std::string> removed;
+Result<std::vector<OurFilter>> filters_of_ours() {
+  std::vector<OurFilter> found;
   const std::unique_ptr<struct if_nameindex, FreeNames> names(::if_nameindex());
   if (!names) return fail(Error::from_errno(errno, "list", "interfaces"));
   for (const struct if_nameindex* link = names.get(); link->if_index != 0; ++link)
     for (const Hook hook : {Hook::In, Hook::Out})
-      if (Programs::detach(static_cast<int>(link->if_index), hook))
-        removed.push_back(std::string("filter of ") + link->if_name +
-                          (hook == Hook::In ? " egress" : " ingress"));
+      if (Programs::has_filter(static_cast<int>(link->if_index), hook))
+        found.push_back({link->if_name, static_cast<int>(link->if_index), hook});
+  return found;
+}
+
+Result<std::vector<std::string>> remove_programs() {
+  std::vector<std::string> removed;
+  TL_ASSIGN(const auto filters, filters_of_ours());
+  for (const OurFilter& filter : filters)
+    if (Programs::detach(filter.ifindex, filter.hook))
+      removed.push_back("filter of " + filter.interface + (filter.hook == Hook::In ? " egress" : " ingress"));
   if (!is_bpf_file_system()) return removed;
   std::error_code error;
   if (fs::remove_all(kOurFolder, error) > 0 && !error) removed.push_back(kOurFolder);

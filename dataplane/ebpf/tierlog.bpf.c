@@ -32,7 +32,7 @@ static __always_inline int is_complete(const struct tl_flow* flow) {
 }
 
 /* The connection that an ICMP error is about, by the packet it carries. 1: it is known, and counted there. */
-__noinline int tl_related(struct __sk_buff* skb) {
+__noinline int tl_related(struct __sk_buff* skb, __u32 out) {
   struct room* room = room_of();
   if (!room) return 0;
   __u8* inner = room->buffer;
@@ -69,6 +69,7 @@ __noinline int tl_related(struct __sk_buff* skb) {
   if (!flow || !is_complete(flow)) return 0;
   /* The error goes to who sent the packet: it counts as the other side's. */
   __u32 by = side == flow->high_begins ? 1 : 0;
+  if ((flow->needed & TL_BIT_EGRESS) && (by != 0) == (out != 0)) return 1; /* counted at the originator's */
   __sync_fetch_and_add(&flow->packets[by], 1);
   __sync_fetch_and_add(&flow->bytes[by], room->packet.length);
   return 1;
@@ -94,6 +95,45 @@ static __always_inline void turn(struct packet* packet) {
   }
 }
 
+static __always_inline struct tl_config* settings_of(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&config, &zero);
+}
+
+static __always_inline __u32 config_flags(void) {
+  const struct tl_config* settings = settings_of();
+  return settings ? settings->flags : 0;
+}
+
+/* The endpoint of an interface: offset of its entry; 0: none. */
+static __always_inline __u32 find_endpoint(char* base, __u32 root, __u32 ifindex) {
+  const __u32 table = FIELD(base, root, struct tl_root, endpoints);
+  const __u32 mask = FIELD(base, root, struct tl_root, endpoint_mask);
+  const __u32 hash = (ifindex * 2654435761u) >> 7;
+  for (__u32 i = 0; i < TL_END_PROBES; i++) {
+    const __u32 at = table + ((hash + i) & mask) * sizeof(struct tl_endpoint);
+    const __u32 found = load32(base, at);
+    if (found == ifindex) return at;
+    if (!found) return 0;
+  }
+  return 0;
+}
+
+/* The endpoint whose interface this packet came out of: by where the kernel says that it came in, behind a
+   bridge by the mark that it got there. 0: none of ours. */
+__noinline int tl_origin(struct __sk_buff* skb, __u32 root) {
+  char* base = segment_of(root);
+  if (!base || !skb->ingress_ifindex) return 0;
+  const __u32 by_interface = find_endpoint(base, root, skb->ingress_ifindex);
+  if (by_interface) return (int)by_interface;
+  const __u32 mark = skb->tc_index;
+  if (!mark) return 0;
+  const __u32 table = FIELD(base, root, struct tl_root, endpoints);
+  if (mark - 1 > FIELD(base, root, struct tl_root, endpoint_mask)) return 0;
+  const __u32 at = table + (mark - 1) * sizeof(struct tl_endpoint);
+  return load32(base, at) ? (int)at : 0;
+}
+
 /* Who decides about room->packet in `direction`: room->rule. 0: nobody. */
 __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 direction) {
   struct room* room = room_of();
@@ -113,18 +153,16 @@ __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 
     room->rule.id = room->rule.slot = by_direction(direction, RULE_SELF);
     return 1;
   }
-  if (direction == TL_INGRESS && (room->source_flags & TL_OF_NODE) && !packet->is_reply) {
-    if (!skb->ingress_ifindex) {
-      room->rule.id = room->rule.slot = RULE_HOST;
-      return 1;
-    }
+  const int of_node = direction == TL_INGRESS && (room->source_flags & TL_OF_NODE) && !packet->is_reply;
+  if (of_node && !skb->ingress_ifindex && !(config_flags() & TL_HOST_BY_POLICY)) {
+    room->rule.id = room->rule.slot = RULE_HOST;
+    return 1;
+  }
+  if (of_node && skb->ingress_ifindex) {
     /* The node's address on what it only forwards: a source that was rewritten. */
-    struct tl_endpoint* origin = 0;
-    __u32 sender = skb->tc_index;
-    if (sender)
-      origin = endpoint_at(
-          base, FIELD(base, root, struct tl_root, endpoints) + (sender - 1) * sizeof(struct tl_endpoint));
-    if (!origin || !origin->ifindex || (packet->family == 4 ? !origin->count4 : !origin->count6)) {
+    const __u32 sender = (__u32)tl_origin(skb, root);
+    struct tl_endpoint* origin = sender ? endpoint_at(base, sender) : 0;
+    if (!origin || (packet->family == 4 ? !origin->count4 : !origin->count6)) {
       room->rule.id = room->rule.slot = RULE_SOURCE_REWRITTEN;
       room->rule.action = TL_DENY;
       return 1;
@@ -133,6 +171,7 @@ __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 
       *(__u32*)packet->source = origin->v4[0];
     else
       __builtin_memcpy(packet->source, origin->v6[0], 16);
+    packet->is_rewritten = 1;
     tl_find_identity(addresses, 0);
   }
   if (!tl_classify(addresses)) return 0;
@@ -157,6 +196,8 @@ __noinline int tl_stateless(struct __sk_buff* skb, __u32 root, __u32 offset, __u
     __u32 none = by_direction(direction, RULE_NO_VERDICT);
     return tl_deny(skb, none, none, audited);
   }
+  if (!out && (room->source_flags & TL_IS_LOCAL) && skb->ingress_ifindex && !tl_origin(skb, root))
+    return tl_deny(skb, RULE_SPOOFED_INGRESS, RULE_SPOOFED_INGRESS, audited);
   if (room->rule.action != TL_ALLOW) {
     __u32 rule = room->rule.id, slot = room->rule.slot;
     if (room->packet.kind == KIND_FRAGMENT) rule = slot = by_direction(direction, RULE_FRAGMENT);
@@ -238,9 +279,12 @@ __noinline int tl_begin_flow(struct __sk_buff* skb, __u32 root, __u32 offset, __
   if (out && (room->destination_flags & TL_IS_LOCAL)) flow->needed |= TL_BIT_INGRESS;
   flow->allowed = (__u8)(1 << direction);
   flow->tcp[0] = room->packet.tcp_flags;
+  if (room->packet.is_rewritten) __builtin_memcpy(flow->real_source, room->packet.source, 16);
   long failed = bpf_map_update_elem(&flows, &room->key, flow, BPF_NOEXIST);
   if (failed && failed != -17) {
+    struct tl_config* settings = settings_of();
     lose(TL_LOSS_FLOW_FULL);
+    if (settings) settings->flows_full_at = flow->first;
     if (!(side & SILENT)) tl_tell(skb, TL_EVENT_ALLOWED, room->rule.id);
     return 0;
   }
@@ -256,7 +300,15 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (!end) return DROP;
   direction &= 1;
   const __u32 audited = end->flags & TL_AUDITED, bit = 1u << direction;
-  if (reply) turn(&room->packet);
+  if (reply) {
+    /* Who this connection comes from is seen with its originator's packets only. */
+    struct tl_flow* known = bpf_map_lookup_elem(&flows, &room->key);
+    if (!known) return DROP;
+    const int by_node = known->rules[TL_INGRESS] == RULE_HOST && !(config_flags() & TL_HOST_BY_POLICY);
+    const __u64* real = (const __u64*)known->real_source;
+    if (direction == TL_INGRESS && (by_node || real[0] || real[1])) return ALLOW;
+    turn(&room->packet);
+  }
   room->packet.is_reply = (__u8)reply;
   int decided = tl_decide(skb, root, offset, direction);
   if (reply) turn(&room->packet);
@@ -284,6 +336,33 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   return ALLOW;
 }
 
+/* For so long after a connection found no room, what belongs to none may be of one that was not noted. */
+#define FULL_FOR 600000000000ull
+
+/* Whether rules allow this packet as one of a connection that found no room: on its way, or back. */
+__noinline int tl_goes_on(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out) {
+  struct room* room = room_of();
+  const struct tl_config* settings = settings_of();
+  if (!room || !settings || !settings->flows_full_at) return 0;
+  if (bpf_ktime_get_ns() - settings->flows_full_at > FULL_FOR) return 0;
+  struct packet* packet = &room->packet;
+  const int tcp = packet->protocol == IPPROTO_TCP;
+  if (tcp && (packet->tcp_flags & (SYN | ACK)) == SYN) return 0;
+  if (packet->kind == KIND_ICMP && !is_answer(packet->protocol, packet->icmp_type)) return 0;
+  if (tcp && (packet->tcp_flags & SYN) == 0 && tl_decide(skb, root, offset, out ? TL_EGRESS : TL_INGRESS) &&
+      room->rule.action == TL_ALLOW)
+    goto allowed;
+  turn(packet);
+  packet->is_reply = 1;
+  int decided = tl_decide(skb, root, offset, out ? TL_INGRESS : TL_EGRESS);
+  packet->is_reply = 0;
+  turn(packet);
+  if (!decided || room->rule.action != TL_ALLOW) return 0;
+allowed:
+  if (tl_aggregate(TL_ENTRY_DENIED, 0) == 1) tl_tell(skb, TL_EVENT_STATELESS, 0);
+  return 1;
+}
+
 /* No connection is known: is this the beginning of one? */
 __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out, __u32 high_begins) {
   struct room* room = room_of();
@@ -293,6 +372,7 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (!end) return DROP;
   const struct packet* packet = &room->packet;
   const __u32 direction = out ? TL_EGRESS : TL_INGRESS, audited = end->flags & TL_AUDITED;
+  if (tl_goes_on(skb, root, offset, out)) return ALLOW;
   if (packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (SYN | ACK)) != SYN) {
     __u32 rule = by_direction(direction, RULE_MID_STREAM);
     return tl_deny(skb, rule, rule, audited);
@@ -304,7 +384,7 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
     return tl_deny(skb, rule, rule, audited);
   }
   /* A pod's packets got a mark where they came out of it: this one did not come from there. */
-  if (!out && (room->source_flags & TL_IS_LOCAL) && skb->ingress_ifindex && !skb->tc_index)
+  if (!out && (room->source_flags & TL_IS_LOCAL) && skb->ingress_ifindex && !tl_origin(skb, root))
     return tl_deny(skb, RULE_SPOOFED_INGRESS, RULE_SPOOFED_INGRESS, audited);
   if (room->rule.action != TL_ALLOW) {
     /* A local destination's own hook follows it. */
@@ -326,7 +406,7 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
   if (!end) return DROP;
   struct packet* packet = &room->packet;
   if (packet->kind == KIND_FRAGMENT) return tl_stateless(skb, root, offset, out);
-  if (packet->kind == KIND_ICMP && is_error(packet->protocol, packet->icmp_type) && tl_related(skb))
+  if (packet->kind == KIND_ICMP && is_error(packet->protocol, packet->icmp_type) && tl_related(skb, out))
     return ALLOW;
   const __u16 id = packet->kind == KIND_ICMP ? packet->icmp_id : 0;
   const __u32 side = make_key(room, packet->source, packet->destination, id ? id : packet->source_port,
@@ -362,20 +442,6 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
   return tl_judge_again(skb, root, offset, direction, reply);
 }
 
-/* The endpoint of an interface: offset of its entry; 0: none. */
-static __always_inline __u32 find_endpoint(char* base, __u32 root, __u32 ifindex) {
-  const __u32 table = FIELD(base, root, struct tl_root, endpoints);
-  const __u32 mask = FIELD(base, root, struct tl_root, endpoint_mask);
-  const __u32 hash = (ifindex * 2654435761u) >> 7;
-  for (__u32 i = 0; i < TL_END_PROBES; i++) {
-    const __u32 at = table + ((hash + i) & mask) * sizeof(struct tl_endpoint);
-    const __u32 found = load32(base, at);
-    if (found == ifindex) return at;
-    if (!found) return 0;
-  }
-  return 0;
-}
-
 static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
   __u32 zero = 0;
   struct tl_config* settings = bpf_map_lookup_elem(&config, &zero);
@@ -386,17 +452,16 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
   char* base = segment_of(root);
   if (!base) return DROP;
   const __u32 offset = find_endpoint(base, root, skb->ifindex);
-  if (!offset) {
-    lose(TL_LOSS_UNKNOWN_END);
-    return DROP;
-  }
   begin_packet(skb, &room->packet);
   int parsed = parse_fast(skb, &room->packet);
   if (parsed == PARSE_SLOWLY) parsed = tl_parse_slowly(skb);
-  const __u32 audited = FIELD(base, offset, struct tl_endpoint, flags) & TL_AUDITED;
   const __u32 direction = out ? TL_EGRESS : TL_INGRESS;
+  if (!offset) {
+    __u32 rule = by_direction(direction, RULE_NO_VERDICT);
+    return parsed == PARSED ? tl_deny(skb, rule, rule, 0) : refuse_frame(rule, 0);
+  }
+  const __u32 audited = FIELD(base, offset, struct tl_endpoint, flags) & TL_AUDITED;
   if (parsed == TRUNCATED || parsed == STRANGE_FRAGMENT) {
-    lose(TL_LOSS_PARSE);
     __u32 rule = by_direction(direction, parsed == TRUNCATED ? RULE_INVALID : RULE_FRAGMENT);
     return tl_deny(skb, rule, rule, audited);
   }

@@ -104,6 +104,18 @@ __noinline int tl_aggregate(__u32 kind, __u32 rule) {
   return 2;
 }
 
+/* One message for all that finds no room, each 10 ms: the counter says how many there were. */
+#define OVERFLOW_EVERY 10000000ull
+
+static __always_inline void tell_overflow(struct __sk_buff* skb, __u32 rule) {
+  __u32 zero = 0;
+  struct tl_config* settings = bpf_map_lookup_elem(&config, &zero);
+  const __u64 now = bpf_ktime_get_ns();
+  if (!settings || now - settings->overflow_told_at < OVERFLOW_EVERY) return;
+  settings->overflow_told_at = now;
+  tl_tell(skb, TL_EVENT_OVERFLOW, rule);
+}
+
 /* Denied by `rule`. The verdict: an audited endpoint's packets go on. */
 __noinline int tl_deny(struct __sk_buff* skb, __u32 rule, __u32 slot, __u32 audited) {
   struct room* room = room_of();
@@ -112,7 +124,7 @@ __noinline int tl_deny(struct __sk_buff* skb, __u32 rule, __u32 slot, __u32 audi
   int told = tl_aggregate(TL_ENTRY_DENIED, rule);
   if (told == 2) {
     lose(TL_LOSS_DENIED_FULL);
-    tl_tell(skb, TL_EVENT_OVERFLOW, rule);
+    tell_overflow(skb, rule);
   } else if (told) {
     tl_tell(skb, TL_EVENT_DENIED, rule);
   }

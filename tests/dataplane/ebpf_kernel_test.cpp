@@ -1,0 +1,317 @@
+// The programs at a pod's interface, frame by frame, in a network namespace of this process: what is guarded,
+// judged, followed, judged again after a change, counted and told; and swaps under packets.
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+
+#include "dataplane/ebpf/backend.h"
+#include "dataplane/ebpf/connections.h"
+#include "dataplane/ebpf/events.h"
+#include "lab/frames.h"
+#include "tests/dataplane/programs.h"
+
+namespace tierlog::dataplane::test {
+namespace {
+
+using ebpf::EbpfBackend;
+using ebpf::EbpfEvents;
+using ebpf::Hook;
+using lab::FrameSpec;
+using lab::Mac;
+
+constexpr int kAllow = -1, kDrop = 2;
+constexpr Mac kPodMac{2, 0, 0, 0, 0, 1}, kNodeMac{2, 0, 0, 0, 0, 2};
+
+IpAddr ip(const std::string& text) {
+  return *IpAddr::parse(text);
+}
+
+class EbpfKernel : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    if (::geteuid() != 0) return;
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    ASSERT_EQ(std::system("ip link add pod-p type veth peer name pod-q"), 0);
+  }
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "not root";
+    ebpf::EbpfOptions options;
+    options.deny_interval = options.log_interval = std::chrono::seconds(0);
+    auto opened = EbpfBackend::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    backend_ = std::move(*opened);
+    auto events = EbpfEvents::open(backend_->programs().events(), backend_->programs().losses());
+    ASSERT_TRUE(events) << events.error().message;
+    events_ = std::move(*events);
+  }
+  void TearDown() override {
+    if (backend_) {
+      EXPECT_TRUE(backend_->remove_all());
+    }
+  }
+
+  std::shared_ptr<const policy::Program> enforce(const std::string& policies) {
+    auto p = tierlog::testing::local_pod("a", "p", {"10.1.0.1", "fd00::1"}, {{"app", "p"}});
+    p.interface = "pod-p";
+    p.mac = "02:00:00:00:00:01";
+    auto q = tierlog::testing::local_pod("a", "q", {"10.1.0.2", "fd00::2"}, {{"app", "q"}});
+    q.interface = "pod-q";
+    auto program = tierlog::testing::compile(policies, {p, q}, ids_);
+    const auto applied = backend_->apply(program);
+    EXPECT_TRUE(applied) << applied.error().message;
+    return program;
+  }
+
+  int run(Hook hook, const char* interface, const FrameSpec& frame, int came_from = 0) const {
+    const auto verdict = backend_->programs().run(hook, lab::build(frame),
+                                                  static_cast<int>(::if_nametoindex(interface)), came_from);
+    EXPECT_TRUE(verdict) << verdict.error().message;
+    return verdict.value_or(99);
+  }
+  int out_of_p(const FrameSpec& frame) const { return run(Hook::Out, "pod-p", frame); }
+  int into_p(const FrameSpec& frame) const { return run(Hook::In, "pod-p", frame, 77); }
+
+  static FrameSpec from_p(const std::string& to, std::uint16_t port,
+                          std::uint8_t protocol_number = protocol::kTcp) {
+    FrameSpec frame;
+    frame.source = kPodMac;
+    frame.destination = kNodeMac;
+    frame.from = ip(to.find(':') != std::string::npos ? "fd00::1" : "10.1.0.1");
+    frame.to = ip(to);
+    frame.protocol = protocol_number;
+    frame.port = port;
+    frame.mark = "12345678";
+    return frame;
+  }
+  static FrameSpec answer_to(const FrameSpec& frame) {
+    FrameSpec back = frame;
+    std::swap(back.from, back.to);
+    std::swap(back.source, back.destination);
+    std::swap(back.source_port, back.port);
+    back.tcp_flags = 0x12;
+    return back;
+  }
+
+  std::vector<VerdictEvent> events() {
+    std::vector<VerdictEvent> found;
+    EXPECT_TRUE(events_->drain(found, 100'000));
+    return found;
+  }
+  std::uint64_t counted(RuleId id) {
+    const auto counters = backend_->read_counters();
+    EXPECT_TRUE(counters);
+    for (const RuleCounter& counter : *counters)
+      if (counter.id == id) return counter.packets;
+    return 0;
+  }
+
+  policy::MemoryRuleIds ids_;
+  std::unique_ptr<EbpfBackend> backend_;
+  std::unique_ptr<EbpfEvents> events_;
+};
+
+const char* const kOnlyPort80 = R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: out, namespace: a}
+spec:
+  selector: app == 'p'
+  types: [Egress]
+  egress:
+  - {action: Allow, protocol: TCP, destination: {ports: [80]}}
+  - {action: Allow, protocol: UDP, destination: {ports: [53]}}
+  - {action: Allow, protocol: ICMP}
+)";
+
+TEST_F(EbpfKernel, APodSendsOnlyAsItself) {
+  enforce(kOnlyPort80);
+  struct Case {
+    const char* name;
+    std::function<void(FrameSpec&)> change;
+    int verdict;
+    RuleId counted;
+  };
+  const Case cases[] = {
+      {"honest", [](FrameSpec&) {}, kAllow, RuleId::None},
+      {"another address", [](FrameSpec& f) { f.from = ip("10.1.0.9"); }, kDrop, reserved::kSpoofedEgress},
+      {"another MAC", [](FrameSpec& f) { f.source = kNodeMac; }, kDrop, reserved::kSpoofedEgress},
+      {"a tag", [](FrameSpec& f) { f.tags = {0x8100}; }, kDrop, reserved::kVlanEgress},
+      {"two tags",
+       [](FrameSpec& f) {
+         f.tags = {0x88a8, 0x8100};
+       },
+       kDrop, reserved::kVlanEgress},
+      {"no IP", [](FrameSpec& f) { f.ethertype = 0x88cc; }, kDrop, reserved::kEthertypeEgress},
+      {"multicast", [](FrameSpec& f) { f.to = ip("224.0.0.251"); }, kDrop, reserved::kOtherEgress},
+      {"another IPv6 address", [](FrameSpec& f) { f.from = ip("fd00::9"), f.to = ip("fd00::2"); }, kDrop,
+       reserved::kSpoofedEgress},
+      {"IPv6 multicast", [](FrameSpec& f) { f.from = ip("fd00::1"), f.to = ip("ff02::fb"); }, kDrop,
+       reserved::kOtherEgress},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.name);
+    FrameSpec frame = from_p("203.0.113.9", 80);
+    one.change(frame);
+    const std::uint64_t before = counted(one.counted);
+    EXPECT_EQ(out_of_p(frame), one.verdict);
+    if (one.counted != RuleId::None) {
+      EXPECT_EQ(counted(one.counted), before + 1);
+    }
+  }
+}
+
+TEST_F(EbpfKernel, AConnectionIsFollowed) {
+  enforce(kOnlyPort80);
+  const FrameSpec syn = from_p("203.0.113.9", 80);
+  EXPECT_EQ(into_p(answer_to(syn)), kDrop) << "an answer to nothing is mid-stream";
+  EXPECT_EQ(counted(reserved::kMidStreamIngress), 1u);
+  static_cast<void>(events());
+  EXPECT_EQ(out_of_p(syn), kAllow);
+  EXPECT_EQ(into_p(answer_to(syn)), kAllow);
+  FrameSpec ack = syn;
+  ack.tcp_flags = 0x10;
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(out_of_p(ack), kAllow);
+  const auto told = events();
+  ASSERT_EQ(told.size(), 1u) << "the first packet, and no other";
+  EXPECT_EQ(told[0].kind, EventKind::Allowed);
+  EXPECT_EQ(told[0].destination_port, 80);
+  EXPECT_EQ(counted(told[0].rule), 1u);
+  const auto flows = backend_->read_flows();
+  ASSERT_TRUE(flows);
+  ASSERT_EQ(flows->size(), 1u);
+  const Connection connection = ebpf::connection_of(flows->front().key, flows->front().flow, Nanoseconds(0));
+  EXPECT_EQ(connection.original.source, ip("10.1.0.1"));
+  EXPECT_EQ(connection.original.destination_port, 80);
+  EXPECT_EQ(connection.packets_out, 4u);
+  EXPECT_EQ(connection.packets_in, 1u);
+  EXPECT_EQ(connection.labels.egress, told[0].rule);
+}
+
+TEST_F(EbpfKernel, DeniedPacketsAreCountedByFlow) {
+  const auto program = enforce(kOnlyPort80);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(out_of_p(from_p("203.0.113.9", 81)), kDrop);
+  const auto denied = backend_->read_denied();
+  ASSERT_TRUE(denied);
+  ASSERT_EQ(denied->size(), 1u);
+  EXPECT_EQ(denied->front().packets, 5u);
+  EXPECT_EQ(denied->front().rule, program->ends.front().id);
+  EXPECT_EQ(counted(program->ends.front().id), 5u);
+  const auto told = events();
+  ASSERT_EQ(told.size(), 5u);
+  for (const VerdictEvent& event : told) EXPECT_EQ(event.kind, EventKind::Denied);
+}
+
+TEST_F(EbpfKernel, ALocalPairIsJudgedAtBothEnds) {
+  const auto program = enforce(R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: in, namespace: a}
+spec: {selector: app == 'q', types: [Ingress], ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]}
+)");
+  const FrameSpec allowed = from_p("10.1.0.2", 80), refused = from_p("10.1.0.2", 81);
+  const int from = static_cast<int>(::if_nametoindex("pod-p"));
+  EXPECT_EQ(out_of_p(allowed), kAllow);
+  EXPECT_TRUE(events().empty()) << "not before both ends agreed";
+  EXPECT_EQ(run(Hook::In, "pod-q", allowed, from), kAllow);
+  const auto told = events();
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_EQ(told[0].rule, reserved::kNoPolicyEgress);
+  EXPECT_EQ(told[1].rule, program->rules.front().id);
+  EXPECT_EQ(out_of_p(refused), kAllow);
+  EXPECT_EQ(run(Hook::In, "pod-q", refused, from), kDrop);
+  const auto denial = events();
+  ASSERT_EQ(denial.size(), 1u);
+  EXPECT_EQ(denial[0].rule, program->ends.front().id);
+  // What was denied gives the other side no way back.
+  EXPECT_EQ(run(Hook::Out, "pod-q", answer_to(refused)), kDrop);
+}
+
+TEST_F(EbpfKernel, AChangeReachesLivingConnections) {
+  enforce(kOnlyPort80);
+  const FrameSpec syn = from_p("203.0.113.9", 80);
+  FrameSpec ack = syn;
+  ack.tcp_flags = 0x10;
+  EXPECT_EQ(out_of_p(syn), kAllow);
+  EXPECT_EQ(into_p(answer_to(syn)), kAllow);
+  std::string other = kOnlyPort80;
+  other.replace(other.find("[80]"), 4, "[8080]");
+  const auto program = enforce(other);
+  const std::uint64_t before = counted(reserved::kCutEgress);
+  EXPECT_EQ(into_p(answer_to(syn)), kDrop);
+  EXPECT_EQ(counted(reserved::kCutEgress), before + 1);
+  EXPECT_EQ(out_of_p(ack), kDrop);
+  EXPECT_EQ(counted(program->ends.front().id), 1u);
+  enforce(kOnlyPort80);
+  EXPECT_EQ(out_of_p(ack), kAllow) << "allowed again";
+  EXPECT_EQ(into_p(answer_to(syn)), kAllow);
+}
+
+TEST_F(EbpfKernel, FragmentsHaveThePortsOfTheFirst) {
+  enforce(kOnlyPort80);
+  FrameSpec first = from_p("203.0.113.9", 53, protocol::kUdp), later = first;
+  first.more_fragments = true;
+  first.fragment_id = later.fragment_id = 7;
+  later.fragment_offset = 8;
+  FrameSpec unknown = later;
+  unknown.fragment_id = 8;
+  EXPECT_EQ(out_of_p(unknown), kDrop) << "no rule without ports allows it";
+  EXPECT_EQ(counted(RuleId{32}), 1u);
+  EXPECT_EQ(out_of_p(first), kAllow);
+  EXPECT_EQ(out_of_p(later), kAllow);
+}
+
+TEST_F(EbpfKernel, PingIsAnsweredAndAnErrorBelongsToItsConnection) {
+  enforce(kOnlyPort80);
+  FrameSpec ping = from_p("203.0.113.9", 0, protocol::kIcmp);
+  ping.icmp_type = 8;
+  FrameSpec pong = answer_to(ping);
+  pong.icmp_type = 0;
+  EXPECT_EQ(out_of_p(ping), kAllow);
+  EXPECT_EQ(into_p(pong), kAllow);
+  const auto flows = backend_->read_flows();
+  ASSERT_TRUE(flows);
+  ASSERT_EQ(flows->size(), 1u);
+  EXPECT_EQ(flows->front().flow.packets[1], 1u);
+}
+
+// Two Programs that share no rule are swapped while packets meet a Log rule and an end: both must be of one.
+TEST_F(EbpfKernel, NoPacketMeetsTwoPrograms) {
+  const auto text = [](const std::string& name) {
+    return "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: " + name +
+           ", namespace: a}\nspec: {selector: app == 'p', types: [Egress], egress: [{action: Log}]}\n";
+  };
+  const auto one = enforce(text("one"));
+  const std::uint32_t first_root = backend_->root();
+  const auto two = enforce(text("two"));  // nothing is swept before the next apply
+  const std::uint32_t second_root = backend_->root();
+  const RuleId logs[] = {one->rules.front().id, two->rules.front().id};
+  const RuleId ends[] = {one->ends.front().id, two->ends.front().id};
+  std::atomic<bool> stop{false};
+  std::thread swapper([&] {
+    for (std::uint64_t i = 0; !stop; ++i)
+      __atomic_store_n(&backend_->programs().config().root, i % 2 == 0 ? first_root : second_root,
+                       __ATOMIC_RELEASE);
+  });
+  std::size_t of[2] = {0, 0}, mixed = 0;
+  for (int round = 0; round < 200; ++round) {
+    for (int i = 0; i < 100; ++i) static_cast<void>(out_of_p(from_p("203.0.113.9", 80)));
+    const auto told = events();
+    ASSERT_EQ(told.size() % 2, 0u);
+    for (std::size_t i = 0; i < told.size(); i += 2)
+      for (std::size_t which = 0; which < 2; ++which)
+        if (told[i].rule == logs[which]) told[i + 1].rule == ends[which] ? ++of[which] : ++mixed;
+  }
+  stop = true;
+  swapper.join();
+  EXPECT_EQ(mixed, 0u);
+  EXPECT_GT(of[0], 100u);
+  EXPECT_GT(of[1], 100u);
+}
+
+}  // namespace
+}  // namespace tierlog::dataplane::test
