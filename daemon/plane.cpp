@@ -29,6 +29,7 @@ nft::TableOptions table_options(const Config& config) {
   options.deny_interval = seconds_of(config.deny_interval);
   options.log_interval = seconds_of(config.log_interval);
   options.enforcement = config.audits ? TableOptions::Enforcement::Audit : TableOptions::Enforcement::Enforce;
+  options.spares_midstream = true;
   options.host_to_pod =
       config.host_to_pod_by_policy ? TableOptions::HostToPod::Policy : TableOptions::HostToPod::Allow;
   return options;

@@ -71,6 +71,7 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
   config.deny_interval = static_cast<std::uint64_t>(Nanoseconds(options.deny_interval).count());
   config.log_interval = static_cast<std::uint64_t>(Nanoseconds(options.log_interval).count());
   // What living connections remember of generations is of processes before this one: begin far from there.
+  if (options.spares_midstream && !backend->adopted()) config.flows_missed_at = monotonic_now();
   config.flags = options.host_to_pod_by_policy ? TL_HOST_BY_POLICY : 0;
   const auto first = static_cast<std::uint32_t>(::time(nullptr)) << 8 | 1;
   backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first);

@@ -27,6 +27,8 @@ struct EbpfOptions {
   std::string pins;
   std::chrono::seconds deny_interval{10};
   std::chrono::seconds log_interval{10};
+  // Connections from before the first start are judged by the rules, both ways, for five minutes.
+  bool spares_midstream = false;
   bool host_to_pod_by_policy = false;  // else what the node itself sends to its pods is allowed
   MapSizes sizes{};
 };

@@ -129,8 +129,8 @@ struct tl_config {
   __u32 root; /* reference: one store puts a whole Program into force */
   __u32 flags; /* TL_HOST_… */
   __u64 deny_interval, log_interval; /* nanoseconds */
-  /* By the programs, CLOCK_MONOTONIC: when a connection found no room last, when an overflow was told last. */
-  __u64 flows_full_at, overflow_told_at;
+  /* CLOCK_MONOTONIC: when a connection was not noted last, when an overflow was told last. */
+  __u64 flows_missed_at, overflow_told_at;
 };
 
 struct tl_flow_key {

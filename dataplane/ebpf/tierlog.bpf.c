@@ -256,8 +256,10 @@ __noinline int tl_tell_allowed(struct __sk_buff* skb) {
 
 /* In `side`, beside who begins: what an audited endpoint's denial let through is followed, but never told. */
 #define SILENT 2
+/* And: this packet is not the first one. */
+#define GOES_ON 4
 
-/* The first packet of a connection was allowed here. */
+/* The first packet of a connection was allowed here. 0: it found no room. */
 __noinline int tl_begin_flow(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out, __u32 side) {
   struct room* room = room_of();
   char* base = segment_of(root);
@@ -282,13 +284,15 @@ __noinline int tl_begin_flow(struct __sk_buff* skb, __u32 root, __u32 offset, __
   if (room->packet.is_rewritten) __builtin_memcpy(flow->real_source, room->packet.source, 16);
   long failed = bpf_map_update_elem(&flows, &room->key, flow, BPF_NOEXIST);
   if (failed && failed != -17) {
+    if (side & GOES_ON) return 0;
     struct tl_config* settings = settings_of();
     lose(TL_LOSS_FLOW_FULL);
-    if (settings) settings->flows_full_at = flow->first;
+    if (settings) settings->flows_missed_at = flow->first;
     if (!(side & SILENT)) tl_tell(skb, TL_EVENT_ALLOWED, room->rule.id);
     return 0;
   }
-  return tl_tell_allowed(skb);
+  tl_tell_allowed(skb);
+  return 1;
 }
 
 /* Judges a connection's packet anew, as its originator sent it. */
@@ -336,31 +340,46 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   return ALLOW;
 }
 
-/* For so long after a connection found no room, what belongs to none may be of one that was not noted. */
-#define FULL_FOR 600000000000ull
+/* For so long after a connection was missed (no room, or it is older than the map), what belongs to none may be of
+   one that was not noted. */
+#define MISSED_FOR 300000000000ull
 
-/* Whether rules allow this packet as one of a connection that found no room: on its way, or back. */
-__noinline int tl_goes_on(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out) {
+/* In `side`: as an answer to the connection, not as its originator's packet. */
+#define ANSWERS 8
+enum { MISSED_DENIED, MISSED_BEGUN, MISSED_NO_ROOM };
+
+__noinline int tl_join_missed(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out, __u32 side) {
+  struct room* room = room_of();
+  if (!room) return MISSED_DENIED;
+  struct packet* packet = &room->packet;
+  const __u32 answers = side & ANSWERS ? 1 : 0, from = answers ? !out : out;
+  if (answers) turn(packet);
+  packet->is_reply = (__u8)answers;
+  int result = MISSED_DENIED;
+  if (tl_decide(skb, root, offset, from ? TL_EGRESS : TL_INGRESS) && room->rule.action == TL_ALLOW)
+    result = tl_begin_flow(skb, root, offset, from, ((side & 1) ^ answers) | GOES_ON) ? MISSED_BEGUN : MISSED_NO_ROOM;
+  if (result == MISSED_BEGUN) count(room->rule.slot, packet->length);
+  packet->is_reply = 0;
+  if (answers) turn(packet);
+  return result;
+}
+
+/* Whether rules allow this packet as one of a connection that was missed: on its way, or back. */
+__noinline int tl_goes_on(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out, __u32 side) {
   struct room* room = room_of();
   const struct tl_config* settings = settings_of();
-  if (!room || !settings || !settings->flows_full_at) return 0;
-  if (bpf_ktime_get_ns() - settings->flows_full_at > FULL_FOR) return 0;
-  struct packet* packet = &room->packet;
+  if (!room || !settings || !settings->flows_missed_at) return 0;
+  if (bpf_ktime_get_ns() - settings->flows_missed_at > MISSED_FOR) return 0;
+  const struct packet* packet = &room->packet;
   const int tcp = packet->protocol == IPPROTO_TCP;
-  if (tcp && (packet->tcp_flags & (SYN | ACK)) == SYN) return 0;
   if (packet->kind == KIND_ICMP && !is_answer(packet->protocol, packet->icmp_type)) return 0;
-  if (tcp && (packet->tcp_flags & SYN) == 0 && tl_decide(skb, root, offset, out ? TL_EGRESS : TL_INGRESS) &&
-      room->rule.action == TL_ALLOW)
-    goto allowed;
-  turn(packet);
-  packet->is_reply = 1;
-  int decided = tl_decide(skb, root, offset, out ? TL_INGRESS : TL_EGRESS);
-  packet->is_reply = 0;
-  turn(packet);
-  if (!decided || room->rule.action != TL_ALLOW) return 0;
-allowed:
-  if (tl_aggregate(TL_ENTRY_DENIED, 0) == 1) tl_tell(skb, TL_EVENT_STATELESS, 0);
-  return 1;
+  const int only_answers = !tcp || (packet->tcp_flags & SYN);
+  /* Servers have the lower ports. */
+  const __u32 first = only_answers || packet->source_port < packet->destination_port ? ANSWERS : 0;
+  int result = tl_join_missed(skb, root, offset, out, side | first);
+  if (result == MISSED_DENIED && !only_answers) result = tl_join_missed(skb, root, offset, out, side | (first ^ ANSWERS));
+  if (result == MISSED_NO_ROOM && tl_aggregate(TL_ENTRY_DENIED, 0) == 1) tl_tell(skb, TL_EVENT_STATELESS, 0);
+  return result != MISSED_DENIED;
 }
 
 /* No connection is known: is this the beginning of one? */
@@ -372,13 +391,15 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (!end) return DROP;
   const struct packet* packet = &room->packet;
   const __u32 direction = out ? TL_EGRESS : TL_INGRESS, audited = end->flags & TL_AUDITED;
-  if (tl_goes_on(skb, root, offset, out)) return ALLOW;
   if (packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (SYN | ACK)) != SYN) {
+    if (tl_goes_on(skb, root, offset, out, high_begins)) return ALLOW;
     __u32 rule = by_direction(direction, RULE_MID_STREAM);
     return tl_deny(skb, rule, rule, audited);
   }
-  if (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type))
+  if (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type)) {
+    if (tl_goes_on(skb, root, offset, out, high_begins)) return ALLOW;
     return tl_stateless(skb, root, offset, out);
+  }
   if (!tl_decide(skb, root, offset, direction)) {
     __u32 rule = by_direction(direction, RULE_NO_VERDICT);
     return tl_deny(skb, rule, rule, audited);
@@ -386,13 +407,15 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
   /* A pod's packets got a mark where they came out of it: this one did not come from there. */
   if (!out && (room->source_flags & TL_IS_LOCAL) && skb->ingress_ifindex && !tl_origin(skb, root))
     return tl_deny(skb, RULE_SPOOFED_INGRESS, RULE_SPOOFED_INGRESS, audited);
+  const __u32 rule = room->rule.id, slot = room->rule.slot;
   if (room->rule.action != TL_ALLOW) {
+    if (packet->protocol != IPPROTO_TCP && tl_goes_on(skb, root, offset, out, high_begins)) return ALLOW;
     /* A local destination's own hook follows it. */
     if (audited && !(out && (room->destination_flags & TL_IS_LOCAL)))
       tl_begin_flow(skb, root, offset, out, high_begins | SILENT);
-    return tl_deny(skb, room->rule.id, room->rule.slot, audited);
+    return tl_deny(skb, rule, slot, audited);
   }
-  count(room->rule.slot, packet->length);
+  count(slot, packet->length);
   tl_begin_flow(skb, root, offset, out, high_begins);
   return ALLOW;
 }

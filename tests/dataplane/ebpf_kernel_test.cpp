@@ -40,8 +40,14 @@ class EbpfKernel : public ::testing::Test {
   }
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "not root";
-    ebpf::EbpfOptions options;
+    open({});
+  }
+  void open(ebpf::EbpfOptions options) {
+    if (backend_) {
+      EXPECT_TRUE(backend_->remove_all());
+    }
     options.deny_interval = options.log_interval = std::chrono::seconds(0);
+    events_.reset();
     auto opened = EbpfBackend::open(options);
     ASSERT_TRUE(opened) << opened.error().message;
     backend_ = std::move(*opened);
@@ -263,6 +269,62 @@ TEST_F(EbpfKernel, FragmentsHaveThePortsOfTheFirst) {
   EXPECT_EQ(counted(RuleId{32}), 1u);
   EXPECT_EQ(out_of_p(first), kAllow);
   EXPECT_EQ(out_of_p(later), kAllow);
+}
+
+FrameSpec from_port(FrameSpec frame, std::uint16_t source_port, std::uint8_t tcp_flags) {
+  frame.source_port = source_port;
+  frame.tcp_flags = tcp_flags;
+  return frame;
+}
+
+constexpr std::uint8_t kSyn = 2, kAck = 0x10;
+
+// Both ways of connections that found no room are judged by the rules; what they deny stays denied.
+TEST_F(EbpfKernel, AFullMapChangesNoVerdict) {
+  ebpf::EbpfOptions options;
+  options.sizes.flows = 2;
+  open(options);
+  enforce(kOnlyPort80);
+  for (std::uint16_t port = 40'000; port < 40'010; ++port) {
+    SCOPED_TRACE(port);
+    const FrameSpec syn = from_port(from_p("203.0.113.9", 80), port, kSyn);
+    EXPECT_EQ(out_of_p(syn), kAllow);
+    EXPECT_EQ(into_p(answer_to(syn)), kAllow);
+    EXPECT_EQ(out_of_p(from_port(syn, port, kAck)), kAllow);
+    FrameSpec question = from_port(from_p("203.0.113.9", 53, protocol::kUdp), port, 0);
+    EXPECT_EQ(out_of_p(question), kAllow);
+    EXPECT_EQ(into_p(answer_to(question)), kAllow);
+    const FrameSpec other = from_port(from_p("203.0.113.9", 81), port, kAck);
+    EXPECT_EQ(out_of_p(other), kDrop);
+    EXPECT_EQ(into_p(answer_to(other)), kDrop);
+  }
+  const auto refused = backend_->read_flows_refused();
+  ASSERT_TRUE(refused);
+  EXPECT_GE(*refused, 16u);
+  EXPECT_LE(backend_->read_flows()->size(), 2u);
+}
+
+// Where the map is younger than the connections: who begins is known by the ports.
+TEST_F(EbpfKernel, ConnectionsOlderThanTheMapGoOnAsThePoliciesSay) {
+  ebpf::EbpfOptions options;
+  options.spares_midstream = true;
+  open(options);
+  enforce(kOnlyPort80);
+  const FrameSpec ack = from_port(from_p("203.0.113.9", 80), 40'000, kAck);
+  EXPECT_EQ(out_of_p(ack), kAllow);
+  const FrameSpec other = from_port(from_p("203.0.113.8", 80), 40'001, kAck);
+  FrameSpec answer = answer_to(other);
+  answer.tcp_flags = kAck;
+  EXPECT_EQ(into_p(answer), kAllow);
+  EXPECT_EQ(out_of_p(from_port(from_p("203.0.113.9", 81), 40'000, kAck)), kDrop);
+  const auto flows = backend_->read_flows();
+  ASSERT_TRUE(flows);
+  ASSERT_EQ(flows->size(), 2u);
+  for (const ebpf::KnownFlow& entry : *flows) {
+    const Connection connection = ebpf::connection_of(entry.key, entry.flow, Nanoseconds(0));
+    EXPECT_EQ(connection.original.source, ip("10.1.0.1"));
+    EXPECT_EQ(connection.original.destination_port, 80);
+  }
 }
 
 TEST_F(EbpfKernel, PingIsAnsweredAndAnErrorBelongsToItsConnection) {

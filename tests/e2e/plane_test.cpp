@@ -1,0 +1,148 @@
+// A running node changes its data plane under traffic: the other one is in force before what the first left is
+// taken away, and nothing of it stays.
+//
+// The control takes the rules away before the other data plane comes. That must leak, or this test could not
+// see a leak.
+#include <sys/wait.h>
+
+#include <csignal>
+
+#include "tests/e2e/datagrams.h"
+#include "tests/e2e/live_node.h"
+
+namespace tierlog::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kPackets = 20'000;  // at least, denied and allowed each
+constexpr const char* kTopology = R"(
+namespaces: [{name: a}]
+pods:
+- {name: web, namespace: a, ips: [10.1.0.5, "fd01::5"], labels: {role: web}}
+- {name: db, namespace: a, ips: [10.1.0.6, "fd01::6"], labels: {role: db}}
+)";
+constexpr const char* kPolicy = R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: db, namespace: a}
+spec:
+  selector: role == 'db'
+  ingress:
+  - {action: Allow, protocol: UDP, source: {selector: role == 'web'}, destination: {ports: [7001]}}
+  - {action: Deny}
+)";
+
+class Plane : public LiveNode {
+ protected:
+  void SetUp() override { begin("nftables"); }
+  void begin(const std::string& plane) {
+    start(kTopology, kPolicy, {{"deny_interval", "1s"}, {"dataplane", plane}});
+    if (!lab_) return;
+    auto reader = lab_->start_in("a/db", [this] { return receive_datagrams(*traffic_); });
+    ASSERT_TRUE(reader) << reader.error().message;
+    ASSERT_TRUE(becomes([&] { return traffic_->ready.load(); }));
+    std::vector<IpAddr> to;
+    for (const Family family : {Family::V4, Family::V6}) to.push_back(*lab_->address("a/db", family));
+    auto writer = lab_->start_in("a/web", [this, to] { return send_datagrams(*traffic_, to); });
+    ASSERT_TRUE(writer) << writer.error().message;
+    pids_ = {*writer, *reader};
+  }
+  void TearDown() override {
+    for (const pid_t pid : pids_) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+    LiveNode::TearDown();
+  }
+
+  std::string settings() const { return lab_->folder() + "/tierlogd.yaml"; }
+  void write_plane(const std::string& name) const {
+    std::ifstream file(settings());
+    std::string text, line;
+    while (std::getline(file, line)) text += (line.rfind("dataplane:", 0) == 0 ? "dataplane: " + name : line) + "\n";
+    std::ofstream(settings()) << text;
+  }
+  bool on_node(const std::string& command) const { return lab_->exec("node", {"sh", "-c", command}).value_or(-1) == 0; }
+  bool has_tables() const { return on_node("nft list tables | grep -q tierlog"); }
+  bool has_programs() const {
+    return on_node("for i in /sys/class/net/*; do tc filter show dev ${i##*/} ingress; tc filter show dev ${i##*/} egress; "
+                   "done 2>/dev/null | grep -q 'handle 0x7431'");
+  }
+  bool has_pins() const { return on_node("test -e /sys/fs/bpf/tierlog"); }
+
+  Shared<Datagrams> traffic_;
+  std::vector<pid_t> pids_;
+};
+
+TEST_F(Plane, IsChangedWithoutALeakAndWithoutALoss) {
+  if (!lab_) return;
+  std::string now = "nftables";
+  for (int round = 0; round < 4; ++round) {
+    now = now == "nftables" ? "ebpf" : "nftables";
+    write_plane(now);
+    ASSERT_TRUE(lab_->stop_daemon(round % 2 == 0 ? SIGTERM : SIGKILL));
+    ASSERT_TRUE(lab_->start_daemon()) << now;
+    EXPECT_EQ(status()["dataplane"], now);
+    EXPECT_EQ(status()["in_sync"], true);
+    EXPECT_EQ(has_tables(), now == "nftables");
+    EXPECT_EQ(has_programs(), now == "ebpf");
+    EXPECT_EQ(has_pins(), now == "ebpf");
+    const std::uint64_t sent = traffic_->denied_sent, arrived = traffic_->allowed_received;
+    EXPECT_TRUE(becomes([&] { return traffic_->denied_sent > sent + 1000 && traffic_->allowed_received > arrived + 1000; }));
+  }
+  becomes([&] { return traffic_->denied_sent >= kPackets && traffic_->allowed_sent >= kPackets; }, 20s);
+  traffic_->stop = true;
+  becomes([&] { return traffic_->allowed_received == traffic_->allowed_sent; }, 2s);
+  EXPECT_GE(traffic_->denied_sent, kPackets);
+  EXPECT_GE(traffic_->allowed_sent, kPackets);
+  EXPECT_EQ(traffic_->denied_received, 0u);
+  EXPECT_EQ(traffic_->allowed_received, traffic_->allowed_sent);
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  ASSERT_TRUE(on_node(std::string(TIERLOG_BINARY_DIR) + "/bin/tierlogd --config " + settings() + " --remove"));
+  EXPECT_FALSE(has_tables() || has_programs() || has_pins());
+}
+
+TEST_F(Plane, TakenAwayFirstLeaks) {
+  if (!lab_) return;
+  write_plane("ebpf");
+  ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
+  ASSERT_TRUE(on_node(std::string(TIERLOG_BINARY_DIR) + "/bin/tierlogd --config " + settings() + " --remove"));
+  ASSERT_TRUE(lab_->start_daemon());
+  EXPECT_TRUE(becomes([&] { return traffic_->denied_received > 0; }));
+}
+
+class PlaneOfPrograms : public Plane {
+ protected:
+  void SetUp() override { begin("ebpf"); }
+};
+
+TEST_F(PlaneOfPrograms, KeepsCountersAndBooksOverAKilledDaemon) {
+  if (!lab_) return;
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(becomes([&, sent = traffic_->denied_sent.load()] { return traffic_->denied_sent > sent + 1000; }));
+    ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+    ASSERT_TRUE(becomes([&, sent = traffic_->denied_sent.load()] { return traffic_->denied_sent > sent + 1000; }));
+    ASSERT_TRUE(lab_->start_daemon());
+  }
+  traffic_->stop = true;
+  std::string problem;
+  EXPECT_TRUE(becomes([&] {
+    problem.clear();
+    std::uint64_t denied = 0;
+    for (const store::RuleActivity& rule : rules()) {
+      if (rule.rule.policy == "default/a/db" && rule.rule.action == "Deny") denied += rule.kernel_packets;
+      if ((rule.rule.action == "Allow" || rule.rule.action == "Deny") &&
+          rule.kernel_packets != rule.recorded_packets + rule.unattributed)
+        problem += rule.rule.policy + " " + rule.rule.reason + ": kernel " + std::to_string(rule.kernel_packets) +
+                   ", recorded " + std::to_string(rule.recorded_packets) + ", declared " +
+                   std::to_string(rule.unattributed) + "\n";
+    }
+    if (denied != traffic_->denied_sent)
+      problem += "denied " + std::to_string(denied) + " of " + std::to_string(traffic_->denied_sent) + "\n";
+    return problem.empty();
+  }, 15s)) << problem;
+}
+
+}  // namespace
+}  // namespace tierlog::testing
