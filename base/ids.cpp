@@ -17,6 +17,9 @@ constexpr RuleId kFragmentEgress{32};
 // The node's address on what the node only forwards, when nobody knows whose it was.
 constexpr RuleId kSourceRewrittenIngress{33};
 
+// To a Service whose backends policies do not treat alike.
+constexpr RuleId kServiceBackendsDifferEgress{35};
+
 constexpr std::array kReserved{
     ReservedRule{reserved::kNoPolicyIngress, Reason::NoPolicy, kIn, true},
     ReservedRule{reserved::kNoPolicyEgress, Reason::NoPolicy, kOut, true},
@@ -50,6 +53,7 @@ constexpr std::array kReserved{
     ReservedRule{kFragmentIngress, Reason::Fragment, kIn, false},
     ReservedRule{kFragmentEgress, Reason::Fragment, kOut, false},
     ReservedRule{kSourceRewrittenIngress, Reason::SourceRewritten, kIn, false},
+    ReservedRule{kServiceBackendsDifferEgress, Reason::ServiceBackendsDiffer, kOut, false},
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Reason::Other) + 1> kReasonNames{

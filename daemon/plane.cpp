@@ -29,7 +29,6 @@ nft::TableOptions table_options(const Config& config) {
   options.deny_interval = seconds_of(config.deny_interval);
   options.log_interval = seconds_of(config.log_interval);
   options.enforcement = config.audits ? TableOptions::Enforcement::Audit : TableOptions::Enforcement::Enforce;
-  options.spares_midstream = true;
   options.host_to_pod =
       config.host_to_pod_by_policy ? TableOptions::HostToPod::Policy : TableOptions::HostToPod::Allow;
   return options;
@@ -72,6 +71,7 @@ Result<Plane> open_ebpf(const Config& config) {
   Plane plane;
   plane.name = "ebpf";
   ebpf::EbpfOptions options;
+  options.spares_midstream = true;
   options.deny_interval = seconds_of(config.deny_interval);
   options.log_interval = seconds_of(config.log_interval);
   options.host_to_pod_by_policy = config.host_to_pod_by_policy;
@@ -83,6 +83,7 @@ Result<Plane> open_ebpf(const Config& config) {
   plane.adopted = backend->adopted();
   plane.highest_found = backend->highest_found();
   plane.found_interfaces = backend->found_interfaces();
+  plane.programs = backend.get();
   plane.backend = std::move(backend);
   plane.events = std::move(events);
   return plane;

@@ -20,6 +20,12 @@
 #include "dataplane/nftables/backend.h"
 #include "dataplane/nftables/label_watch.h"
 #include "dataplane/nftables/watch.h"
+#include "endpoints/services.h"
+#include "policy/program.h"
+
+namespace tierlog::dataplane::ebpf {
+class EbpfBackend;
+}
 
 namespace tierlog::daemon {
 
@@ -33,6 +39,7 @@ struct Plane {
   // Of nftables only: connections are judged by labels in the kernel's own table.
   dataplane::nftables::NftablesBackend* tables = nullptr;
   dataplane::Conntrack* conntrack = nullptr;
+  dataplane::ebpf::EbpfBackend* programs = nullptr;  // of ebpf only
   std::unique_ptr<dataplane::nftables::TableWatch> watch;  // only where nothing else protects the tables
   std::unique_ptr<dataplane::nftables::LabelWatch> labels;
   bool adopted = false;
@@ -45,6 +52,9 @@ struct Plane {
   bool unprotected() const { return tables == nullptr || !tables->owned(); }
 };
 
+// Where Services lead, for programs that see packets before they are translated. Does nothing for nftables.
+Result<void> tell_services(const Plane& plane, const std::vector<endpoints::Service>& services,
+                           const policy::Program& program);
 // Errors: Refused, with what the kernel lacks.
 Result<Plane> open_plane(const Config& config);
 // What the other data plane left in the kernel goes, now that this one is in force. Returns what that was.

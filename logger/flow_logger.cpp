@@ -169,7 +169,9 @@ void FlowLogger::on_event(const VerdictEvent& event) {
 Explained FlowLogger::explain(const VerdictEvent& event) {
   const Explained& explained = explainer_.explain(event);
   if (!explained.known) ++counts_.unknown_rules;
-  if (!explained.agrees) {
+  // Only the kernel knew which backends a Service had then.
+  const bool to_service = event.addressed && event.addressed->address == event.destination;
+  if (!explained.agrees && !to_service) {
     ++counts_.mismatches;
     explainer_.note_disagreement(event);
   }

@@ -75,6 +75,7 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
   config.flags = options.host_to_pod_by_policy ? TL_HOST_BY_POLICY : 0;
   const auto first = static_cast<std::uint32_t>(::time(nullptr)) << 8 | 1;
   backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first);
+  backend->services_ = std::make_unique<Services>(backend->programs_->services());
   TL_TRY(backend->adopt_slots());
   TL_ASSIGN(const auto filters, filters_of_ours());
   for (const OurFilter& filter : filters) backend->found_interfaces_.insert(filter.interface);

@@ -19,6 +19,7 @@
 #include "dataplane/backend.h"
 #include "dataplane/ebpf/installed.h"
 #include "dataplane/ebpf/programs.h"
+#include "dataplane/ebpf/services.h"
 
 namespace tierlog::dataplane::ebpf {
 
@@ -57,6 +58,7 @@ class EbpfBackend final : public Backend {
   std::vector<std::string> warnings() const override;
   Result<void> remove_all() override;
 
+  Services& services() { return *services_; }
   Programs& programs() { return *programs_; }
   const Installed& installed() const { return *installed_; }
   bool adopted() const { return programs_->adopted(); }
@@ -85,6 +87,7 @@ class EbpfBackend final : public Backend {
   EbpfOptions options_;
   std::unique_ptr<Programs> programs_;
   std::unique_ptr<Installed> installed_;
+  std::unique_ptr<Services> services_;
   std::shared_ptr<const policy::Program> program_;
   const policy::Program* coming_ = nullptr;  // while it is prepared
   std::optional<std::vector<std::pair<RuleId, std::uint32_t>>> free_slots_;  // for it, once they are asked for

@@ -35,6 +35,10 @@ Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanosecond
     tuple.destination_port = flow.high_begins != 0 ? key.low_port : key.high_port;
   }
   connection.reply = reversed(tuple);
+  if (flow.backend_port != 0) {
+    connection.reply.source = address_of(flow.backend, key.family);
+    connection.reply.source_port = flow.backend_port;
+  }
   connection.has_labels = true;
   connection.labels.egress = RuleId{flow.rules[TL_EGRESS]};
   connection.labels.ingress = RuleId{flow.rules[TL_INGRESS]};

@@ -27,6 +27,8 @@ class EbpfEvents final : public EventSource {
 
   Result<bool> drain(std::vector<VerdictEvent>& into, std::size_t limit) override;
   EventLoss loss() const override;
+  // It always says so.
+  bool tell_translations(bool) override { return true; }
   int fd() const;  // borrowed, to wait on
   // Connections whose ports began another one, in the order of events.
   std::vector<tl_ended> take_ended() { return std::exchange(ended_, {}); }

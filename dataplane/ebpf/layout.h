@@ -154,6 +154,9 @@ struct tl_flow {
   __u8 told, spare;
   /* Who it comes from where the source was rewritten on the way (the key has the node's address); else 0. */
   __u8 real_source[16];
+  /* Where the Service in the key leads, if it has one backend; else 0. */
+  __u8 backend[16];
+  __u16 backend_port, spare2[3];
 };
 
 enum { TL_ENTRY_DENIED = 0, TL_ENTRY_LOGGED = 1 };
@@ -198,13 +201,32 @@ struct tl_event {
   __u32 length, in_interface, out_interface;
   __u16 source_port, destination_port, icmp_id;
   __u8 source[16], destination[16];
-  __u8 protocol, family, icmp_type, icmp_code, tcp_flags, spare[5];
+  __u8 protocol, family, icmp_type, icmp_code, tcp_flags;
+  __u8 is_service; /* sent to `service`; `destination` is its only backend, or the same where it has several */
+  __u16 service_port;
+  __u8 service[16];
 };
 struct tl_ended {
   __u64 time;
   __u32 kind, spare;
   struct tl_flow_key key;
   struct tl_flow flow;
+};
+
+#define TL_SERVICES 65536
+#define TL_BACKENDS 16
+struct tl_service_key {
+  __u8 address[16];
+  __u16 port;
+  __u8 protocol, family;
+};
+struct tl_backend {
+  __u8 address[16];
+  __u16 port, spare;
+};
+struct tl_service {
+  __u32 count; /* TL_NONE: more than TL_BACKENDS that policies may tell apart */
+  struct tl_backend backends[TL_BACKENDS];
 };
 
 struct tl_fragment_key {

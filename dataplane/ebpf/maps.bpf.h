@@ -51,6 +51,15 @@ struct {
   __type(value, struct tl_denied);
 } denied SEC(".maps");
 
+/* Written by user space. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, TL_SERVICES);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct tl_service_key);
+  __type(value, struct tl_service);
+} services SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 8192);
@@ -109,6 +118,8 @@ struct packet {
   __u16 icmp_id, ether_type;
   __u8 protocol, family, kind, icmp_type;
   __u8 icmp_code, tcp_flags, is_reply, is_rewritten;
+  __u8 is_service, one_backend; /* addressed to a Service: room->service_key; `destination` is its only backend */
+  __u8 spare[2];
   __u32 l4; /* offset in the frame; 0: none */
   __u32 length;
 };
@@ -136,6 +147,7 @@ struct room {
   __u32 result, pass_count, log_count, cached;
   __u32 passes[TL_PASSES], logs[TL_LOGS];
   struct tl_rule rule;
+  struct tl_service_key service_key; /* where packet.is_service */
   /* What is being remembered of the packet. */
   struct tl_flow flow;
   struct tl_denied_key denied_key;

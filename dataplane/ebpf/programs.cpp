@@ -136,6 +136,10 @@ int Programs::events() const {
   return ::bpf_map__fd(skeleton_->maps.events);
 }
 
+int Programs::services() const {
+  return ::bpf_map__fd(skeleton_->maps.services);
+}
+
 Result<void> Programs::attach(int ifindex, Hook hook) {
   // One queue for both directions; there may be one, of others too, and it is never taken away.
   bpf_tc_hook both = hook_of(ifindex, hook);

@@ -44,6 +44,7 @@ class Programs {
   int slots() const;
   int losses() const;
   int events() const;
+  int services() const;
   tl_config& config() { return *config_; }
   bool adopted() const { return adopted_; }  // maps of a process before this one
 

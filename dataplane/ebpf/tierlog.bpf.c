@@ -27,6 +27,16 @@ static __always_inline __u32 make_key(struct room* room, const __u8* source, con
   return swap ? 1 : 0;
 }
 
+/* Its own function: the stacks of all callers together are small. */
+__noinline int tl_key_of_packet(void) {
+  struct room* room = room_of();
+  if (!room) return 0;
+  const struct packet* packet = &room->packet;
+  const __u16 id = packet->kind == KIND_ICMP ? packet->icmp_id : 0;
+  return (int)make_key(room, packet->source, packet->destination, id ? id : packet->source_port,
+                       id ? id : packet->destination_port, packet->protocol, packet->family);
+}
+
 static __always_inline int is_complete(const struct tl_flow* flow) {
   return (flow->allowed & flow->needed) == flow->needed && !flow->cut;
 }
@@ -134,6 +144,26 @@ __noinline int tl_origin(struct __sk_buff* skb, __u32 root) {
   return load32(base, at) ? (int)at : 0;
 }
 
+static __always_inline void deny_by(struct room* room, __u32 rule) {
+  room->rule.id = room->rule.slot = rule;
+  room->rule.action = TL_DENY;
+  room->pass_count = room->log_count = 0;
+}
+
+/* The Service that the packet is addressed to, if it has backends. */
+static __always_inline const struct tl_service* find_service(struct room* room) {
+  struct packet* packet = &room->packet;
+  if (packet->kind != KIND_PORTS) return 0;
+  __builtin_memcpy(room->service_key.address, packet->destination, 16);
+  room->service_key.port = packet->destination_port;
+  room->service_key.protocol = packet->protocol;
+  room->service_key.family = packet->family;
+  const struct tl_service* service = bpf_map_lookup_elem(&services, &room->service_key);
+  if (!service || !service->count) return 0;
+  packet->is_service = 1;
+  return service;
+}
+
 /* Who decides about room->packet in `direction`: room->rule. 0: nobody. */
 __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 direction) {
   struct room* room = room_of();
@@ -174,7 +204,43 @@ __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 
     packet->is_rewritten = 1;
     tl_find_identity(addresses, 0);
   }
-  if (!tl_classify(addresses)) return 0;
+  /* What goes to a Service is judged by where that leads: all its backends must agree. */
+  const struct tl_service* service = direction == TL_EGRESS ? find_service(room) : 0;
+  const __u32 backends = service ? service->count : 1;
+  if (backends > TL_BACKENDS) {
+    room->destination_flags = 0;
+    deny_by(room, RULE_BACKENDS_DIFFER);
+    return 1;
+  }
+  __u32 action = TL_NONE;
+  for (__u32 i = 0; i < TL_BACKENDS; i++) {
+    if (i >= backends) break;
+    if (service) {
+      __builtin_memcpy(packet->destination, service->backends[i].address, 16);
+      packet->destination_port = service->backends[i].port;
+      tl_find_identity(addresses, 1);
+    }
+    if (!tl_classify(addresses)) return 0;
+    if (service && is_own(end, packet->destination, packet->family)) {
+      room->rule.id = room->rule.slot = by_direction(direction, RULE_SELF);
+      room->rule.action = TL_ALLOW;
+      room->pass_count = room->log_count = 0;
+    }
+    if (action != TL_NONE && action != room->rule.action) {
+      deny_by(room, RULE_BACKENDS_DIFFER);
+      break;
+    }
+    action = room->rule.action;
+  }
+  if (service) {
+    /* Its own hook sees the backend as another connection. */
+    room->destination_flags = 0;
+    packet->one_backend = backends == 1;
+    if (backends != 1) {
+      __builtin_memcpy(packet->destination, room->service_key.address, 16);
+      packet->destination_port = room->service_key.port;
+    }
+  }
   tl_count_way(skb);
   return 1;
 }
@@ -281,6 +347,10 @@ __noinline int tl_begin_flow(struct __sk_buff* skb, __u32 root, __u32 offset, __
   if (out && (room->destination_flags & TL_IS_LOCAL)) flow->needed |= TL_BIT_INGRESS;
   flow->allowed = (__u8)(1 << direction);
   flow->tcp[0] = room->packet.tcp_flags;
+  if (room->packet.one_backend) {
+    __builtin_memcpy(flow->backend, room->packet.destination, 16);
+    flow->backend_port = room->packet.destination_port;
+  }
   if (room->packet.is_rewritten) __builtin_memcpy(flow->real_source, room->packet.source, 16);
   long failed = bpf_map_update_elem(&flows, &room->key, flow, BPF_NOEXIST);
   if (failed && failed != -17) {
@@ -372,10 +442,13 @@ __noinline int tl_goes_on(struct __sk_buff* skb, __u32 root, __u32 offset, __u32
   if (bpf_ktime_get_ns() - settings->flows_missed_at > MISSED_FOR) return 0;
   const struct packet* packet = &room->packet;
   const int tcp = packet->protocol == IPPROTO_TCP;
-  if (packet->kind == KIND_ICMP && !is_answer(packet->protocol, packet->icmp_type)) return 0;
-  const int only_answers = !tcp || (packet->tcp_flags & SYN);
   /* Servers have the lower ports. */
-  const __u32 first = only_answers || packet->source_port < packet->destination_port ? ANSWERS : 0;
+  const int from_server = packet->source_port < packet->destination_port;
+  if (tcp ? (packet->tcp_flags & (SYN | ACK)) == SYN
+          : packet->kind == KIND_ICMP ? !is_answer(packet->protocol, packet->icmp_type) : !from_server)
+    return 0;
+  const int only_answers = !tcp || (packet->tcp_flags & SYN);
+  const __u32 first = only_answers || from_server ? ANSWERS : 0;
   int result = tl_join_missed(skb, root, offset, out, side | first);
   if (result == MISSED_DENIED && !only_answers) result = tl_join_missed(skb, root, offset, out, side | (first ^ ANSWERS));
   if (result == MISSED_NO_ROOM && tl_aggregate(TL_ENTRY_DENIED, 0) == 1) tl_tell(skb, TL_EVENT_STATELESS, 0);
@@ -392,14 +465,11 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
   const struct packet* packet = &room->packet;
   const __u32 direction = out ? TL_EGRESS : TL_INGRESS, audited = end->flags & TL_AUDITED;
   if (packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (SYN | ACK)) != SYN) {
-    if (tl_goes_on(skb, root, offset, out, high_begins)) return ALLOW;
     __u32 rule = by_direction(direction, RULE_MID_STREAM);
     return tl_deny(skb, rule, rule, audited);
   }
-  if (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type)) {
-    if (tl_goes_on(skb, root, offset, out, high_begins)) return ALLOW;
+  if (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type))
     return tl_stateless(skb, root, offset, out);
-  }
   if (!tl_decide(skb, root, offset, direction)) {
     __u32 rule = by_direction(direction, RULE_NO_VERDICT);
     return tl_deny(skb, rule, rule, audited);
@@ -409,7 +479,6 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
     return tl_deny(skb, RULE_SPOOFED_INGRESS, RULE_SPOOFED_INGRESS, audited);
   const __u32 rule = room->rule.id, slot = room->rule.slot;
   if (room->rule.action != TL_ALLOW) {
-    if (packet->protocol != IPPROTO_TCP && tl_goes_on(skb, root, offset, out, high_begins)) return ALLOW;
     /* A local destination's own hook follows it. */
     if (audited && !(out && (room->destination_flags & TL_IS_LOCAL)))
       tl_begin_flow(skb, root, offset, out, high_begins | SILENT);
@@ -431,10 +500,9 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
   if (packet->kind == KIND_FRAGMENT) return tl_stateless(skb, root, offset, out);
   if (packet->kind == KIND_ICMP && is_error(packet->protocol, packet->icmp_type) && tl_related(skb, out))
     return ALLOW;
-  const __u16 id = packet->kind == KIND_ICMP ? packet->icmp_id : 0;
-  const __u32 side = make_key(room, packet->source, packet->destination, id ? id : packet->source_port,
-                              id ? id : packet->destination_port, packet->protocol, packet->family);
+  const __u32 side = (__u32)tl_key_of_packet() & 1;
   struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
+  if (!flow && tl_goes_on(skb, root, offset, out, side)) return ALLOW;
   if (!flow) return tl_judge_first(skb, root, offset, out, side);
   const __u32 reply = side != flow->high_begins;
   const __u32 direction = reply == out ? TL_INGRESS : TL_EGRESS, bit = 1u << direction;

@@ -24,6 +24,7 @@ enum {
   RULE_CUT = 17,
   RULE_INVALID = 19,
   RULE_FRAGMENT = 31,
+  RULE_BACKENDS_DIFFER = 35,
   RULE_SOURCE_REWRITTEN = 33
 };
 
@@ -60,6 +61,9 @@ __noinline int tl_tell(struct __sk_buff* skb, __u32 kind, __u32 rule) {
   event->icmp_type = packet->icmp_type;
   event->icmp_code = packet->icmp_code;
   event->tcp_flags = packet->tcp_flags;
+  event->is_service = packet->is_service;
+  event->service_port = room->service_key.port;
+  __builtin_memcpy(event->service, room->service_key.address, 16);
   bpf_ringbuf_submit(event, 0);
   return 1;
 }

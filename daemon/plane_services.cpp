@@ -1,0 +1,83 @@
+// Where the Services of a topology lead, as the eBPF programs are told.
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "daemon/plane.h"
+#include "dataplane/ebpf/backend.h"
+#include "dataplane/ebpf/layout.h"
+
+namespace tierlog::daemon {
+namespace {
+
+using dataplane::ebpf::ServiceTarget;
+using endpoints::Service;
+using endpoints::ServicePort;
+using Backend = std::pair<IpAddr, std::uint16_t>;
+
+bool selects(const Service& service, const policy::Endpoint& pod) {
+  return !service.selector.empty() && pod.endpoint_namespace == service.service_namespace && !pod.host_network &&
+         std::all_of(service.selector.begin(), service.selector.end(), [&](const auto& wanted) {
+           const auto label = pod.labels.find(wanted.first);
+           return label != pod.labels.end() && label->second == wanted.second;
+         });
+}
+
+std::uint16_t target_of(const ServicePort& port, const policy::Endpoint& pod) {
+  if (port.target_name.empty()) return port.target;
+  for (const policy::NamedPort& named : pod.ports)
+    if (named.name == port.target_name && named.protocol == port.protocol) return named.port;
+  return 0;
+}
+
+// What policies can know of an address, in words: the pod's labels and every net that is told apart.
+std::string seen_as(const Backend& backend, const policy::Program& program) {
+  std::string seen = std::to_string(backend.second);
+  for (const policy::Endpoint& pod : program.cluster->endpoints) {
+    if (std::find(pod.addresses.begin(), pod.addresses.end(), backend.first) == pod.addresses.end()) continue;
+    seen += "|" + pod.endpoint_namespace + "|" + pod.service_account;
+    for (const auto& [key, value] : pod.labels) seen += "|" + key + "=" + value;
+    for (const policy::NamedPort& port : pod.ports) seen += "|" + port.name + ":" + std::to_string(port.port);
+  }
+  for (const auto& set : program.sets)
+    for (const Cidr& net : set.members) {
+      const bool single = net.prefix == net.address.bits();
+      if (!single) seen += net.contains(backend.first) ? "1" : "0";
+    }
+  return seen;
+}
+
+std::vector<Backend> backends_of(const Service& service, std::size_t index, Family family,
+                                 const policy::Program& program) {
+  std::vector<Backend> found;
+  for (const policy::Endpoint& pod : program.cluster->endpoints) {
+    if (!selects(service, pod)) continue;
+    const std::uint16_t target = target_of(service.ports[index], pod);
+    const auto address = std::find_if(pod.addresses.begin(), pod.addresses.end(),
+                                      [&](const IpAddr& one) { return one.family == family; });
+    if (target != 0 && address != pod.addresses.end()) found.emplace_back(*address, target);
+  }
+  for (const Service::Backend& backend : service.backends)
+    if (backend.port == index && backend.address.family == family) found.emplace_back(backend.address, backend.target);
+  if (found.size() <= TL_BACKENDS) return found;
+  std::vector<Backend> told_apart;
+  std::set<std::string> seen;
+  for (const Backend& backend : found)
+    if (seen.insert(seen_as(backend, program)).second) told_apart.push_back(backend);
+  return told_apart;
+}
+
+}  // namespace
+
+Result<void> tell_services(const Plane& plane, const std::vector<Service>& services, const policy::Program& program) {
+  if (plane.programs == nullptr) return {};
+  std::vector<ServiceTarget> targets;
+  for (const Service& service : services)
+    for (const IpAddr& address : service.cluster_ips)
+      for (std::size_t i = 0; i < service.ports.size(); ++i)
+        targets.push_back({address, service.ports[i].protocol, service.ports[i].port,
+                           backends_of(service, i, address.family, program)});
+  return plane.programs->services().set(targets);
+}
+
+}  // namespace tierlog::daemon
