@@ -106,11 +106,6 @@ static __always_inline void turn(struct packet* packet) {
   }
 }
 
-/* A packet that is not of a settled connection. `out`: from the pod. */
-struct way {
-  __u32 root, offset, out, audited;
-};
-
 /* Allowed without a connection: an ICMP message that asks nothing, a fragment of something unknown. */
 __noinline int tl_stateless(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out) {
   struct room* room = room_of();
