@@ -172,7 +172,8 @@ class Receiver {
     if (!read(socket, entries_, big_endian(length))) return false;
     // The options: a byte at a time until they are whole; they are short.
     std::string byte;
-    for (std::size_t used = 0; options.size() < 200;) {
+    while (options.size() < 200) {
+      std::size_t used = 0;
       if (!read(socket, byte, 1)) return false;
       options += byte;
       try {
