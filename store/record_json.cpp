@@ -168,7 +168,8 @@ const std::vector<std::string>& record_keys() {
     whole.end_reason = EndReason::Finished;
     whole.translation = Translation{IpAddr::v4(1), IpAddr::v4(1), 1, 1, {}};
     std::vector<std::string> all;
-    for (const auto& [key, value] : to_json(whole, {}).items()) all.push_back(key);
+    const Json json = to_json(whole, {});
+    for (const auto& [key, value] : json.items()) all.push_back(key);
     return all;
   }();
   return keys;

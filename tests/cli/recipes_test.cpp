@@ -57,6 +57,7 @@ FlowRecord egress(const std::string& to, std::uint16_t port, int second) {
   record.end = sample::at(second);
   record.bytes_out = 500;
   record.bytes_in = 0;
+  record.end_reason = store::EndReason::Unanswered;
   return record;
 }
 

@@ -220,7 +220,7 @@ TEST_F(Life, WithoutAnOwnerAFlushedRulesetIsMadeAnewAtOnceAndTold) {
   }
   std::ifstream log(lab_->folder() + "/tierlogd.log");
   const std::string lines{std::istreambuf_iterator<char>(log), {}};
-  EXPECT_NE(lines.find("the tables were changed by somebody else"), std::string::npos);
+  EXPECT_NE(lines.find("the rules were changed by somebody else"), std::string::npos);
   // Its successor finds tables without an owner and goes on; killed, they stay.
   ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
   EXPECT_EQ(connect("a/db"), lab::Attempt::TimedOut);
