@@ -144,12 +144,15 @@ Result<std::vector<Attached>> EbpfBackend::interfaces_of(const Program& program)
 }
 
 Result<void> EbpfBackend::attach(const std::vector<Attached>& ends, const Program& program) {
-  for (const Attached& end : ends) {
-    const bool both = end.endpoint != policy::kNone;
+  const auto is_new = [&](const Attached& end) {
     const auto known = attached_.find(end.ifindex);
-    if (known != attached_.end() && known->second == both) continue;
-    for (const Hook hook : {Hook::In, Hook::Out}) {
-      if (hook == Hook::In && !both) continue;
+    return known == attached_.end() || known->second != (end.endpoint != policy::kNone);
+  };
+  // What leaves pods first: a packet that meets only the program at its destination is nobody's, and denied.
+  for (const Hook hook : {Hook::Out, Hook::In})
+    for (const Attached& end : ends) {
+      const bool both = end.endpoint != policy::kNone;
+      if (!is_new(end) || (hook == Hook::In && !both)) continue;
       auto attached = programs_->attach(static_cast<int>(end.ifindex), hook);
       if (attached || attached.error().code == ErrorCode::NotFound) continue;
       const auto* enforced = both ? &program.endpoints[end.endpoint] : nullptr;
@@ -157,8 +160,7 @@ Result<void> EbpfBackend::attach(const std::vector<Attached>& ends, const Progra
                                           ? "closed interface"
                                           : program.cluster->endpoints[enforced->endpoint].display()));
     }
-    attached_[end.ifindex] = both;
-  }
+  for (const Attached& end : ends) attached_[end.ifindex] = end.endpoint != policy::kNone;
   return {};
 }
 
@@ -324,8 +326,9 @@ std::vector<std::string> EbpfBackend::warnings() const {
 }
 
 Result<void> EbpfBackend::remove_all() {
-  for (const auto& [ifindex, both] : attached_)
-    for (const Hook hook : {Hook::In, Hook::Out})
+  // As they came, backwards (attach()).
+  for (const Hook hook : {Hook::In, Hook::Out})
+    for (const auto& [ifindex, both] : attached_)
       static_cast<void>(Programs::detach(static_cast<int>(ifindex), hook));
   attached_.clear();
   if (options_.pins.empty()) return {};

@@ -43,8 +43,9 @@ Result<std::vector<OurFilter>> filters_of_ours() {
   std::vector<OurFilter> found;
   const std::unique_ptr<struct if_nameindex, FreeNames> names(::if_nameindex());
   if (!names) return fail(Error::from_errno(errno, "list", "interfaces"));
-  for (const struct if_nameindex* link = names.get(); link->if_index != 0; ++link)
-    for (const Hook hook : {Hook::In, Hook::Out})
+  // In the order in which they may be taken away: what comes from a pod without its program is denied.
+  for (const Hook hook : {Hook::In, Hook::Out})
+    for (const struct if_nameindex* link = names.get(); link->if_index != 0; ++link)
       if (Programs::has_filter(static_cast<int>(link->if_index), hook))
         found.push_back({link->if_name, static_cast<int>(link->if_index), hook});
   return found;
