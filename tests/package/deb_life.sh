@@ -14,7 +14,7 @@ fi
 if [ ! -e "$base/complete" ]; then
   rm -rf "$base"
   mkdir -p "$base"
-  depends=libnftnl11,libmnl0,libre2-9,libsqlite3-0,libspdlog1.10,libfmt9,libyaml-cpp0.7,libcap-ng0,libbpf1,libmicrohttpd12,libssl3,libxxhash0
+  depends=libnftnl11,libmnl0,libre2-9,libsqlite3-0,libspdlog1.10,libfmt9,libyaml-cpp0.7,libcap-ng0,libbpf1,libmicrohttpd12,libssl3,libxxhash0,libasan8,libubsan1
   if ! debootstrap --variant=minbase --include=$depends,nftables,containernetworking-plugins,iproute2,sqlite3 \
     bookworm "$base/root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$base/log" 2>&1; then
     tail -n 5 "$base/log"
