@@ -4,7 +4,9 @@
 #include <iterator>
 #include <utility>
 
+#include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/content.h"
+#include "dataplane/nftables/elements.h"
 #include "dataplane/nftables/traffic_maps.h"
 
 namespace tierlog::dataplane::nftables {
@@ -12,11 +14,6 @@ namespace {
 
 constexpr std::uint16_t kLastPort = 0xffff;
 constexpr std::uint32_t kNumberBytes = 4;  // of a list's or group's number in maps
-
-// nft's data type numbers, so that `nft list` prints elements readably.
-constexpr std::uint32_t kTypeIpv4 = 7;
-constexpr std::uint32_t kTypeIpv6 = 8;
-constexpr std::uint32_t kTypePort = 13;
 
 bool is_certain(const Atom& atom, const Reach& reach) {
   return atom.item.test == kNothing && atom.item.rest == kNothing && reach.portless && reach.is_all_ports();

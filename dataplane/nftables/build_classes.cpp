@@ -8,6 +8,7 @@
 
 #include "dataplane/nftables/build_blocks.h"
 #include "dataplane/nftables/constants.h"
+#include "dataplane/nftables/elements.h"
 #include "dataplane/nftables/expr.h"
 #include "dataplane/nftables/traffic_maps.h"
 
@@ -17,10 +18,6 @@ namespace {
 using policy::Match;
 using policy::PeerMatch;
 
-// nft's data type numbers, so that `nft list` prints elements readably.
-constexpr std::uint32_t kTypeIpv4 = 7;
-constexpr std::uint32_t kTypeIpv6 = 8;
-constexpr std::uint32_t kTypePort = 13;
 constexpr std::uint32_t kGroupBytes = sizeof(Content);
 
 constexpr std::uint32_t kWholeRule = kNothing - 1;  // an Item's rest in a plain list

@@ -16,11 +16,6 @@ namespace {
 using policy::Match;
 using policy::PeerMatch;
 
-// nft's data type numbers, so that `nft list` prints elements readably.
-constexpr std::uint32_t kTypeIpv4 = 7;
-constexpr std::uint32_t kTypeIpv6 = 8;
-constexpr std::uint32_t kTypePort = 13;
-
 bool uses_addresses(const PeerMatch& peer) {
   return !peer.in_sets.empty() || !peer.not_in_sets.empty() || peer.port_set || peer.not_port_set ||
          peer.service_ports;
@@ -32,13 +27,6 @@ std::vector<Phrase> cross(const std::vector<Phrase>& left, const std::vector<Phr
   for (const Phrase& l : left)
     for (const Phrase& r : right) product.push_back(l + r);
   return product;
-}
-
-// The address after `address`; nothing after the highest.
-std::optional<Bytes> successor(Bytes address) {
-  for (std::size_t i = address.size(); i-- > 0;)
-    if (++address[i] != 0) return address;
-  return std::nullopt;
 }
 
 void add_interval(std::vector<Element>& elements, Bytes first, Bytes last) {

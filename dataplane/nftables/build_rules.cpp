@@ -137,7 +137,6 @@ Set metered_set(std::string name, std::uint32_t key_length, const TableOptions& 
 }
 
 std::vector<Set> flow_sets(const TableOptions& options) {
-  constexpr std::uint32_t kTypeProtocol = 12;  // nft's number of inet_proto
   const auto protocols = [](std::string name, std::initializer_list<std::uint8_t> numbers) {
     Set set{.name = std::move(name), .key_type = kTypeProtocol, .key_length = 1};
     for (const std::uint8_t number : numbers) set.elements.push_back({{number}, std::nullopt, false});

@@ -11,9 +11,6 @@ namespace tierlog::dataplane::nftables {
 namespace {
 
 constexpr std::int32_t kBehindOthers = 10;    // filter + 10: sees what others let through
-constexpr std::uint32_t kTypeIpv4 = 7;
-constexpr std::uint32_t kTypeIpv6 = 8;
-constexpr std::uint32_t kTypeInterface = 41;  // nft's ifname
 constexpr std::uint32_t kInterfaceBytes = 16;
 
 NftRule rule(const Phrase& phrase, std::string comment = {}) {

@@ -27,6 +27,14 @@ inline constexpr std::uint32_t kCtUntracked = 64;
 inline constexpr std::uint8_t kRuleComment = 0;
 inline constexpr std::uint8_t kRuleSeal = 0x74;
 
+// nft's numbers of data types: only for how `nft list` prints elements.
+inline constexpr std::uint32_t kTypeInteger = 4;
+inline constexpr std::uint32_t kTypeIpv4 = 7;
+inline constexpr std::uint32_t kTypeIpv6 = 8;
+inline constexpr std::uint32_t kTypeProtocol = 12;
+inline constexpr std::uint32_t kTypePort = 13;
+inline constexpr std::uint32_t kTypeInterface = 41;
+
 inline constexpr const char* kTable = "tierlog";
 // Stands while tables of an older layout are replaced.
 inline constexpr const char* kHoldTable = "tierlog_hold";

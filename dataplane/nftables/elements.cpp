@@ -16,6 +16,12 @@ bool in_order(const std::vector<Element>& elements) {
 
 }  // namespace
 
+std::optional<Bytes> successor(Bytes key) {
+  for (std::size_t i = key.size(); i-- > 0;)
+    if (++key[i] != 0) return key;
+  return std::nullopt;
+}
+
 bool by_key(const Element& a, const Element& b) {
   return a.key != b.key ? a.key < b.key : a.interval_end && !b.interval_end;
 }

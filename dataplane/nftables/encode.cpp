@@ -28,7 +28,6 @@ using Userdata = Owned<nftnl_udata_buf, nftnl_udata_buf_free>;
 constexpr std::uint32_t kReg = NFT_REG32_00;
 constexpr std::size_t kElementsPerMessage = 400;
 constexpr std::size_t kCommentBytes = 120;
-constexpr std::uint32_t kTypeInteger = 4;  // nft's number, for listing only
 
 std::uint32_t length32(const Bytes& bytes) {
   return static_cast<std::uint32_t>(bytes.size());

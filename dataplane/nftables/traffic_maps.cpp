@@ -4,18 +4,13 @@
 
 #include <utility>
 
+#include "dataplane/nftables/constants.h"
 #include "dataplane/nftables/content.h"
 
 namespace tierlog::dataplane::nftables {
 
 Element to_chain(Bytes key, const std::string& chain) {
   return {std::move(key), Verdict{VerdictKind::Goto, chain}, false};
-}
-
-std::optional<Bytes> successor(Bytes key) {
-  for (std::size_t i = key.size(); i-- > 0;)
-    if (++key[i] != 0) return key;
-  return std::nullopt;
 }
 
 Phrase load_port_key(std::uint8_t number) {
@@ -28,7 +23,6 @@ Side peer_side(const ClassList& list) {
 }
 
 ProtocolWays by_protocol(const std::map<std::uint8_t, std::string>& chains, const std::string& others) {
-  constexpr std::uint32_t kTypeProtocol = 12;  // nft's number of inet_proto
   Set map{.key_type = kTypeProtocol, .key_length = 1, .verdict_map = true};
   std::string meaning;
   for (const auto& [number, chain] : chains) {

@@ -15,8 +15,6 @@
 namespace tierlog::dataplane::nftables {
 
 Element to_chain(Bytes key, const std::string& chain);
-// The key behind, big-endian; nullopt behind the highest.
-std::optional<Bytes> successor(Bytes key);
 // What maps of ports look up, into register 0: a destination port, of ICMP type and code.
 Phrase load_port_key(std::uint8_t protocol);
 // The address that a class's rules ask for.
