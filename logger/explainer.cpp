@@ -69,8 +69,14 @@ bool looks_at_source_ports(const policy::Program& program) {
   });
 }
 
+void sort_unique(std::vector<std::uint32_t>& numbers) {
+  std::sort(numbers.begin(), numbers.end());
+  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+}
+
 // Destination ports that a rule or a failsafe may judge otherwise than the port before them.
-void add_port_bounds(const policy::Program& program, std::vector<std::uint32_t>& bounds) {
+std::vector<std::uint32_t> port_bounds_of(const policy::Program& program) {
+  std::vector<std::uint32_t> bounds;
   const auto add = [&](std::uint32_t first, std::uint32_t last) { bounds.insert(bounds.end(), {first, last + 1}); };
   for (const policy::ProgramRule& rule : program.rules)
     for (const policy::Match& match : rule.any_of)
@@ -80,6 +86,8 @@ void add_port_bounds(const policy::Program& program, std::vector<std::uint32_t>&
     for (const policy::EndpointPort& member : set.members) add(member.port, member.port);
   for (const auto* failsafes : {&program.failsafes.inbound, &program.failsafes.outbound})
     for (const policy::Failsafe& failsafe : *failsafes) add(failsafe.port, failsafe.port);
+  sort_unique(bounds);
+  return bounds;
 }
 
 Description shared(FlowRecord record) {
@@ -144,14 +152,17 @@ void Explainer::set_program(std::shared_ptr<const policy::Program> program,
   since_ = since;
   rules_.learn(*program);
   addresses_.update(*program->cluster, policy_sets, since);
+  bounds_of_.push_front(port_bounds_of(*program));
   programs_.push_front(std::move(program));
-  if (programs_.size() > kProgramsKept) programs_.pop_back();
+  if (programs_.size() > kProgramsKept) {
+    programs_.pop_back();
+    bounds_of_.pop_back();
+  }
   source_ports_matter_ = std::any_of(programs_.begin(), programs_.end(),
                                      [](const auto& kept) { return looks_at_source_ports(*kept); });
   port_bounds_.clear();
-  for (const auto& kept : programs_) add_port_bounds(*kept, port_bounds_);
-  std::sort(port_bounds_.begin(), port_bounds_.end());
-  port_bounds_.erase(std::unique(port_bounds_.begin(), port_bounds_.end()), port_bounds_.end());
+  for (const auto& bounds : bounds_of_) port_bounds_.insert(port_bounds_.end(), bounds.begin(), bounds.end());
+  sort_unique(port_bounds_);
   kept_.clear();
   unasked_.clear();
 }

@@ -105,7 +105,8 @@ class Explainer {
   std::function<std::string(std::uint32_t)> interface_name_;
   bool audits_ = false;
   bool source_ports_matter_ = false;
-  std::vector<std::uint32_t> port_bounds_;  // of programs_, ascending: where what rules say of ports may change
+  std::deque<std::vector<std::uint32_t>> bounds_of_;  // of each of programs_
+  std::vector<std::uint32_t> port_bounds_;  // of all, ascending: where what rules say of ports may change
   std::uint64_t world_ = 0;
   RuleNames rules_;
   AddressBook addresses_;
