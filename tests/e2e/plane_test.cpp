@@ -3,12 +3,7 @@
 //
 // The control takes the rules away before the other data plane comes. That must leak, or this test could not
 // see a leak.
-#include <sys/wait.h>
-
-#include <csignal>
-
-#include "tests/e2e/datagrams.h"
-#include "tests/e2e/live_node.h"
+#include "tests/e2e/datagram_node.h"
 
 namespace tierlog::testing {
 namespace {
@@ -16,12 +11,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kPackets = 20'000;  // at least, denied and allowed each
-constexpr const char* kTopology = R"(
-namespaces: [{name: a}]
-pods:
-- {name: web, namespace: a, ips: [10.1.0.5, "fd01::5"], labels: {role: web}}
-- {name: db, namespace: a, ips: [10.1.0.6, "fd01::6"], labels: {role: db}}
-)";
 constexpr const char* kPolicy = R"(
 apiVersion: projectcalico.org/v3
 kind: NetworkPolicy
@@ -33,27 +22,11 @@ spec:
   - {action: Deny}
 )";
 
-class Plane : public LiveNode {
+class Plane : public DatagramNode {
  protected:
   void SetUp() override { begin("nftables"); }
   void begin(const std::string& plane) {
-    start(kTopology, kPolicy, {{"deny_interval", "1s"}, {"dataplane", plane}});
-    if (!lab_) return;
-    auto reader = lab_->start_in("a/db", [this] { return receive_datagrams(*traffic_); });
-    ASSERT_TRUE(reader) << reader.error().message;
-    ASSERT_TRUE(becomes([&] { return traffic_->ready.load(); }));
-    std::vector<IpAddr> to;
-    for (const Family family : {Family::V4, Family::V6}) to.push_back(*lab_->address("a/db", family));
-    auto writer = lab_->start_in("a/web", [this, to] { return send_datagrams(*traffic_, to); });
-    ASSERT_TRUE(writer) << writer.error().message;
-    pids_ = {*writer, *reader};
-  }
-  void TearDown() override {
-    for (const pid_t pid : pids_) {
-      ::kill(pid, SIGKILL);
-      ::waitpid(pid, nullptr, 0);
-    }
-    LiveNode::TearDown();
+    DatagramNode::begin(kPolicy, {{"deny_interval", "1s"}, {"dataplane", plane}});
   }
 
   std::string settings() const { return lab_->folder() + "/tierlogd.yaml"; }
@@ -70,9 +43,6 @@ class Plane : public LiveNode {
                    "done 2>/dev/null | grep -q 'handle 0x7431'");
   }
   bool has_pins() const { return on_node("test -e /sys/fs/bpf/tierlog"); }
-
-  Shared<Datagrams> traffic_;
-  std::vector<pid_t> pids_;
 };
 
 TEST_F(Plane, IsChangedWithoutALeak) {

@@ -5,14 +5,11 @@
 // or this test could not see a leak.
 #include <sys/wait.h>
 
-#include <csignal>
-
 #include "dataplane/nftables/build.h"
 #include "dataplane/nftables/encode.h"
 #include "dataplane/nftables/remove.h"
 #include "tests/dataplane/programs.h"
-#include "tests/e2e/datagrams.h"
-#include "tests/e2e/live_node.h"
+#include "tests/e2e/datagram_node.h"
 
 namespace tierlog::testing {
 namespace {
@@ -23,13 +20,6 @@ constexpr int kReplacements = 200;
 constexpr std::uint64_t kPackets = 200'000;  // at least, denied and allowed each
 constexpr std::uint16_t kJustAfter = 30'000;  // + number of the replacement
 constexpr std::uint16_t kJustBefore = 40'000;
-
-constexpr const char* kTopology = R"(
-namespaces: [{name: a}]
-pods:
-- {name: web, namespace: a, ips: [10.1.0.5, "fd01::5"], labels: {role: web}}
-- {name: db, namespace: a, ips: [10.1.0.6, "fd01::6"], labels: {role: db}}
-)";
 
 // The same verdicts by other rules in another order; index of the rule that denies the rest.
 std::string policy(int number) {
@@ -49,27 +39,9 @@ int rest_index(int number) {
   return number % 2 == 0 ? 2 : 3;
 }
 
-class Replacement : public LiveNode {
+class Replacement : public DatagramNode {
  protected:
-  void SetUp() override {
-    start(kTopology, policy(0), {{"deny_interval", "1s"}});
-    if (!lab_) return;
-    auto reader = lab_->start_in("a/db", [this] { return receive_datagrams(*traffic_); });
-    ASSERT_TRUE(reader) << reader.error().message;
-    ASSERT_TRUE(becomes([&] { return traffic_->ready.load(); }));
-    std::vector<IpAddr> to;
-    for (const Family family : {Family::V4, Family::V6}) to.push_back(*lab_->address("a/db", family));
-    auto writer = lab_->start_in("a/web", [this, to] { return send_datagrams(*traffic_, to); });
-    ASSERT_TRUE(writer) << writer.error().message;
-    pids_ = {*writer, *reader};
-  }
-  void TearDown() override {
-    for (const pid_t pid : pids_) {
-      ::kill(pid, SIGKILL);
-      ::waitpid(pid, nullptr, 0);
-    }
-    LiveNode::TearDown();
-  }
+  void SetUp() override { begin(policy(0), {{"deny_interval", "1s"}}); }
   void stop_sending() {
     traffic_->stop = true;
     ::waitpid(pids_.front(), nullptr, 0);
@@ -81,9 +53,6 @@ class Replacement : public LiveNode {
     const auto sent = lab_->run_in("a/web", [&] { return send_one(to, port); });
     ASSERT_EQ(sent.value_or(1), 0);
   }
-
-  Shared<Datagrams> traffic_;
-  std::vector<pid_t> pids_;
 };
 
 TEST_F(Replacement, LetsNothingThroughAndDropsNothing) {
