@@ -39,7 +39,7 @@ class EbpfKernel : public ::testing::Test {
     ASSERT_EQ(std::system("ip link add pod-p type veth peer name pod-q"), 0);
   }
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "not root";
+    if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_BPF and CAP_NET_ADMIN (run as root)";
     open({});
   }
   void open(ebpf::EbpfOptions options) {

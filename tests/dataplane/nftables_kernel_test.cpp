@@ -397,7 +397,7 @@ TEST_F(NftablesKernel, ConnectionsInDoubtAndCutOnesStaySoWhenTheDaemonDies) {
 }
 
 TEST_F(NftablesKernel, ASecondOwnerIsRefused) {
-  if (!kernel_protects_tables()) GTEST_SKIP() << "this kernel has no tables with owners";
+  if (!kernel_protects_tables()) GTEST_SKIP() << "needs tables with owners (NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST: Linux 6.9)";
   const auto first = open();
   ASSERT_TRUE(first);
   const auto second = NftablesBackend::open({});

@@ -103,7 +103,7 @@ TEST(Plan, RefusesWhatCannotWork) {
     const auto checked = check_plan(plan_state(topology, "", options), topology);
     return checked ? std::string() : checked.error().message;
   };
-  if (::geteuid() != 0) GTEST_SKIP() << "that it needs root is said first";
+  if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_SYS_ADMIN and CAP_NET_ADMIN (run as root): without them only that is said";
   EXPECT_EQ(refusal("lab: {families: [ipv6]}\npods: [{name: p, namespace: n, ip: 10.0.0.1}]\n"),
             "pod n/p: 10.0.0.1 is of a family that is not in lab.families");
   EXPECT_EQ(
