@@ -16,6 +16,12 @@ ConnectionTuple reversed(const ConnectionTuple& tuple) {
   return back;
 }
 
+// The type of the question that this one answers.
+std::uint8_t question_of(std::uint8_t protocol_number, std::uint8_t answer) {
+  if (protocol_number == protocol::kIcmpV6) return static_cast<std::uint8_t>(answer - 1);
+  return answer == 0 ? 8 : static_cast<std::uint8_t>(answer - 1);
+}
+
 }  // namespace
 
 Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanoseconds offset) {
@@ -29,7 +35,9 @@ Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanosecond
   const std::uint16_t source = flow.high_begins != 0 ? key.high_port : key.low_port;
   if (protocol::is_icmp(key.protocol)) {
     tuple.icmp_id = source;
-    tuple.icmp_type = key.family == 6 ? 128 : 8;
+    // The key has what `low` sends: of an exchange that `high` begins, the answer.
+    tuple.icmp_type = flow.high_begins != 0 ? question_of(key.protocol, key.icmp_type) : key.icmp_type;
+    tuple.icmp_code = key.icmp_code;
   } else {
     tuple.source_port = source;
     tuple.destination_port = flow.high_begins != 0 ? key.low_port : key.high_port;

@@ -12,7 +12,7 @@
 
 #include <linux/types.h>
 
-#define TL_LAYOUT 1
+#define TL_LAYOUT 2
 #define TL_SEGMENT_BITS 22
 #define TL_SEGMENT_SIZE (1u << TL_SEGMENT_BITS)
 #define TL_SEGMENTS 256
@@ -137,7 +137,8 @@ struct tl_flow_key {
   __u8 low[16], high[16];
   __u16 low_port, high_port; /* an echo's id in both */
   __u8 protocol, family;     /* 4 or 6 */
-  __u8 spare[2];
+  /* Of an exchange by ICMP: what `low` sends of it, a question or the answer. */
+  __u8 icmp_type, icmp_code;
 };
 
 #define TL_BIT_INGRESS (1u << TL_INGRESS)

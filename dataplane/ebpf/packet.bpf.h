@@ -79,6 +79,11 @@ static __always_inline int is_error(__u32 protocol, __u32 type) {
   return protocol == IPPROTO_ICMP ? type == 3 || type == 4 || type == 5 || type == 11 || type == 12
                                   : type >= 1 && type <= 4;
 }
+/* Of a question the type of its answer, of an answer that of its question. */
+static __always_inline __u32 counterpart(__u32 protocol, __u32 type) {
+  if (protocol == IPPROTO_ICMPV6) return type == 128 ? 129 : type == 129 ? 128 : type == 139 ? 140 : 139;
+  return type == 0 ? 8 : type == 8 ? 0 : type & 1 ? type + 1 : type - 1; /* 13-14, 15-16, 17-18 */
+}
 static __always_inline int is_icmp(__u32 protocol) {
   return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
 }

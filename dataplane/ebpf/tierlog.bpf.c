@@ -12,19 +12,31 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* room->key from room->packet. The side of the sender: 1 is key.high. */
+/* What two ends exchange, as one of its packets has it. Of ICMP: the id in both ports, type << 8 | code. */
+struct exchange {
+  __u16 source_port, destination_port, icmp;
+  __u8 protocol, family;
+};
+
+/* room->key. The side of the sender: 1 is key.high. Echoes of both sides with one id are two exchanges, as are an
+   echo and a timestamp: the key has what `low` sends. */
 static __always_inline __u32 make_key(struct room* room, const __u8* source, const __u8* destination,
-                                      __u16 source_port, __u16 destination_port, __u8 protocol, __u8 family) {
+                                      struct exchange of) {
   struct tl_flow_key* key = &room->key;
   __builtin_memset(key, 0, sizeof *key);
   const __u64 *a = (const __u64*)source, *b = (const __u64*)destination;
-  int swap = a[0] != b[0] ? a[0] > b[0] : a[1] != b[1] ? a[1] > b[1] : source_port > destination_port;
+  int swap = a[0] != b[0] ? a[0] > b[0] : a[1] != b[1] ? a[1] > b[1] : of.source_port > of.destination_port;
   __builtin_memcpy(key->low, swap ? destination : source, 16);
   __builtin_memcpy(key->high, swap ? source : destination, 16);
-  key->low_port = swap ? destination_port : source_port;
-  key->high_port = swap ? source_port : destination_port;
-  key->protocol = protocol;
-  key->family = family;
+  key->low_port = swap ? of.destination_port : of.source_port;
+  key->high_port = swap ? of.source_port : of.destination_port;
+  key->protocol = of.protocol;
+  key->family = of.family;
+  if (is_icmp(of.protocol)) {
+    const __u32 type = of.icmp >> 8;
+    key->icmp_type = (__u8)(swap ? counterpart(of.protocol, type) : type);
+    key->icmp_code = (__u8)of.icmp;
+  }
   return swap ? 1 : 0;
 }
 
@@ -33,9 +45,11 @@ __noinline int tl_key_of_packet(void) {
   struct room* room = room_of();
   if (!room) return 0;
   const struct packet* packet = &room->packet;
-  const __u16 id = packet->kind == KIND_ICMP ? packet->icmp_id : 0;
-  return (int)make_key(room, packet->source, packet->destination, id ? id : packet->source_port,
-                       id ? id : packet->destination_port, packet->protocol, packet->family);
+  const int by_id = packet->kind == KIND_ICMP;
+  const struct exchange of = {by_id ? packet->icmp_id : packet->source_port,
+                              by_id ? packet->icmp_id : packet->destination_port,
+                              (__u16)(packet->icmp_type << 8 | packet->icmp_code), packet->protocol, packet->family};
+  return (int)make_key(room, packet->source, packet->destination, of);
 }
 
 static __always_inline int is_complete(const struct tl_flow* flow) {
@@ -66,16 +80,18 @@ __noinline int tl_related(struct __sk_buff* skb, __u32 out) {
   }
   source = room->fragment_key.source;
   destination = room->fragment_key.destination;
-  __u16 from = 0, to = 0;
+  struct exchange of = {0, 0, 0, (__u8)protocol, room->packet.family};
   if (has_ports(protocol)) {
     if (bpf_skb_load_bytes(skb, ports, inner, 4)) return 0;
-    from = (__u16)(inner[0] << 8 | inner[1]);
-    to = (__u16)(inner[2] << 8 | inner[3]);
+    of.source_port = (__u16)(inner[0] << 8 | inner[1]);
+    of.destination_port = (__u16)(inner[2] << 8 | inner[3]);
   } else if (is_icmp(protocol)) {
     if (bpf_skb_load_bytes(skb, ports, inner, 8)) return 0;
-    from = to = (__u16)(inner[4] << 8 | inner[5]);
+    if (!asks_for_answer(protocol, inner[0]) && !is_answer(protocol, inner[0])) return 0;
+    of.source_port = of.destination_port = (__u16)(inner[4] << 8 | inner[5]);
+    of.icmp = (__u16)(inner[0] << 8 | inner[1]);
   }
-  __u32 side = make_key(room, source, destination, from, to, (__u8)protocol, room->packet.family);
+  __u32 side = make_key(room, source, destination, of);
   struct tl_flow* flow = bpf_map_lookup_elem(&flows, scratch);
   if (!flow || !is_complete(flow)) return 0;
   /* The error goes to who sent the packet: it counts as the other side's. */
@@ -96,14 +112,7 @@ static __always_inline void turn(struct packet* packet) {
   __u16 port = packet->source_port;
   packet->source_port = packet->destination_port;
   packet->destination_port = port;
-  if (packet->kind == KIND_ICMP) {
-    __u32 type = packet->icmp_type;
-    if (packet->protocol == IPPROTO_ICMPV6)
-      type = type == 128 ? 129 : type == 129 ? 128 : type == 139 ? 140 : 139;
-    else
-      type = type == 0 ? 8 : type == 8 ? 0 : type & 1 ? type + 1 : type - 1; /* 13-14, 15-16, 17-18 */
-    packet->icmp_type = (__u8)type;
-  }
+  if (packet->kind == KIND_ICMP) packet->icmp_type = (__u8)counterpart(packet->protocol, packet->icmp_type);
 }
 
 /* Allowed without a connection: an ICMP message that asks nothing, a fragment of something unknown. */
@@ -356,6 +365,9 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
   if (packet->kind == KIND_FRAGMENT) return tl_stateless(skb, root, offset, out);
   if (packet->kind == KIND_ICMP && is_error(packet->protocol, packet->icmp_type) && tl_related(skb, out))
     return ALLOW;
+  if (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type) &&
+      !is_answer(packet->protocol, packet->icmp_type))
+    return tl_stateless(skb, root, offset, out);
   const __u32 side = (__u32)tl_key_of_packet() & 1;
   struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
   if (!flow && tl_goes_on(skb, root, offset, out, side)) return ALLOW;

@@ -348,6 +348,63 @@ TEST_F(EbpfKernel, PingIsAnsweredAndAnErrorBelongsToItsConnection) {
   EXPECT_EQ(flows->front().flow.packets[1], 1u);
 }
 
+// An exchange by ICMP is its question and the answers to it: not what else has the same id, nor the other side's question.
+TEST_F(EbpfKernel, AnotherMessageOfTheSameEndsIsAnotherExchange) {
+  enforce(R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: echo, namespace: a}
+spec:
+  selector: app == 'p'
+  types: [Ingress, Egress]
+  ingress:
+  - {action: Allow, protocol: ICMP, icmp: {type: 8, code: 0}}
+  - {action: Allow, protocol: ICMPv6, icmp: {type: 128, code: 0}}
+)");
+  struct Message {
+    const char* name;
+    bool from_p;
+    std::uint8_t type4, type6, code;
+    std::uint16_t id;
+    int verdict;
+  };
+  // In this order.
+  const Message messages[] = {
+      {"an answer to nothing", true, 0, 129, 0, 0, kDrop},
+      {"a question", false, 8, 128, 0, 0, kAllow},
+      {"its answer", true, 0, 129, 0, 0, kAllow},
+      {"what asks nothing", false, 10, 141, 0, 0, kDrop},
+      {"what asks nothing, back", true, 10, 141, 0, 0, kDrop},
+      {"an error about nothing", false, 3, 1, 1, 0, kDrop},
+      {"another question with the id", false, 13, 139, 0, 0, kDrop},
+      {"the answer to another question", true, 14, 140, 0, 0, kDrop},
+      {"the question with another code", false, 8, 128, 1, 0, kDrop},
+      {"the answer with another code", true, 0, 129, 1, 0, kDrop},
+      {"the other side's own question", true, 8, 128, 0, 0, kDrop},
+      {"the answer to that", false, 0, 129, 0, 0, kDrop},
+      {"another id", false, 8, 128, 0, 9, kAllow},
+      {"the question again", false, 8, 128, 0, 0, kAllow},
+  };
+  for (const bool v6 : {false, true})
+    for (const Message& message : messages) {
+      SCOPED_TRACE(std::string(v6 ? "IPv6: " : "IPv4: ") + message.name);
+      FrameSpec frame = from_p(v6 ? "2001:db8::9" : "203.0.113.9", 0, v6 ? protocol::kIcmpV6 : protocol::kIcmp);
+      if (!message.from_p) frame = answer_to(frame);
+      frame.icmp_type = v6 ? message.type6 : message.type4;
+      frame.icmp_code = message.code;
+      frame.icmp_id = message.id;
+      EXPECT_EQ(message.from_p ? out_of_p(frame) : into_p(frame), message.verdict);
+    }
+  const auto flows = backend_->read_flows();
+  ASSERT_TRUE(flows);
+  EXPECT_EQ(flows->size(), 4u) << "two ids, two families";
+  for (const ebpf::KnownFlow& entry : *flows) {
+    const Connection connection = ebpf::connection_of(entry.key, entry.flow, Nanoseconds(0));
+    EXPECT_EQ(connection.original.icmp_type, connection.original.protocol == protocol::kIcmp ? 8 : 128);
+    EXPECT_EQ(connection.original.destination, ip(connection.original.protocol == protocol::kIcmp ? "10.1.0.1" : "fd00::1"));
+  }
+}
+
 // Two Programs that share no rule are swapped while packets meet a Log rule and an end: both must be of one.
 TEST_F(EbpfKernel, NoPacketMeetsTwoPrograms) {
   const auto text = [](const std::string& name) {
