@@ -262,7 +262,7 @@ class Bench {
   FreshRuleIds ids_;
   SystemClock clock_;
   std::int64_t sequence_ = 0;
-  std::uint16_t next_port_ = 0, next_icmp_id_ = 0;
+  std::uint16_t next_port_ = 0;
 };
 
 Result<std::shared_ptr<const Program>> Bench::enforce(const PolicyCase& test_case) {
@@ -299,6 +299,7 @@ Result<std::shared_ptr<const Program>> Bench::enforce(const PolicyCase& test_cas
 std::vector<Flight> Bench::plan(const PolicyCase& test_case, const Program& program,
                                 std::vector<CheckResult>& results) {
   std::vector<Flight> flights;
+  std::map<std::tuple<IpAddr, IpAddr, std::uint8_t, std::uint8_t>, std::uint16_t> ids;
   for (std::size_t i = 0; i < test_case.checks.size(); ++i) {
     const Check& check = test_case.checks[i];
     const auto packet = packet_of(*program.cluster, check);
@@ -315,7 +316,9 @@ std::vector<Flight> Bench::plan(const PolicyCase& test_case, const Program& prog
       }
       continue;
     }
-    Flight flight{i, {*packet, next_icmp_id_++}, {}, false, false, {}, {}, {}};
+    // As few ids as there can be: two messages of the same ends with one id must still be told apart.
+    const std::uint16_t id = ids[{packet->source, packet->destination, packet->icmp_type, packet->icmp_code}]++;
+    Flight flight{i, {*packet, id}, {}, false, false, {}, {}, {}};
     if (protocol::has_ports(packet->protocol) && !check.source_port) {
       flight.shot.packet.source_port = static_cast<std::uint16_t>(kFirstSourcePort + next_port_);
       next_port_ = static_cast<std::uint16_t>((next_port_ + 1) % 40'000);
