@@ -1,12 +1,14 @@
 #include "daemon/recorder.h"
 
 #include <net/if.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <iterator>
 #include <thread>
 #include <unordered_map>
 
+#include "query/moment.h"
 #include "store/query.h"
 
 namespace tierlog::daemon {
@@ -84,6 +86,19 @@ Result<void> Recorder::load() {
     if (rule.suppressed > 0) logger_.resume_suppressed(rule.rule.id, rule.suppressed);
   }
   logger_.learn(rows);
+  return load_last_program(reader);
+}
+
+// What the rules in the kernel were made from decided what nobody watched.
+Result<void> Recorder::load_last_program(store::FlowReader& reader) {
+  const auto past = query::past_at(reader, clock_.wall());
+  const auto program = past ? query::program_of(reader, *past) : Result<policy::Program>(fail(past.error()));
+  if (program) {
+    logger_.set_program(std::make_shared<const policy::Program>(*program), {}, past->set.since);
+    return {};
+  }
+  if (program.error().code != ErrorCode::NotFound)
+    spdlog::warn("what was denied while no tierlogd ran has no trace: {}", program.error().message);
   return {};
 }
 
@@ -126,15 +141,21 @@ Result<void> Recorder::start() {
     left -= std::min(left, count.packets);
   }
   for (auto& [rule, left] : room) left -= std::min(left, books_.declared(rule));
-  logger_.set_denied_baseline(denied, read_at, told_.denied, std::move(room));
+  const PacketsOfRules news = logger_.set_denied_baseline(denied, read_at, told_.denied, room, told_.until);
   told_ = {};
   PacketsOfRules told_by_then = by_rule(recorded);
-  for (const auto& [rule, packets] : logger_.waiting_by_rule(denied)) told_by_then[rule] += packets;
+  for (const auto& [rule, packets] : news) {
+    told_by_then[rule] += packets;
+    std::uint64_t& left = room[rule];
+    left -= std::min(left, packets);
+  }
   TL_TRY(dump_connections(Connections::Dump::Start));
   started_ = true;
 
   std::this_thread::sleep_for(kMessagesCome);
   TL_TRY(drain_all());
+  for (const auto& [rule, packets] : logger_.connections().tell_unheard(std::move(room), clock_.wall()))
+    told_by_then[rule] += packets;
   TL_ASSIGN(denied_, backend_.read_denied());
   TL_TRY(settle(kStoreAtTheEnd));
   TL_ASSIGN(auto balanced, balances());

@@ -22,6 +22,7 @@
 #include "logger/books.h"
 #include "logger/flow_logger.h"
 #include "store/flow_store.h"
+#include "store/query.h"
 
 namespace tierlog::daemon {
 
@@ -95,6 +96,7 @@ class Recorder {
   const Pace& pace() const { return pace_; }
 
  private:
+  Result<void> load_last_program(store::FlowReader& reader);
   Result<void> drain_ended();
   Result<void> ask_translations();
   Result<void> drain_all();

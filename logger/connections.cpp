@@ -116,7 +116,7 @@ Connections::Map::iterator Connections::find_beginning(const ConnectionTuple& ke
     Open& open = it->second;
     const Side& side = direction == Direction::Egress ? open.egress : open.ingress;
     if (!side.description && is_near(open.started, at, kSamePacket)) return it;
-    if (side.description && open.conntrack_id == 0) return it;
+    if (side.description && (open.conntrack_id == 0 || side.unheard)) return it;
     if (!open.silent) ++counts_.ends_unseen;
     it = forget(it);
   }
@@ -135,6 +135,7 @@ void Connections::begin(const ConnectionTuple& view, const FlowEntry& first) {
   Side& side = direction == Direction::Egress ? open.egress : open.ingress;
   if (!side.description) side.description = first.like;
   if (!open.translation) open.translation = first.translation;
+  side.unheard = open.silent = false;
   side.told.packets_out += first.packets_out;
   side.told.bytes_out += first.bytes_out;
   changed(view, open);
@@ -187,7 +188,12 @@ void Connections::tell(const ConnectionTuple& key, Open& open, const Connection&
       entry.src_port = key.source_port;
       entry.dst_port = key.destination_port;
     }
-    entry.connections = 0;
+    entry.connections = side->unheard ? 1 : 0;
+    if (const auto room = room_.find(entry.like->rule); side->unheard && room != room_.end() && room->second > 0) {
+      --room->second;
+      entry.verdict_packets = 1;
+    }
+    side->unheard = false;
     entry.packets_out = more(counted.packets_out, side->told.packets_out);
     entry.bytes_out = more(counted.bytes_out, side->told.bytes_out);
     entry.packets_in = more(counted.packets_in, side->told.packets_in);
@@ -289,10 +295,36 @@ void Connections::adopt(const Connection& entry, WallTime at, Dump dump) {
   if (resume(entry, at)) return;
   Open open;
   if (!describe_sides(entry, open, dump, at)) return;
-  open.egress.told = open.ingress.told = counted_by(entry);
   open.silent = true;
   const ConnectionTuple key = forward_view(entry);
+  if (entry.labels.egress != RuleId::None || entry.labels.ingress != RuleId::None) {
+    begins_unheard(open);
+    insert(key, std::move(open));
+    unheard_.push_back(entry);
+    return;
+  }
+  open.egress.told = open.ingress.told = counted_by(entry);
   changed(key, insert(key, std::move(open))->second);
+}
+
+void Connections::begins_unheard(Open& open) {
+  open.told_until = open.started;
+  for (Side* side : {&open.egress, &open.ingress}) side->unheard = side->description != nullptr;
+}
+
+PacketsOfRules Connections::tell_unheard(PacketsOfRules room, WallTime at) {
+  PacketsOfRules told = room;
+  room_ = std::move(room);
+  for (const Connection& entry : std::exchange(unheard_, {})) {
+    const ConnectionTuple key = forward_view(entry);
+    const auto found = find_entry(key, entry.id);
+    if (found == open_.end()) continue;
+    if (found->second.egress.unheard || found->second.ingress.unheard)
+      tell(key, found->second, entry, at, FlowState::Established);
+  }
+  for (auto& [rule, packets] : told) packets -= room_[rule];
+  room_.clear();
+  return told;
 }
 
 // What a label says; of an entry that is older than the rules, which end is enforced.
@@ -359,12 +391,9 @@ void Connections::meet_unknown(const Connection& entry, WallTime at) {
   }
   Open open;
   if (!describe_sides(entry, open, Dump::Interval, at)) return;
-  open.told_until = open.started;
+  begins_unheard(open);
   const ConnectionTuple key = forward_view(entry);
-  const auto adopted = insert(key, std::move(open));
-  const std::size_t before = entries_.size();
-  tell(key, adopted->second, entry, at, FlowState::Established);
-  for (std::size_t i = before; i < entries_.size(); ++i) entries_[i].connections = 1;
+  tell(key, insert(key, std::move(open))->second, entry, at, FlowState::Established);
 }
 
 void Connections::take_changes(store::ToldChanges& into) {

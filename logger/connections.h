@@ -26,6 +26,8 @@
 
 namespace tierlog::logger {
 
+using PacketsOfRules = std::unordered_map<RuleId, std::uint64_t>;
+
 // Cumulative, of this process.
 struct ConnectionCounts {
   std::uint64_t unattributed_packets = 0;  // of ended connections of enforced addresses that nobody knew
@@ -50,11 +52,16 @@ class Connections {
   void on_ended(std::span<const dataplane::Connection> ended, WallTime at);
   void settle(WallTime at);
 
-  // Start: what is there is known by its label, or was there before all rules; what of it was told stands
-  // in `restore`, and what nobody told counts from now on.
+  // Start: what is there is known by its label, or was there before all rules. What of it was told stands in
+  // `restore`. What has no label and was not told counts from now on; what has one is told from its beginning
+  // by tell_unheard().
   enum class Dump : std::uint8_t { Start, Interval };
   void restore(std::vector<store::ToldConnection> told);
   void on_dump(std::span<const dataplane::Connection> entries, WallTime at, Dump dump);
+  // After a dump at the start, when all messages of its time have come: what is still without a beginning began
+  // while nobody looked, and gets its first record. `room`: verdicts that the kernel counted and nothing tells.
+  // Returns the verdicts that these records tell.
+  PacketsOfRules tell_unheard(PacketsOfRules room, WallTime at);
 
   // Records made since the last call; they have no ids yet.
   std::vector<store::FlowEntry> take_entries() { return std::exchange(entries_, {}); }
@@ -69,6 +76,7 @@ class Connections {
   struct Side {
     Description description;  // null: this side gave no verdict
     store::Amounts told;
+    bool unheard = false;  // neither its first packet's message nor a record tells of it
   };
   struct Open {
     std::int64_t handle = 0;
@@ -103,6 +111,7 @@ class Connections {
   bool resume(const dataplane::Connection& entry, WallTime at);
   bool describe_sides(const dataplane::Connection& entry, Open& open, Dump dump, WallTime at);
   void meet_unknown(const dataplane::Connection& entry, WallTime at);
+  static void begins_unheard(Open& open);
   Map::iterator insert(const dataplane::ConnectionTuple& key, Open open);
   Map::iterator forget(Map::iterator entry);
   void forget_missing();
@@ -114,6 +123,8 @@ class Connections {
   std::vector<PendingEnd> pending_;
   std::unordered_multimap<dataplane::ConnectionTuple, store::ToldConnection, Hash> restored_;
   std::unordered_set<std::uint32_t> unknown_, unknown_now_;  // labelled entries without a beginning
+  std::vector<dataplane::Connection> unheard_;               // those of the start
+  PacketsOfRules room_;                                      // while they are told
   std::vector<store::FlowEntry> entries_;
   std::vector<std::pair<dataplane::ConnectionTuple, std::int64_t>> dirty_;  // those that ended may be in it
   std::vector<std::int64_t> ended_;

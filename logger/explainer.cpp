@@ -112,7 +112,7 @@ policy::Packet Explainer::packet_of(const VerdictEvent& event) const {
 }
 
 bool Explainer::audits(const IpAddr& endpoint) const {
-  return audits_ || (!programs_.empty() && programs_.front()->audits(endpoint));
+  return audits_ || (!programs_.empty() && programs_.front().program->audits(endpoint));
 }
 
 std::size_t Explainer::KeyHash::operator()(const Key& key) const noexcept {
@@ -152,16 +152,14 @@ void Explainer::set_program(std::shared_ptr<const policy::Program> program,
   since_ = since;
   rules_.learn(*program);
   addresses_.update(*program->cluster, policy_sets, since);
-  bounds_of_.push_front(port_bounds_of(*program));
-  programs_.push_front(std::move(program));
-  if (programs_.size() > kProgramsKept) {
-    programs_.pop_back();
-    bounds_of_.pop_back();
-  }
+  auto bounds = port_bounds_of(*program);
+  programs_.push_front({std::move(program), since, std::move(bounds)});
+  if (programs_.size() > kProgramsKept) programs_.pop_back();
   source_ports_matter_ = std::any_of(programs_.begin(), programs_.end(),
-                                     [](const auto& kept) { return looks_at_source_ports(*kept); });
+                                     [](const auto& kept) { return looks_at_source_ports(*kept.program); });
   port_bounds_.clear();
-  for (const auto& bounds : bounds_of_) port_bounds_.insert(port_bounds_.end(), bounds.begin(), bounds.end());
+  for (const InForce& kept : programs_)
+    port_bounds_.insert(port_bounds_.end(), kept.port_bounds.begin(), kept.port_bounds.end());
   sort_unique(port_bounds_);
   kept_.clear();
   unasked_.clear();
@@ -205,7 +203,8 @@ Explained Explainer::allowed(const VerdictEvent& event) {
     add_verdict(record, *program, evaluation, *evaluation.by(event.rule));
   else  // which connections are older than the rules, only the kernel knows
     explained.agrees =
-        find_reserved(event.rule) != nullptr && find_reserved(event.rule)->reason == Reason::Preexisting;
+        is_before_all(event) ||
+        (find_reserved(event.rule) != nullptr && find_reserved(event.rule)->reason == Reason::Preexisting);
   explained.record = shared(std::move(record));
   return explained;
 }
@@ -223,7 +222,7 @@ Explained Explainer::denied(const VerdictEvent& event) {
   const policy::Program* program = rule == nullptr ? nullptr : evaluate(event, evaluation);
   if (program == nullptr) {
     // Reserved reasons are given by the kernel's own tests, which the evaluator does not know.
-    explained.agrees = rule == nullptr || find_reserved(event.rule) != nullptr;
+    explained.agrees = rule == nullptr || find_reserved(event.rule) != nullptr || is_before_all(event);
     explained.record = shared(std::move(record));
     return explained;
   }
@@ -250,7 +249,7 @@ Explained Explainer::denied(const VerdictEvent& event) {
 Explained Explainer::stateless(const VerdictEvent& event) {
   Explained explained;
   policy::Evaluation evaluation;
-  if (!programs_.empty()) evaluation = policy::evaluate(*programs_.front(), packet_of(event));
+  if (!programs_.empty()) evaluation = policy::evaluate(*programs_.front().program, packet_of(event));
   // A denial that is only recorded is told as one, apart from this.
   const auto only_recorded = [&](const std::optional<policy::DirectionVerdict>& verdict, const IpAddr& subject) {
     return verdict && verdict->action == policy::Action::Deny && audits(subject);
@@ -268,7 +267,7 @@ Explained Explainer::stateless(const VerdictEvent& event) {
     const store::RuleRow* rule = rules_.find(verdict.rule);
     FlowRecord record = base_record(view, rule == nullptr ? kUnknown : *rule);
     record.action = store::Verdict::Allow;
-    add_verdict(record, *programs_.front(), evaluation, verdict);
+    add_verdict(record, *programs_.front().program, evaluation, verdict);
     return shared(std::move(record));
   };
   if (evaluation.ingress) explained.record = side(*evaluation.ingress);
@@ -333,20 +332,31 @@ void Explainer::add_verdict(FlowRecord& record, const policy::Program& program,
 // The Program that explains this verdict and its evaluation; nullptr when none agrees with the kernel.
 const policy::Program* Explainer::evaluate(const VerdictEvent& event, policy::Evaluation& into) const {
   const policy::Packet packet = packet_of(event);
-  for (const auto& program : programs_) {
-    into = policy::evaluate(*program, packet);
-    if (into.by(event.rule) != nullptr) return program.get();
-  }
-  return nullptr;
+  const auto explains = [&](const InForce& kept) {
+    into = policy::evaluate(*kept.program, packet);
+    return into.by(event.rule) != nullptr;
+  };
+  // That of the event's time and those before it, of which packets may be late; then those that came soon after.
+  const auto then = std::find_if(programs_.begin(), programs_.end(),
+                                 [&](const InForce& kept) { return kept.since <= event.time; });
+  if (const auto found = std::find_if(then, programs_.end(), explains); found != programs_.end())
+    return found->program.get();
+  const auto later = std::find_if(std::make_reverse_iterator(then), programs_.rend(), explains);
+  return later == programs_.rend() ? nullptr : later->program.get();
+}
+
+// From before all Programs that are known: nobody here can tell.
+bool Explainer::is_before_all(const VerdictEvent& event) const {
+  return programs_.empty() || event.time < programs_.back().since;
 }
 
 void Explainer::note_disagreement(const VerdictEvent& event) {
   if (programs_.empty() || disagreements_.size() >= kMostDisagreements) return;
   const store::RuleRow* rule = rules_.find(event.rule);
-  const policy::Evaluation evaluation = policy::evaluate(*programs_.front(), packet_of(event));
+  const policy::Evaluation evaluation = policy::evaluate(*programs_.front().program, packet_of(event));
   const policy::DirectionVerdict* verdict =
       rule == nullptr ? evaluation.deciding() : verdict_of(evaluation, rule->direction);
-  disagreements_.push_back({event, programs_.front(), rule_text(rule, event.rule),
+  disagreements_.push_back({event, programs_.front().program, rule_text(rule, event.rule),
                             verdict == nullptr ? "no verdict in this direction"
                                                : rule_text(rules_.find(verdict->rule), verdict->rule)});
 }

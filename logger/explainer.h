@@ -57,7 +57,7 @@ class Explainer {
   void set_audit(bool audits);
   void set_program(std::shared_ptr<const policy::Program> program,
                    const std::vector<policy::NetworkSet>& policy_sets, WallTime since);
-  const policy::Program* program() const { return programs_.empty() ? nullptr : programs_.front().get(); }
+  const policy::Program* program() const { return programs_.empty() ? nullptr : programs_.front().program.get(); }
   // Counts the changes of rules and names.
   std::uint64_t world() const { return world_; }
 
@@ -98,14 +98,19 @@ class Explainer {
                    const policy::Evaluation& evaluation, const policy::DirectionVerdict& verdict) const;
   policy::Packet packet_of(const dataplane::VerdictEvent& event) const;
   const policy::Program* evaluate(const dataplane::VerdictEvent& event, policy::Evaluation& into) const;
+  bool is_before_all(const dataplane::VerdictEvent& event) const;
   bool audits(const IpAddr& endpoint) const;  // its verdicts are recorded and not carried out
 
-  std::deque<std::shared_ptr<const policy::Program>> programs_;  // newest first
+  struct InForce {
+    std::shared_ptr<const policy::Program> program;
+    WallTime since{};
+    std::vector<std::uint32_t> port_bounds;
+  };
+  std::deque<InForce> programs_;  // newest first
   WallTime since_{};
   std::function<std::string(std::uint32_t)> interface_name_;
   bool audits_ = false;
   bool source_ports_matter_ = false;
-  std::deque<std::vector<std::uint32_t>> bounds_of_;  // of each of programs_
   std::vector<std::uint32_t> port_bounds_;  // of all, ascending: where what rules say of ports may change
   std::uint64_t world_ = 0;
   RuleNames rules_;

@@ -355,23 +355,26 @@ void FlowLogger::on_suppressed(RuleId rule, std::uint64_t suppressed) {
   said = std::min(said, suppressed);
 }
 
-void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTime at,
-                                     std::span<const store::ToldDenied> told, PacketsOfRules room) {
+PacketsOfRules FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTime at,
+                                               std::span<const store::ToldDenied> told, PacketsOfRules room,
+                                               WallTime watched_until) {
   std::unordered_map<FlowKey, const store::ToldDenied*, FlowKeyHash> known;
   for (const store::ToldDenied& row : told)
     known[{row.rule, row.source, row.destination, row.protocol, row.port_or_icmp}] = &row;
+  PacketsOfRules news_told;
   for (const DeniedCount& count : counts) {
-    const VerdictEvent event = event_of(count, at);
+    // The rules and names of then: both may be others since.
+    const WallTime last_packet = at - count.idle;
+    const VerdictEvent event = event_of(count, last_packet);
     const FlowKey key = key_of(event);
     DeniedFlow flow = describe(event);
     flow.described = true;
-    flow.last_packet = at - count.idle;
     const auto row = known.find(key);
     flow.stored = row != known.end();
     // As many as were told, although the entry that was told must have expired: one that was made again.
     const bool anew = flow.stored && (count.packets < row->second->packets ||
                                       (count.packets == row->second->packets &&
-                                       flow.last_packet - row->second->last_packet > denied_lifetime_ / 2));
+                                       last_packet - row->second->last_packet > denied_lifetime_ / 2));
     if (flow.stored && !anew) {
       flow.recorded_packets = row->second->packets;
       flow.recorded_bytes = row->second->bytes;
@@ -380,15 +383,26 @@ void FlowLogger::set_denied_baseline(std::span<const DeniedCount> counts, WallTi
     std::uint64_t& left = room[flow.what.record ? flow.what.record->rule : count.rule];
     const std::uint64_t news = std::min(count.packets - flow.recorded_packets, left);
     left -= news;
+    std::uint64_t bytes = count.bytes - std::min(count.bytes, flow.recorded_bytes);
     if (flow.recorded_packets + news < count.packets) {
+      bytes = std::min(count.bytes, count.bytes / count.packets * news);
       flow.recorded_packets = count.packets - news;
-      flow.recorded_bytes = count.bytes - std::min(count.bytes, count.bytes / count.packets * news);
+      flow.recorded_bytes = count.bytes - bytes;
     }
     if (flow.stored) known.erase(row);
     DeniedFlow& kept = denied_[key] = std::move(flow);
+    if (news > 0) {
+      // Of one packet the time is known, of several that they came after what was told.
+      const bool since_known = news > 1 && watched_until != WallTime{};
+      emit(key, kept, news, bytes, since_known ? std::min(watched_until, last_packet) : last_packet, last_packet);
+      for (const Description* like : {&kept.what.record, &kept.what.egress_allow})
+        if (*like) news_told[(*like)->rule] += news;
+    }
+    kept.world = 0;  // what comes next is described by what holds then
     changed(key, kept);
   }
   for (const auto& [key, row] : known) forgotten_.push_back(*row);
+  return news_told;
 }
 
 void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime at, Reading reading) {

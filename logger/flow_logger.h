@@ -38,8 +38,6 @@ struct LoggerCounts {
   std::uint64_t stateless = 0;       // messages of allowed packets without a connection
 };
 
-using PacketsOfRules = std::unordered_map<RuleId, std::uint64_t>;
-
 class FlowLogger {
  public:
   // `denied_lifetime`: how long the kernel keeps an entry after its last packet.
@@ -69,10 +67,12 @@ class FlowLogger {
   // whose first packet's message has not come are recorded without its details.
   enum class Reading : std::uint8_t { Regular, Last };
   void on_denied_counts(std::span<const dataplane::DeniedCount> counts, WallTime at, Reading reading);
-  // At start: goes on from what the records of an earlier daemon told. Of an entry that none told, as much
-  // is news as `room` has for its rule: packets that the rule counted and nothing accounts for.
-  void set_denied_baseline(std::span<const dataplane::DeniedCount> counts, WallTime at,
-                           std::span<const store::ToldDenied> told = {}, PacketsOfRules room = {});
+  // At start: goes on from what the records of an earlier daemon told, up to `watched_until`. Of an entry that
+  // none told, as much is news as `room` has for its rule: packets that the rule counted and nothing accounts
+  // for. News get their record at once, by what held when the flow was last denied; returns the verdicts they tell.
+  PacketsOfRules set_denied_baseline(std::span<const dataplane::DeniedCount> counts, WallTime at,
+                                     std::span<const store::ToldDenied> told = {}, PacketsOfRules room = {},
+                                     WallTime watched_until = {});
 
   // Allowed connections after their first packets, see logger/connections.h.
   Connections& connections() { return connections_; }

@@ -46,6 +46,11 @@ Result<Past> past_at(store::FlowReader& reader, WallTime at) {
   TL_ASSIGN(const auto versions, reader.object_versions(at, at));
   auto cluster = std::make_shared<policy::Cluster>();
   for (const store::ObjectVersion& version : versions) TL_TRY(store::add_object(*cluster, version));
+  if (past.policies.objects) {
+    TL_ASSIGN(const store::Origin here, reader.origin());
+    cluster->host_endpoints = past.policies.objects->host_endpoints;
+    for (policy::HostEndpoint& host : cluster->host_endpoints) host.local = host.node == here.node;
+  }
   past.cluster = std::move(cluster);
   return past;
 }

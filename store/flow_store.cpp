@@ -464,7 +464,10 @@ Result<void> FlowStore::put_counts(std::span<const RuleCount> counts, std::span<
 
 Result<Told> FlowStore::told() {
   const std::lock_guard lock(*mutex_);
-  return impl_->told.read();
+  TL_ASSIGN(auto told, impl_->told.read());
+  TL_ASSIGN(const std::int64_t until, impl_->database.integer("SELECT coalesce(max(end_ns), 0) FROM flow"));
+  told.until = from_ns(until);
+  return told;
 }
 
 // Readers come upon damage that the writer's own cache hides.

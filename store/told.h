@@ -66,6 +66,7 @@ struct ToldDenied {
 struct Told {
   std::vector<ToldConnection> connections;
   std::vector<ToldDenied> denied;
+  WallTime until{};  // end of the newest record; the epoch: there is none
 };
 
 struct ToldChanges {

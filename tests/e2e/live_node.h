@@ -67,13 +67,13 @@ class LiveNode : public ::testing::Test {
   std::uint64_t apply(const std::string& policies) const {
     std::ofstream(folder_ / "policies" / "p.yaml.new") << policies;
     std::filesystem::rename(folder_ / "policies" / "p.yaml.new", folder_ / "policies" / "p.yaml");
-    const auto answer = endpoints::call(lab_->socket(), {{"op", "reload"}}, std::chrono::seconds(20));
+    const auto answer = endpoints::call(lab_->socket(), {{"op", "reload"}}, std::chrono::seconds(60));
     EXPECT_TRUE(answer) << answer.error().message;
     return answer ? (*answer)["revision"].get<std::uint64_t>() : 0;
   }
 
   nlohmann::json status() const {
-    const auto answer = endpoints::call(lab_->socket(), {{"op", "status"}}, std::chrono::seconds(20));
+    const auto answer = endpoints::call(lab_->socket(), {{"op", "status"}}, std::chrono::seconds(60));
     EXPECT_TRUE(answer) << answer.error().message;
     return answer ? (*answer)["status"] : nlohmann::json();
   }

@@ -106,7 +106,7 @@ void attempt_all(const lab::Lab& lab, std::vector<Try>& tries) {
 }
 
 void flush(const lab::Lab& lab) {
-  const auto done = endpoints::call(lab.socket(), {{"op", "flush"}});
+  const auto done = endpoints::call(lab.socket(), {{"op", "flush"}}, std::chrono::seconds(60));
   ASSERT_TRUE(done) << done.error().message;
 }
 

@@ -109,6 +109,12 @@ class ConnectionsTest : public ::testing::Test {
     connections_.on_dump(entries, at(when), kind);
     take();
   }
+  PacketsOfRules tell_unheard(PacketsOfRules room, int when) {
+    auto told = connections_.tell_unheard(std::move(room), at(when));
+    take();
+    std::erase_if(told, [](const auto& entry) { return entry.second == 0; });
+    return told;
+  }
   void take() {
     for (const store::FlowEntry& entry : connections_.take_entries()) made_.push_back(to_record(entry));
   }
@@ -265,15 +271,42 @@ TEST_F(ConnectionsTest, WhatWasThereAtTheStartCountsFromThen) {
   strange.labels = {kNobodys, kNobodys, 0};
   dump({labelled, older, strange}, 0, Connections::Dump::Start);
   EXPECT_TRUE(made_.empty());
+  tell_unheard({{kIn, 5}}, 1);
+  EXPECT_EQ(sum(kIn), (Sum{100, 10'000, 50, 50'000, 1, 1})) << "its label says that nobody watched it begin";
   labelled.packets_out += 2;
   labelled.bytes_out += 200;
   dump({labelled, older, strange}, 60);
-  EXPECT_EQ(sum(kIn), (Sum{2, 200, 0, 0, 0, 0}));
+  EXPECT_EQ(sum(kIn), (Sum{102, 10'200, 50, 50'000, 1, 1}));
   older.packets_in += 1;
   older.bytes_in += 1000;
   end(older, 70);
   EXPECT_EQ(sum(reserved::kPreexistingIngress), (Sum{0, 0, 1, 1000, 0, 0}));
   EXPECT_EQ(sum(reserved::kPreexistingEgress), Sum{}) << "the client is not enforced";
+}
+
+// Counters judge how many of them the books still miss; what a message tells is not told again.
+TEST_F(ConnectionsTest, WhatBeganWhileNobodyLookedIsToldFromItsBeginning) {
+  const ConnectionTuple quiet = tuple(40'000), heard = tuple(40'001), ended = tuple(40'002), late = tuple(40'003);
+  Connection unheard = entry(quiet, 7, 10, 5);
+  unheard.started = at(3);
+  dump({unheard, entry(heard, 8, 4, 2), entry(ended, 9, 3, 3), entry(late, 10, 6, 6)}, 20, Connections::Dump::Start);
+  EXPECT_TRUE(made_.empty()) << "messages may be on the way";
+  begin(heard, 20);
+  end(entry(ended, 9, 5, 5), 20);
+  EXPECT_EQ(sum(kIn), (Sum{1 + 5, 600, 5, 5000, 2, 1})) << "a message's, and one that ended";
+  const auto told = tell_unheard({{kIn, 1}, {kOut, 9}}, 21);
+  EXPECT_EQ(told, (PacketsOfRules{{kIn, 1}, {kOut, 2}}));
+  EXPECT_EQ(sum(kIn), (Sum{1 + 5 + 10 + 6, 2200, 5 + 5 + 6, 16'000, 4, 2})) << "there was room for one";
+  EXPECT_EQ(sum(kOut).verdicts, 3u);
+  const auto first = std::find_if(made_.begin(), made_.end(), [](const FlowRecord& record) {
+    return record.src_port == 40'000 && record.rule == kIn;
+  });
+  ASSERT_NE(first, made_.end());
+  EXPECT_EQ(first->start, at(3)) << "the kernel knows when it began";
+  tell_unheard({{kIn, 9}}, 30);
+  dump({entry(quiet, 7, 12, 5), entry(heard, 8, 4, 2), entry(late, 10, 6, 6)}, 60);
+  EXPECT_EQ(sum(kIn), (Sum{12 + 4 + 5 + 6, 2700, 5 + 2 + 5 + 6, 18'000, 4, 2})) << "to the byte, and once";
+  EXPECT_EQ(sum(kOut).packets_out, 27u);
 }
 
 TEST_F(ConnectionsTest, ARestartGoesOnWhereTheRecordsEnded) {
@@ -318,7 +351,8 @@ TEST_F(ConnectionsTest, AfterARebootTheSameNameIsAnotherConnection) {
   second.on_ended({&last, 1}, at(99));
   const auto records = second.take_entries();
   ASSERT_EQ(records.size(), 2u);
-  EXPECT_EQ(records[0].packets_out, 2u) << "counted from our start, nothing below zero";
+  EXPECT_EQ(records[0].packets_out, 4u) << "all of it, nothing below zero";
+  EXPECT_EQ(records[0].connections, 1u);
 }
 
 TEST_F(ConnectionsTest, ALabelWhoseMessageWasLostIsTaken) {

@@ -315,6 +315,43 @@ TEST_F(FlowLoggerTest, WhatWasCountedBeforeUsIsNoNews) {
   EXPECT_EQ(records[0].verdict_packets, 1u);
 }
 
+// The rules and the names of then, the time of its packets, and nothing twice.
+TEST_F(FlowLoggerTest, WhatWasDeniedWhileNobodyWatchedIsToldByTheRulesOfThen) {
+  const RuleId old_rule = rule_of(2);
+  FlowLogger next(std::chrono::seconds(60), 1000);
+  next.set_program(program_, {}, at(0));
+  auto changed = std::make_shared<policy::Program>(*program_);
+  for (policy::ProgramRule& rule : changed->rules) rule.id = RuleId{number(rule.id) + 1000};
+  changed->by_id.clear();
+  next.set_program(changed, {}, at(100));
+  DeniedCount entry = count(old_rule, 5);
+  entry.idle = std::chrono::seconds(20);
+  DeniedCount one = entry;
+  one.source = *IpAddr::parse("192.0.2.9");
+  one.packets = 1;
+  const auto news = next.set_denied_baseline(std::vector{entry, one}, at(101), {}, {{old_rule, 100}}, at(70));
+  ASSERT_EQ(news.at(old_rule), 6u);
+  const auto records = next.take_records();
+  ASSERT_EQ(records.size(), 3u) << "and the source's view of one";
+  for (const FlowRecord& record : records) {
+    EXPECT_EQ(record.end, at(81));
+    EXPECT_FALSE(record.trace.empty());
+    EXPECT_EQ(record.start, record.src.ip == entry.source ? at(70) : at(81));
+  }
+  EXPECT_EQ(next.counts().mismatches, 0u);
+  next.on_denied_counts(std::vector{entry, one}, at(102), FlowLogger::Reading::Regular);
+  EXPECT_TRUE(next.take_records().empty());
+
+  // The control: by the new rules alone the kernel would seem to have been wrong; of a time before them nobody knows.
+  for (const auto& [since, mismatches] : {std::pair{0, 2u}, {90, 0u}}) {
+    FlowLogger other(std::chrono::seconds(60), 1000);
+    other.learn(std::vector{*logger_.rule(old_rule)});
+    other.set_program(changed, {}, at(since));
+    other.set_denied_baseline(std::vector{entry, one}, at(101), {}, {{old_rule, 100}}, at(70));
+    EXPECT_EQ(other.counts().mismatches, mismatches);
+  }
+}
+
 // The reading before the start may be seconds old when its turn comes, or the last touch was never told: only
 // half a lifetime says that the entry was made again.
 TEST_F(FlowLoggerTest, ARestartTellsNothingTwiceHoweverLateItReads) {
