@@ -172,6 +172,8 @@ Result<std::vector<LossCount>> FlowReader::losses() {
 }
 
 Result<WallTime> FlowReader::since() {
+  // A set stays in force over a restart; the catalog is written anew.
+  if (const auto sets = policy_sets(); sets && !sets->empty()) return sets->back().since;
   TL_ASSIGN(const auto text, impl_->meta("catalog_since_ns"));
   if (!text) return fail(ErrorCode::NotFound, "no policy set was enforced yet");
   std::int64_t ns = 0;

@@ -27,26 +27,29 @@ Result<Tallies> Tallies::open(sqlite::Database& database) {
 }
 
 void Tallies::count(const FlowRecord& record) {
+  const bool closed = record.ct_state == name(FlowState::Closed);
   add(record, record.verdict_packets, record.connections.value_or(0), record.bytes_out.value_or(0),
-      to_ns(record.end));
+      to_ns(closed ? record.start : record.end));
   for (const LoggedBy& entry : record.logged_by)
     if (entry.suppressed > 0) rules_[entry.rule].suppressed += entry.suppressed;
 }
 
 void Tallies::count(const FlowEntry& entry) {
   const FlowRecord& like = *entry.like;
-  add(like, entry.verdict_packets, entry.connections.value_or(0), entry.bytes_out, to_ns(entry.end));
+  // The kernel forgets a connection minutes after its last packet, so the end of its last record is no hit.
+  add(like, entry.verdict_packets, entry.connections.value_or(0), entry.bytes_out,
+      to_ns(entry.state == FlowState::Closed ? entry.start : entry.end));
   if (!entry.suppressed) return;
   for (std::size_t i = 0; i < std::min(like.logged_by.size(), entry.suppressed->size()); ++i)
     rules_[like.logged_by[i].rule].suppressed += (*entry.suppressed)[i];
 }
 
 void Tallies::add(const FlowRecord& like, std::uint64_t packets, std::uint64_t connections,
-                  std::uint64_t bytes, std::int64_t end_ns) {
+                  std::uint64_t bytes, std::int64_t hit_ns) {
   Rule& rule = rules_[like.rule];
   rule.packets += packets;
   rule.connections += connections;
-  rule.last_ns = std::max(rule.last_ns.value_or(0), end_ns);
+  rule.last_ns = std::max(rule.last_ns.value_or(0), hit_ns);
   if (like.action == Verdict::Deny) {
     rule.denied_packets += packets;
     rule.bytes += bytes;
@@ -54,7 +57,7 @@ void Tallies::add(const FlowRecord& like, std::uint64_t packets, std::uint64_t c
   for (const StagedVerdict& verdict : like.staged) {
     Staged& staged = staged_[verdict.policy];
     if (verdict.action == Verdict::Deny) staged.denied_packets += packets;
-    staged.last_ns = std::max(staged.last_ns, end_ns);
+    staged.last_ns = std::max(staged.last_ns, hit_ns);
   }
 }
 

@@ -40,7 +40,7 @@ class Tallies {
   };
 
   void add(const FlowRecord& like, std::uint64_t packets, std::uint64_t connections, std::uint64_t bytes,
-           std::int64_t end_ns);
+           std::int64_t hit_ns);
 
   sqlite::Statement add_rule_, add_staged_;
   std::unordered_map<RuleId, Rule> rules_;
