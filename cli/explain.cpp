@@ -16,6 +16,7 @@
 #include "cli/policy_input.h"
 #include "cli/target.h"
 #include "endpoints/control.h"
+#include "endpoints/service_backends.h"
 #include "policy/compile.h"
 #include "policy/explain_json.h"
 #include "query/moment.h"
@@ -58,7 +59,7 @@ Result<std::optional<T>> read_number(const char* option, const std::optional<std
 Result<Question> read_question(const ExplainOptions& options) {
   for (const auto& [name, value] : {std::pair{"--from", &options.from}, std::pair{"--to", &options.to}})
     if (value->empty())
-      return fail(ErrorCode::InvalidArgument, std::string(name) + " is missing: ns/pod or an address");
+      return fail(ErrorCode::InvalidArgument, std::string(name) + " is missing: ns/pod, ns/service or an address");
   Question question;
   const auto proto = protocol::parse(options.protocol);
   if (!proto)
@@ -86,30 +87,33 @@ Result<Question> read_question(const ExplainOptions& options) {
   return question;
 }
 
-Error unknown_who(const policy::Cluster& cluster, const std::string& who, const std::string& topology) {
+Error unknown_who(const policy::Cluster& cluster, const std::vector<endpoints::Service>& services, const std::string& who,
+                  const std::string& topology) {
   std::vector<std::string> pods;
   for (const policy::Endpoint& endpoint : cluster.endpoints) pods.push_back(endpoint.display());
+  for (const endpoints::Service& service : services) pods.push_back(service.display());
   if (who.find('/') == std::string::npos && who.find_first_of(".:") != std::string::npos)
-    return {ErrorCode::InvalidArgument, "\"" + who + "\" is no address and no ns/pod", 0};
+    return {ErrorCode::InvalidArgument, "\"" + who + "\" is no address and no ns/pod or ns/service", 0};
   std::string close = nearest(who, pods);
   for (const std::string& pod : pods)
     if (close.empty() && pod.ends_with("/" + who)) close = pod;
   return {ErrorCode::NotFound,
-          "no pod \"" + who + "\" in " + topology + (close.empty() ? "" : "; did you mean " + close + "?") +
-              " (a WHO is ns/pod or an address)",
+          "no pod or Service \"" + who + "\" in " + topology + (close.empty() ? "" : "; did you mean " + close + "?") +
+              " (a WHO is ns/pod, ns/service or an address)",
           0};
 }
 
 // Both addresses, of one family if there is a way.
-Result<std::pair<IpAddr, IpAddr>> resolve_both(const policy::Cluster& cluster, const ExplainOptions& options,
-                                               const Question& question) {
+Result<std::pair<IpAddr, IpAddr>> resolve_both(const policy::Cluster& cluster,
+                                               const std::vector<endpoints::Service>& services,
+                                               const ExplainOptions& options, const Question& question) {
   const Family first = question.proto == protocol::kIcmpV6 ? Family::V6 : Family::V4;
   const Family second = first == Family::V4 ? Family::V6 : Family::V4;
   for (const Family family : {first, second}) {
-    const auto from = policy::resolve_who(cluster, options.from, family);
-    const auto to = policy::resolve_who(cluster, options.to, family);
-    if (!from) return fail(unknown_who(cluster, options.from, options.topology));
-    if (!to) return fail(unknown_who(cluster, options.to, options.topology));
+    const auto from = endpoints::resolve_who(cluster, services, options.from, family);
+    const auto to = endpoints::resolve_who(cluster, services, options.to, family);
+    if (!from) return fail(unknown_who(cluster, services, options.from, options.topology));
+    if (!to) return fail(unknown_who(cluster, services, options.to, options.topology));
     if (from->family == to->family) return std::pair{*from, *to};
   }
   return fail(ErrorCode::InvalidArgument,
@@ -132,10 +136,10 @@ policy::Packet packet_of(const Question& question, const IpAddr& from, const IpA
 Result<policy::Explanation> explain_files(const ExplainOptions& options, const Question& question) {
   TL_ASSIGN(PolicyInput input, load_input(options.files, options.topology));
   const auto cluster = std::make_shared<const policy::Cluster>(std::move(input.cluster));
-  TL_ASSIGN(const auto ends, resolve_both(*cluster, options, question));
+  TL_ASSIGN(const auto ends, resolve_both(*cluster, input.services, options, question));
   policy::MemoryRuleIds ids;
   TL_ASSIGN(const policy::Program program, policy::compile(input.policies, cluster, ids));
-  return policy::explain(program, packet_of(question, ends.first, ends.second));
+  return endpoints::explain(program, packet_of(question, ends.first, ends.second), input.services);
 }
 
 Result<policy::Explanation> ask_daemon(const ExplainOptions& options, const Question& question) {
@@ -258,7 +262,7 @@ Result<int> explain_then(const ExplainOptions& options, const Question& question
   TL_ASSIGN(const policy::Program program, query::program_of(reader, past));
   ExplainOptions named = options;
   named.topology = "the cluster of " + format_for_people(*when);
-  TL_ASSIGN(const auto ends, resolve_both(*program.cluster, named, question));
+  TL_ASSIGN(const auto ends, resolve_both(*program.cluster, {}, named, question));
   const int code = show(policy::explain(program, packet_of(question, ends.first, ends.second)), format);
   if (format != Format::Json) out(in_force_text(past));
   return code;
@@ -298,7 +302,8 @@ Command explain_command() {
       "last seen. With -f the policies are evaluated here, for the pods of --topology; nothing needs to "
       "run. With --record or --at the flow database tells: it keeps the policies, pods and sets of every "
       "moment.\n\n"
-      "WHO is ns/pod or an address. A denial is an answer, not an error: the exit code is 0.";
+      "WHO is ns/pod, ns/service or an address. For the address of a Service each of its backends is judged, as a "
+      "packet is: behind the translation. A denial is an answer, not an error: the exit code is 0.";
   const std::string connection = "The connection", files = "Explain files instead of the running daemon";
   command.options = {
       {"--from", "WHO", "who connects", &options->from, connection},

@@ -315,6 +315,26 @@ std::string title(const Explanation& explanation, const View& view) {
          port_text(packet.protocol, packet.destination_port, packet.icmp_type, packet.icmp_code) + "\n\n";
 }
 
+// What stands between the title and the picture when a Service was asked about.
+std::string service_text(const policy::ExplainedService& service, const policy::Packet& shown, const View& view) {
+  const auto with_port = [](const IpAddr& address, std::uint16_t port) {
+    const std::string text = address.to_string();
+    return (address.family == Family::V6 ? "[" + text + "]" : text) + ":" + std::to_string(port);
+  };
+  std::string text = "Service " + printable(service.name) + " (" + with_port(service.address, service.port) + ") ";
+  if (service.backends.empty())
+    return text + "has no backend: judged as it was sent; nothing answers there\n\n";
+  text += "leads to " + counted(service.backends.size(), "backend") + ":\n";
+  for (const policy::ExplainedService::Backend& backend : service.backends) {
+    const bool denied = backend.action == Action::Deny;
+    const bool is_shown = backend.address == shown.destination && backend.port == shown.destination_port;
+    text += "  " + styled(denied ? "DENY " : "ALLOW", denied ? Style::Deny : Style::Allow, view.colour) + " " +
+            printable(backend.name) + " " + with_port(backend.address, backend.port) +
+            (is_shown && service.backends.size() > 1 ? "  (explained below)" : "") + "\n";
+  }
+  return text + "\n";
+}
+
 void make_printable(std::vector<Line>& lines) {
   for (Line& line : lines)
     for (std::string* part : {&line.heading, &line.tier, &line.subject, &line.rule, &line.why, &line.place})
@@ -331,6 +351,7 @@ std::string explain_text(const Explanation& explanation, const View& view) {
   make_printable(lines);
   const Places places = places_of(lines, view);
   std::string text = title(explanation, view);
+  if (explanation.service) text += service_text(*explanation.service, explanation.packet, view);
   for (const Line& line : lines) text += text_of(line, places, view);
   const bool egress_denied = explanation.egress && explanation.egress->action == Action::Deny;
   if (!explanation.ingress && egress_denied && !explanation.destination_name.starts_with("outside "))

@@ -16,16 +16,18 @@ Result<PolicyInput> load_input(const std::vector<std::string>& files, const std:
     return fail(ErrorCode::InvalidArgument,
                 "--topology FILE is missing: with -f it says which pods there are (or put Pod objects among the files)");
   policy::Cluster cluster;
+  std::vector<endpoints::Service> services;
   if (!topology.empty()) {
     endpoints::LoadedTopology world = endpoints::load_topology(topology);
     findings.add(world.findings);
     cluster = std::move(world.topology.cluster);
+    services = std::move(world.topology.services);
   }
   findings.sort();
   if (findings.has_errors()) return fail(ErrorCode::InvalidArgument, findings.to_string());
   for (const Diagnostic& warning : findings.all()) say(warning.to_string());
   policy::add_objects(cluster, loaded.set);
-  return PolicyInput{std::move(loaded.set), std::move(cluster)};
+  return PolicyInput{std::move(loaded.set), std::move(cluster), std::move(services)};
 }
 
 }  // namespace tierlog::cli

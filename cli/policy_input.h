@@ -17,6 +17,7 @@ namespace tierlog::cli {
 struct PolicyInput {
   policy::PolicySet policies;
   policy::Cluster cluster;
+  std::vector<endpoints::Service> services;
 };
 
 // Warnings are said on stderr. Errors: InvalidArgument with all findings.

@@ -191,6 +191,8 @@ const std::vector<Key>& keys() {
       {"dataplane", one_of({"nftables", "ebpf", "auto"}, [](Config& c, const std::string& v) { c.dataplane = v; })},
       {"policies", read_paths},
       {"topology", text(&Config::topology)},
+      {"cluster_ips",
+       one_of({"topology", "lab"}, [](Config& c, const std::string& v) { c.lab_cluster_ips = v == "lab"; })},
       {"socket", text(&Config::socket)},
       {"cni.spool", text(&Config::cni_spool)},
       {"store.path", text(&Config::store_path)},

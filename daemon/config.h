@@ -45,6 +45,7 @@ struct Config {
   policy::LogRate log_rate{1000, 1};  // messages of one Log rule
   policy::Failsafes failsafes = policy::default_failsafes();
   bool audits = false;                 // enforcement: enforce | audit
+  bool lab_cluster_ips = false;        // cluster_ips: topology | lab
   bool host_to_pod_by_policy = false;  // host_to_pod: allow | policy
   std::vector<ExportConfig> exports;
   std::string http_listen = "127.0.0.1:9477";  // empty: no HTTP (http.listen: none)

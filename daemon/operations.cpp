@@ -7,6 +7,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/syscalls.h"
+#include "endpoints/service_backends.h"
 #include "logger/rule_names.h"
 #include "policy/explain.h"
 #include "policy/explain_json.h"
@@ -263,9 +264,9 @@ Result<json> Daemon::explain(const json& request) const {
   TL_ASSIGN(const auto to, text_of(request, "to"));
   const policy::Program& program = *world_->program();
   const auto one = [&](const std::string& who, Family wanted) -> Result<IpAddr> {
-    const auto address = policy::resolve_who(*program.cluster, who, wanted);
+    const auto address = endpoints::resolve_who(*program.cluster, world_->services(), who, wanted);
     if (address) return *address;
-    return fail(ErrorCode::NotFound, "no endpoint is called \"" + who + "\"; expected ns/pod or an address");
+    return fail(ErrorCode::NotFound, "no endpoint is called \"" + who + "\"; expected ns/pod, ns/service or an address");
   };
   const std::string protocol_text = request.value("protocol", "tcp");
   const auto number_value = protocol::parse(protocol_text);
@@ -292,7 +293,7 @@ Result<json> Daemon::explain(const json& request) const {
   TL_ASSIGN(const auto code, number_of(request, "icmp_code", 255));
   packet.icmp_type = static_cast<std::uint8_t>(type);
   packet.icmp_code = static_cast<std::uint8_t>(code);
-  return json{{"explanation", policy::to_json(policy::explain(program, packet))}};
+  return json{{"explanation", policy::to_json(endpoints::explain(program, packet, world_->services()))}};
 }
 
 Result<json> Daemon::handle(const json& request, Trust trust) {

@@ -6,6 +6,7 @@
 #include "daemon/plane.h"
 #include "dataplane/ebpf/backend.h"
 #include "dataplane/ebpf/layout.h"
+#include "endpoints/service_backends.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -13,22 +14,7 @@ namespace {
 using dataplane::ebpf::ServiceTarget;
 using endpoints::Service;
 using endpoints::ServicePort;
-using Backend = std::pair<IpAddr, std::uint16_t>;
-
-bool selects(const Service& service, const policy::Endpoint& pod) {
-  return !service.selector.empty() && pod.endpoint_namespace == service.service_namespace && !pod.host_network &&
-         std::all_of(service.selector.begin(), service.selector.end(), [&](const auto& wanted) {
-           const auto label = pod.labels.find(wanted.first);
-           return label != pod.labels.end() && label->second == wanted.second;
-         });
-}
-
-std::uint16_t target_of(const ServicePort& port, const policy::Endpoint& pod) {
-  if (port.target_name.empty()) return port.target;
-  for (const policy::NamedPort& named : pod.ports)
-    if (named.name == port.target_name && named.protocol == port.protocol) return named.port;
-  return 0;
-}
+using Backend = endpoints::ServiceBackend;
 
 // What policies can know of an address, in words: the pod's labels and every net that is told apart.
 std::string seen_as(const Backend& backend, const policy::Program& program) {
@@ -49,16 +35,7 @@ std::string seen_as(const Backend& backend, const policy::Program& program) {
 
 std::vector<Backend> backends_of(const Service& service, std::size_t index, Family family,
                                  const policy::Program& program) {
-  std::vector<Backend> found;
-  for (const policy::Endpoint& pod : program.cluster->endpoints) {
-    if (!selects(service, pod)) continue;
-    const std::uint16_t target = target_of(service.ports[index], pod);
-    const auto address = std::find_if(pod.addresses.begin(), pod.addresses.end(),
-                                      [&](const IpAddr& one) { return one.family == family; });
-    if (target != 0 && address != pod.addresses.end()) found.emplace_back(*address, target);
-  }
-  for (const Service::Backend& backend : service.backends)
-    if (backend.port == index && backend.address.family == family) found.emplace_back(backend.address, backend.target);
+  auto found = endpoints::backends_of(service, index, family, *program.cluster);
   if (found.size() <= TL_BACKENDS) return found;
   std::vector<Backend> told_apart;
   std::set<std::string> seen;

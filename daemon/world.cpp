@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "daemon/admission.h"
+#include "endpoints/service_backends.h"
 #include "policy/not_ready.h"
 
 namespace tierlog::daemon {
@@ -129,6 +130,7 @@ Result<void> World::use_last_good() {
 
 // Puts `inputs` into force and keeps them, or leaves all as it was.
 Result<void> World::use(Inputs inputs) {
+  if (config_.lab_cluster_ips) endpoints::assign_cluster_ips(inputs.topology);
   std::swap(inputs_, inputs);
   const bool was_ready = std::exchange(ready_, true);
   const std::string apply_error = apply_error_;

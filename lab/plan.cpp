@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <set>
 
+#include "endpoints/service_backends.h"
 #include "lab/network.h"
 
 namespace tierlog::lab {
@@ -129,27 +130,6 @@ Result<void> check_bridges(const LabState& state) {
   return {};
 }
 
-// The next free address of a family; a prefix that is used up repeats its last.
-class Pool {
- public:
-  Pool(const std::vector<Cidr>& cidrs, const std::vector<endpoints::Service>& services) : cidrs_(cidrs) {
-    for (const auto& service : services)
-      taken_.insert(service.cluster_ips.begin(), service.cluster_ips.end());
-  }
-  std::optional<IpAddr> next(Family family) {
-    const auto found = std::ranges::find(cidrs_, family, [](const Cidr& one) { return one.address.family; });
-    if (found == cidrs_.end()) return std::nullopt;
-    Cidr candidate = block(Cidr::host(found->address), 1);
-    while (taken_.contains(candidate.address)) candidate = block(candidate, 1);
-    taken_.insert(candidate.address);
-    return candidate.address;
-  }
-
- private:
-  std::vector<Cidr> cidrs_;
-  std::set<IpAddr> taken_;
-};
-
 void assign_node_ports(std::vector<endpoints::Service>& services) {
   std::set<std::pair<std::uint8_t, std::uint16_t>> taken;
   for (const auto& service : services)
@@ -240,17 +220,9 @@ Result<void> check_plan(const LabState& state, const endpoints::Topology& topolo
 }
 
 std::vector<endpoints::Service> assign_services(const endpoints::Topology& topology) {
-  auto services = topology.services;
-  auto cidrs = topology.lab.service_cidrs;
-  if (cidrs.empty()) cidrs = parse_all<Cidr>({"10.96.0.0/16", "fd00:96::/112"}, topology.lab);
-  Pool pool(cidrs, services);
-  for (auto& service : services) {
-    if (service.headless || !service.cluster_ips.empty()) continue;
-    for (const Family family : {Family::V4, Family::V6}) {
-      const auto address = topology.lab.has(family) ? pool.next(family) : std::nullopt;
-      if (address) service.cluster_ips.push_back(*address);
-    }
-  }
+  endpoints::Topology assigned = topology;
+  endpoints::assign_cluster_ips(assigned);
+  auto services = std::move(assigned.services);
   assign_node_ports(services);
   return services;
 }

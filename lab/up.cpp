@@ -32,6 +32,7 @@ Result<void> write_daemon_config(const LabState& state, const NodeState& node, c
                    {"cluster", "lab"},
                    {"dataplane", state.dataplane},
                    {"topology", state.topology},
+                   {"cluster_ips", "lab"},
                    {"socket", node.file("tierlogd.sock")},
                    {"store.path", node.database}};
   for (const auto& [key, value] : options.daemon_config)

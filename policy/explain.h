@@ -37,14 +37,29 @@ struct ExplainedDirection {
   std::vector<ExplainedStep> steps;        // in evaluation order; staged ones included
 };
 
+// The packet was sent to the address of a Service: each of the backends that it may meet.
+struct ExplainedService {
+  struct Backend {
+    IpAddr address;
+    std::uint16_t port = 0;
+    std::string name;  // as Explanation::destination_name
+    Action action{};
+  };
+  std::string name;  // "ns/service"
+  IpAddr address;
+  std::uint16_t port = 0;
+  std::vector<Backend> backends;  // none: the packet is judged as it stands
+};
+
 struct Explanation {
-  Packet packet;
+  Packet packet;  // behind the translation
   std::string source_name, destination_name;  // "tenant-02/web", or "outside 203.0.113.9"
   Action action{};
   // Absent when that end is no enforced endpoint (or egress already denied).
   std::optional<ExplainedDirection> egress, ingress;
   // What a host endpoint says of a forwarded packet, before and behind the two.
   std::optional<ExplainedDirection> host_ingress, host_egress;
+  std::optional<ExplainedService> service;
 };
 
 Explanation explain(const Program& program, const Packet& packet);

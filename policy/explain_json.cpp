@@ -143,6 +143,29 @@ std::optional<ExplainedDirection> direction_of(const nlohmann::json& json) {
   return direction;
 }
 
+Json to_json(const ExplainedService& service) {
+  Json backends = Json::array();
+  for (const ExplainedService::Backend& backend : service.backends)
+    backends.push_back({{"ip", backend.address.to_string()},
+                        {"port", backend.port},
+                        {"name", backend.name},
+                        {"action", lower(name(backend.action))}});
+  return {{"name", service.name},
+          {"ip", service.address.to_string()},
+          {"port", service.port},
+          {"backends", std::move(backends)}};
+}
+
+ExplainedService service_of(const nlohmann::json& json) {
+  ExplainedService service{json.at("name").get<std::string>(), address_of(json.at("ip")),
+                           json.at("port").get<std::uint16_t>(), {}};
+  for (const auto& backend : json.at("backends"))
+    service.backends.push_back({address_of(backend.at("ip")), backend.at("port").get<std::uint16_t>(),
+                                backend.at("name").get<std::string>(),
+                                action_named(capital(backend.at("action").get<std::string>()))});
+  return service;
+}
+
 Packet packet_of(const nlohmann::json& json) {
   Packet packet;
   packet.source = address_of(json.at("src_ip"));
@@ -180,6 +203,7 @@ nlohmann::ordered_json to_json(const Explanation& explanation) {
           {"ingress", to_json(explanation.ingress)}};
   if (explanation.host_ingress) json["host_ingress"] = to_json(explanation.host_ingress);
   if (explanation.host_egress) json["host_egress"] = to_json(explanation.host_egress);
+  if (explanation.service) json["service"] = to_json(*explanation.service);
   return json;
 }
 
@@ -194,6 +218,7 @@ Result<Explanation> explanation_from_json(const nlohmann::json& json) {
     explanation.ingress = direction_of(json.at("ingress"));
     if (json.contains("host_ingress")) explanation.host_ingress = direction_of(json.at("host_ingress"));
     if (json.contains("host_egress")) explanation.host_egress = direction_of(json.at("host_egress"));
+    if (json.contains("service")) explanation.service = service_of(json.at("service"));
     return explanation;
   } catch (const std::exception& error) {
     return fail(ErrorCode::InvalidArgument, std::string("explanation: ") + error.what());

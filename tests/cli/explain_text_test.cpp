@@ -89,6 +89,27 @@ ingress to tenant-01/db                                                         
 )");
 }
 
+TEST(ExplainText, AServiceIsShownWithTheVerdictOfEachBackend) {
+  Explanation explanation = sample();
+  explanation.service = policy::ExplainedService{
+      "tenant-01/db",
+      *IpAddr::parse("fd00:96::1"),
+      80,
+      {{*IpAddr::parse("10.244.1.9"), 5432, "tenant-01/db", Action::Deny},
+       {*IpAddr::parse("10.244.1.10"), 5432, "tenant-01/db-1", Action::Allow}}};
+  EXPECT_EQ(explain_text(explanation, kPlain).substr(0, 300),
+            (R"(DENY  tenant-02/web (10.244.1.7) -> tenant-01/db (10.244.1.9) 5432/tcp
+
+Service tenant-01/db ([fd00:96::1]:80) leads to 2 backends:
+  DENY  tenant-01/db 10.244.1.9:5432  (explained below)
+  ALLOW tenant-01/db-1 10.244.1.10:5432
+
+)" + explain_text(sample(), kPlain).substr(explain_text(sample(), kPlain).find("egress from")))
+                .substr(0, 300));
+  explanation.service->backends.clear();
+  EXPECT_NE(explain_text(explanation, kPlain).find("has no backend: judged as it was sent"), std::string::npos);
+}
+
 TEST(ExplainText, NoLineIsLongerThanTheTerminal) {
   std::istringstream text(explain_text(sample(), kPlain));
   for (std::string line; std::getline(text, line);) EXPECT_LE(display_width(line), 120u) << line;
