@@ -38,7 +38,7 @@ class Check {
     TL_TRY(references());
     TL_TRY(dictionary("peer", peers_, 0));
     TL_TRY(dictionary("text", texts_, 1));
-    for (const RollupTable& table : kRollupTables) TL_TRY(rollup(table));
+    for (const RollupTable& table : kRollupTables) TL_TRY(rollups(table));
     return report_;
   }
 
@@ -137,14 +137,22 @@ class Check {
            "rule, reporter";
   }
 
-  // Bucket by bucket, so that neither side needs memory for more.
-  Result<void> rollup(const RollupTable& table) {
+  Result<void> rollups(const RollupTable& table) {
+    TL_ASSIGN(const RollupReach reach, read_rollup_reach(database_, table));
     const std::string name = table.name;
-    const std::string width = std::to_string(table.width_ns);
-    TL_ASSIGN(const std::int64_t sum, database_.integer("SELECT coalesce(sum(records), 0) FROM " + name));
+    TL_ASSIGN(const std::int64_t sum,
+              database_.integer("SELECT coalesce(sum(records), 0) FROM " + name + " WHERE width = 60"));
     if (sum != report_.rolled_records)
       damage(name + " counts " + std::to_string(sum) + " records; " + std::to_string(report_.rolled_records) +
              " are there");
+    for (std::size_t level = 0; level < kRollupLevels; ++level) TL_TRY(rollup(table, kRollupWidths[level], reach[level]));
+    return {};
+  }
+
+  // Bucket by bucket, so that neither side needs memory for more; wide ones count what ended before `until`.
+  Result<void> rollup(const RollupTable& table, std::int64_t width_ns, std::int64_t until) {
+    const std::string width = std::to_string(width_ns), seconds = std::to_string(width_ns / kRollupSecondNs);
+    const std::string name = std::string(table.name) + " of width " + seconds;
     // Times of records that are gone are no fault.
     const std::string whole = "iif(?1 * " + width + " > " + std::to_string(eroded_) + ", ";
     const char* peer = table.peer == RollupPeer::Source ? "f.src" : "f.dst";
@@ -156,18 +164,23 @@ class Check {
         whole + "min(f.end_ns - f.span_ns), 0), " + whole +
         "max(f.end_ns), 0)"
         " FROM flow AS f INDEXED BY flow_end WHERE f.end_ns >= ?1 * " +
-        width + " AND f.end_ns < (?1 + 1) * " + width + " AND +f.seq <= " + std::to_string(rolled_) +
-        " GROUP BY " + columns(table, peer);
-    const std::string kept =
-        "SELECT " + columns(table, "peer") +
-        ", records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in, " + whole +
-        "first_ns, 0), " + whole + "last_ns, 0) FROM " + name + " WHERE action IN (0, 1) AND bucket = ?1";
-    TL_ASSIGN(auto buckets, database_.prepare("SELECT DISTINCT bucket FROM " + name));
+        width + " AND f.end_ns < min((?1 + 1) * " + width + ", " + std::to_string(until) + ") AND +f.seq <= " +
+        std::to_string(rolled_) + " GROUP BY " + columns(table, peer);
+    const std::string kept = "SELECT " + columns(table, "peer") +
+                             ", records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in, " +
+                             whole + "first_ns, 0), " + whole + "last_ns, 0) FROM " + table.name + " WHERE width = " +
+                             seconds + " AND action IN (0, 1) AND reporter IN (0, 1) AND bucket = ?1";
+    // Of the minutes before `until`, and those that are there: a bucket that is missing is found, too.
+    const std::string wanted = "SELECT DISTINCT bucket FROM (SELECT bucket FROM " + std::string(table.name) +
+                               " WHERE width = " + seconds + " UNION ALL SELECT bucket / " +
+                               std::to_string(width_ns / kMinuteNs) + " FROM " + table.name +
+                               " WHERE width = 60 AND bucket < " + std::to_string(until / kMinuteNs) + ")";
+    TL_ASSIGN(auto buckets, database_.prepare(wanted));
     TL_ASSIGN(auto compare, database_.prepare("SELECT (SELECT count(*) FROM (SELECT * FROM (" + rows +
                                               ") EXCEPT SELECT * FROM (" + kept +
                                               "))) + (SELECT count(*) FROM (SELECT * FROM (" + kept +
                                               ") EXCEPT SELECT * FROM (" + rows + ")))"));
-    TL_ASSIGN(const std::int64_t count, database_.integer("SELECT count(DISTINCT bucket) FROM " + name));
+    TL_ASSIGN(const std::int64_t count, database_.integer("SELECT count(*) FROM (" + wanted + ")"));
     std::int64_t done = 0;
     int wrong = 0;
     for (;;) {
@@ -178,7 +191,7 @@ class Check {
       TL_TRY(compare.bind(buckets.integer(0)).step());
       if (compare.integer(0) != 0 && ++wrong <= kMostFindings)
         damage(name + " is not the sum of the records that ended in the bucket of " +
-               format_rfc3339(from_ns(buckets.integer(0) * table.width_ns)));
+               format_rfc3339(from_ns(buckets.integer(0) * width_ns)));
       compare.reset();
     }
   }

@@ -95,7 +95,7 @@ constexpr const char* kPutNumber =
 constexpr std::int64_t kRemovedAtOnce = 1000;
 constexpr std::int64_t kPagesAtOnce = 64;
 constexpr std::int64_t kEntriesCleanedAtOnce = 2000;
-constexpr std::chrono::seconds kRollUpWithin{5};
+constexpr std::chrono::milliseconds kFoldBesideBatch{50};
 
 }  // namespace
 
@@ -143,6 +143,8 @@ struct FlowStore::Impl {
   template <typename Record>
   Result<void> write_batch(std::span<const Record> batch, const ToldChanges& changes);
   Result<void> roll_up();
+  // Wide buckets of narrow ones, until that is done or the time is up; true when there is more to do.
+  Result<bool> fold(Stopwatch::time_point end);
   // Removal that may not wait: a batch made the file larger than it may be.
   Result<void> make_room(std::int64_t rows);
   Result<void> require_room();
@@ -190,7 +192,7 @@ Result<void> FlowStore::Impl::prepare() {
   sequence = std::max(sequence, options.first_sequence);
   TL_ASSIGN(rolled_sequence, database.integer(number + "'rolled_sequence'"));
   TL_ASSIGN(longest_span, database.integer(number + "'longest_span_ns'"));
-  TL_ASSIGN(records, database.integer("SELECT coalesce(sum(records), 0) FROM activity_hour"));
+  TL_ASSIGN(records, count_rolled_records(database));
   return catch_up();
 }
 
@@ -254,6 +256,13 @@ Result<void> FlowStore::Impl::roll_up() {
   return {};
 }
 
+Result<bool> FlowStore::Impl::fold(Stopwatch::time_point end) {
+  for (;;) {
+    TL_ASSIGN(const bool more, rollups.fold(database));
+    if (!more || Stopwatch::now() >= end) return more;
+  }
+}
+
 Result<std::int64_t> FlowStore::Impl::remove(std::optional<WallTime> now, std::int64_t most) {
   TL_ASSIGN(const std::int64_t gone, retention.remove(database, records, now, rolled_sequence, most));
   records -= gone;
@@ -310,7 +319,7 @@ Result<void> FlowStore::Impl::note(Result<void> written) {
 Result<bool> FlowStore::Impl::maintain(WallTime now, Nanoseconds budget) {
   const auto end = Stopwatch::now() + budget;
   const auto time_is_up = [end] { return Stopwatch::now() >= end; };
-  if (Stopwatch::now() - rolled_at >= kRollUpWithin) TL_TRY(roll_up());
+  if (Stopwatch::now() - rolled_at >= options.roll_up_within) TL_TRY(roll_up());
   // Whatever is taken away then makes the -wal longer first.
   TL_ASSIGN(const FileSize file, retention.size(database));
   if (options.limits.max_bytes > 0 && retention.log_is_held(database, file)) return false;
@@ -341,7 +350,8 @@ Result<bool> FlowStore::Impl::maintain(WallTime now, Nanoseconds budget) {
   if (options.limits.max_bytes > 0 &&
       then.total_bytes() > static_cast<std::int64_t>(options.limits.max_bytes))
     shorten_log();
-  return more;
+  TL_ASSIGN(const bool folds, fold(end));
+  return more || folds;
 }
 
 Result<FlowStore> FlowStore::open_writer(const std::string& path, const Origin& origin,
@@ -393,8 +403,12 @@ Result<void> FlowStore::insert_batch(std::span<const Record> records, const Told
   }
   static_cast<void>(impl_->note({}));
   // The batch is in; what follows is done again later when it fails.
-  if (impl_->rollups.rows() >= kMostUnrolled || impl_->rollups.is_large())
-    static_cast<void>(impl_->note(impl_->roll_up()));
+  if (impl_->rollups.rows() >= kMostUnrolled || impl_->rollups.is_large()) {
+    auto rolled = impl_->roll_up();
+    if (const auto more = impl_->fold(Stopwatch::now() + kFoldBesideBatch); rolled && !more)
+      rolled = tl::unexpected<Error>(more.error());
+    static_cast<void>(impl_->note(std::move(rolled)));
+  }
   static_cast<void>(impl_->note(impl_->make_room(2 * static_cast<std::int64_t>(records.size()))));
   impl_->load.add(begun, Stopwatch::now());
   return {};

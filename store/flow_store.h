@@ -24,7 +24,7 @@
 
 namespace tierlog::store {
 
-inline constexpr int kSchemaVersion = 5;
+inline constexpr int kSchemaVersion = 6;
 
 // What the file may grow to; nullopt and 0 set no limit. The oldest records go first.
 struct StoreLimits {
@@ -40,6 +40,7 @@ struct StoreOptions {
   bool replace_damaged = false;
   std::int64_t first_sequence = 0;  // a new file's sequences ascend from here: cursors outlive files
   Nanoseconds clean_every = std::chrono::minutes(1);  // names that no record needs any more
+  Nanoseconds roll_up_within = std::chrono::seconds(5);  // after its writing a record is in the sums, by maintain()
 };
 
 // How the store does: what status shows and what the logger goes by.

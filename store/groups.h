@@ -1,7 +1,7 @@
 // store/groups.h - sums over records by what they have in common: --group-by, --top, --bins, --rate.
 //
 //   query/filters.h --[GroupQuery]--> FlowReader::groups --> one SQL statement over table flow,
-//   or over the sums beside it (store/rollup_query.h) where they tell the same
+//   or the sums beside it (store/rollup_groups.h) where they tell the same
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@ namespace tierlog::store {
 // What records are told apart by. Peers are named as people name them: "ns/pod", "node n1", an address.
 struct GroupField {
   // What it is made of, which says whether sums beside the rows tell it (store/rollups.h).
-  enum class Of : std::uint8_t { Row, Rule, From, To };
+  enum class Of : std::uint8_t { Row, Slice, Rule, From, To };  // Slice: action, reporter, and the file's origin
 
   const char* name;  // "from-workload", as typed
   const char* sql;   // over flow AS f, peer AS s and d, rule_revision AS r; texts, '' = none

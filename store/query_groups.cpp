@@ -6,7 +6,7 @@
 #include "store/filter_sql.h"
 #include "store/groups.h"
 #include "store/reader.h"
-#include "store/rollup_query.h"
+#include "store/rollup_groups.h"
 
 namespace tierlog::store {
 namespace {
@@ -48,7 +48,7 @@ constexpr GroupField kFields[] = {
     {"rule", kRule, Of::Rule},
     {"rule-id", "printf('%x', r.rule_id)", Of::Rule},
     {"revision", "CAST(nullif(r.policy_revision, 0) AS TEXT)", Of::Rule},
-    {"action", "CASE f.action WHEN 0 THEN 'allow' ELSE 'deny' END", Of::Rule},
+    {"action", "CASE f.action WHEN 0 THEN 'allow' ELSE 'deny' END", Of::Slice},
     {"reason", "tl_reason(f.reason)"},
     {"from", TL_PEER("s"), Of::From},
     {"to", TL_PEER("d"), Of::To},
@@ -63,25 +63,15 @@ constexpr GroupField kFields[] = {
     {"protocol", kProtocol},
     {"service", "f.dst_service"},
     {"direction", "CASE f.direction WHEN 0 THEN 'ingress' ELSE 'egress' END", Of::Row, true},
-    {"reporter", "CASE f.reporter WHEN 0 THEN 'src' ELSE 'dst' END", Of::Rule, true},
-    {"node", "(SELECT value FROM meta WHERE key = 'node')", Of::Rule},
-    {"cluster", "(SELECT value FROM meta WHERE key = 'cluster')", Of::Rule},
+    {"reporter", "CASE f.reporter WHEN 0 THEN 'src' ELSE 'dst' END", Of::Slice, true},
+    {"node", "(SELECT value FROM meta WHERE key = 'node')", Of::Slice},
+    {"cluster", "(SELECT value FROM meta WHERE key = 'cluster')", Of::Slice},
 };
 
 // The source's view of an allowed connection to a pod of this node tells again what the destination's view
 // tells. Which pods those are is in the history of endpoints.
-constexpr const char* kOncePerConnection =
-    " AND NOT (f.reporter = 0 AND f.action = 0 AND f.dst IN (SELECT peer.id FROM peer WHERE peer.kind = 0 AND"
-    " peer.ip IN (SELECT address.value FROM object_history AS h, json_each(h.value, '$.addresses') AS address"
-    " WHERE h.kind = 0 AND h.value ->> 'local' AND NOT h.value ->> 'host_network')))";
-
-bool tells_reporters_apart(const GroupQuery& query) {
-  using Field = FieldFilter::Field;
-  return std::any_of(query.fields.begin(), query.fields.end(),
-                     [](const GroupField* field) { return field->is_reporter; }) ||
-         std::any_of(query.flows.filters.begin(), query.flows.filters.end(), [](const FieldFilter& filter) {
-           return filter.field == Field::Reporter || filter.field == Field::Direction;
-         });
+std::string once_per_connection() {
+  return std::string(" AND NOT (f.reporter = 0 AND f.action = 0 AND f.dst IN (") + kLocalPods + "))";
 }
 
 // Columns: the bin, the sums, first and last time, then one a field.
@@ -110,76 +100,7 @@ std::string row_groups_sql(const GroupQuery& query, const std::string& where, co
          names_sql(query) +
          " FROM flow AS f CROSS JOIN peer AS s ON s.id = f.src CROSS JOIN peer AS d ON d.id = f.dst"
          " CROSS JOIN rule_revision AS r ON r.id = f.rule WHERE " +
-         where + (tells_reporters_apart(query) ? "" : kOncePerConnection) + group_by_sql(query);
-}
-
-// --- from the sums beside the rows
-
-using Field = FieldFilter::Field;
-
-std::optional<Of> filter_of(const FieldFilter& filter) {
-  switch (filter.field) {
-    case Field::Policy:
-    case Field::Tier:
-    case Field::PolicyKind:
-    case Field::Revision:
-    case Field::Action:
-    case Field::Reporter:
-    case Field::Node:
-    case Field::Cluster:
-      return Of::Rule;
-    case Field::From:
-    case Field::FromNamespace:
-    case Field::FromLabel:
-    case Field::FromWorkload:
-      return Of::From;
-    case Field::To:
-    case Field::ToNamespace:
-    case Field::ToLabel:
-    case Field::ToWorkload:
-      return Of::To;
-    default:
-      return std::nullopt;
-  }
-}
-
-// The one kind of sums that tells all that is asked for; nothing when none does.
-std::optional<RollupPeer> rollup_for(const GroupQuery& query) {
-  if (query.from_rows || query.flows.after_sequence > 0 || query.flows.behind) return std::nullopt;
-  if (query.bin && query.bin->count() % kMinuteNs != 0) return std::nullopt;
-  bool from = false, to = false;
-  const auto needs = [&](Of of) {
-    from = from || of == Of::From;
-    to = to || of == Of::To;
-    return of != Of::Row;
-  };
-  for (const GroupField* field : query.fields)
-    if (!needs(field->of)) return std::nullopt;
-  for (const FieldFilter& filter : query.flows.filters) {
-    const auto of = filter_of(filter);
-    if (!of || !needs(*of)) return std::nullopt;
-  }
-  // Who is told twice is told by the destination.
-  if (!tells_reporters_apart(query) && only_action(query.flows) != Verdict::Deny) to = true;
-  if (from && to) return std::nullopt;
-  return from ? RollupPeer::Source : to ? RollupPeer::Target : RollupPeer::None;
-}
-
-// `rows`: rollup_rows() of that peer.
-std::string rollup_groups_sql(const GroupQuery& query, RollupPeer peer, const std::string& rows,
-                              const std::string& where, const std::string& bin) {
-  const std::string side = peer == RollupPeer::Source ? "src" : "dst";
-  const std::string name = peer == RollupPeer::Source ? "s" : "d";
-  std::string sql =
-      "SELECT " + bin +
-      " AS bin, sum(f.records), sum(f.connections), sum(iif(f.action = 1, f.verdict_packets, 0)),"
-      " sum(f.packets_out + f.packets_in), sum(f.bytes_out), sum(f.bytes_in), min(f.first_ns),"
-      " max(f.last_ns)" +
-      names_sql(query) + " FROM (SELECT *, peer AS " + side + " FROM " + rows + ") AS f";
-  if (peer != RollupPeer::None) sql += " CROSS JOIN peer AS " + name + " ON " + name + ".id = f." + side;
-  sql += " CROSS JOIN rule_revision AS r ON r.id = f.rule WHERE " + where;
-  if (peer == RollupPeer::Target && !tells_reporters_apart(query)) sql += kOncePerConnection;
-  return sql + group_by_sql(query);
+         where + (counts_connections_once(query) ? once_per_connection() : "") + group_by_sql(query);
 }
 
 void merge(FlowSums& into, const Sums& sums, WallTime first, WallTime last) {
@@ -232,6 +153,24 @@ WallTime bin_start(WallTime t, Nanoseconds width) {
   return from_ns(to_ns(t) - ((to_ns(t) % width.count()) + width.count()) % width.count());
 }
 
+Result<std::vector<GroupLine>> row_groups(sqlite::Database& database, const GroupQuery& query, const Origin& here) {
+  TL_ASSIGN(WhereClause where, WhereClause::of(query.flows, here));
+  const std::string width = query.bin ? where.add(query.bin->count()) : "";
+  TL_ASSIGN(auto select,
+            database.prepare(row_groups_sql(query, where.sql(), query.bin ? "f.end_ns / " + width : "0")));
+  where.bind(select);
+  std::vector<GroupLine> lines;
+  for (;;) {
+    TL_ASSIGN(const bool row, select.step());
+    if (!row) return lines;
+    GroupLine line{{}, select.integer(0), read_sums(select), from_ns(select.integer(kFirstAt)),
+                   from_ns(select.integer(kFirstAt + 1))};
+    for (std::size_t i = 0; i < query.fields.size(); ++i)
+      line.names.push_back(select.text(kNamesAt + static_cast<int>(i)));
+    lines.push_back(std::move(line));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string_view> group_field_names() {
@@ -278,39 +217,17 @@ Result<GroupResult> FlowReader::groups(const GroupQuery& query) {
   TL_ASSIGN(const Origin here, impl_->origin());
   // One snapshot: up to where the sums count, and the sums.
   TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(impl_->database, "DEFERRED"));
-  const auto rollup = rollup_for(query);
-  FlowQuery flows = query.flows;
-  if (rollup) flows.since = flows.until = std::nullopt;
-  TL_ASSIGN(WhereClause where, WhereClause::of(flows, here));
-  const std::string width = query.bin ? where.add(query.bin->count()) : "";
-  std::string sql;
-  if (rollup) {
-    TL_ASSIGN(const std::string rows,
-              rollup_rows(impl_->database, *rollup,
-                          {query.flows.since, query.flows.until, only_action(query.flows),
-                           query.bin.value_or(Nanoseconds(0))}));
-    sql = rollup_groups_sql(query, *rollup, rows, where.sql(), query.bin ? "f.time_ns / " + width : "0");
-  } else {
-    sql = row_groups_sql(query, where.sql(), query.bin ? "f.end_ns / " + width : "0");
-  }
-  TL_ASSIGN(auto select, impl_->database.prepare(sql));
-  where.bind(select);
+  TL_ASSIGN(auto lines, is_told_by_rollups(query) ? rollup_groups(impl_->database, query, here)
+                                                  : row_groups(impl_->database, query, here));
   GroupResult result;
   std::map<std::vector<std::string>, FlowSums> groups;
   std::vector<std::tuple<FlowSums*, std::int64_t, Sums>> by_bin;
-  for (;;) {
-    TL_ASSIGN(const bool row, select.step());
-    if (!row) break;
-    std::vector<std::string> names;
-    for (std::size_t i = 0; i < query.fields.size(); ++i)
-      names.push_back(select.text(kNamesAt + static_cast<int>(i)));
-    FlowSums& group = groups[names];
-    group.names = std::move(names);
-    const Sums sums = read_sums(select);
-    const WallTime first = from_ns(select.integer(kFirstAt)), last = from_ns(select.integer(kFirstAt + 1));
-    merge(group, sums, first, last);
-    merge(result.total, sums, first, last);
-    if (query.bin) by_bin.emplace_back(&group, select.integer(0), sums);
+  for (GroupLine& line : lines) {
+    FlowSums& group = groups[line.names];
+    group.names = std::move(line.names);
+    merge(group, line.sums, line.first, line.last);
+    merge(result.total, line.sums, line.first, line.last);
+    if (query.bin) by_bin.emplace_back(&group, line.bin, line.sums);
   }
   result.from = query.flows.since.value_or(result.total.first);
   result.until = query.flows.until.value_or(query.flows.since ? SystemClock().wall() : result.total.last);

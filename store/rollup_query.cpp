@@ -2,18 +2,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
+#include <vector>
 
 namespace tierlog::store {
 namespace {
 
 constexpr std::int64_t kForEver = std::numeric_limits<std::int64_t>::max();
-constexpr const char* kSums =
-    "records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in";
-constexpr const char* kSumOfEach =
-    "sum(records), sum(connections), sum(verdict_packets), sum(packets_out), sum(packets_in), sum(bytes_out),"
-    " sum(bytes_in)";
-constexpr const char* kSumNames[] = {"records",    "connections", "verdict_packets", "packets_out",
-                                     "packets_in", "bytes_out",   "bytes_in"};
+constexpr int kDeny = static_cast<int>(Verdict::Deny);
 
 // Instants from `from` up to, not including, `to`.
 struct Span {
@@ -30,136 +26,163 @@ std::int64_t ceil_to(std::int64_t ns, std::int64_t width) {
   return down == ns ? ns : down + width;
 }
 
-// The part of `span` that is whole buckets; an end at the end of time is one.
-Span whole_buckets(const Span& span, std::int64_t width) {
-  Span whole{ceil_to(span.from, width), span.to == kForEver ? kForEver : floor_to(span.to, width)};
-  if (whole.empty()) whole = {span.to, span.to};
-  return whole;
-}
+// A range as buckets of some widths, and what is left for the rows themselves.
+struct Cover {
+  struct Piece {
+    std::size_t level;
+    Span span;
+  };
+  std::vector<Piece> pieces;
+  std::vector<Span> edges;
+  const RollupReach& reach;
+  std::int64_t bin;
 
-std::string n(std::int64_t value) {
-  return std::to_string(value);
-}
-
-// SQL for all of one range.
-class Rows {
- public:
-  // Whole buckets are read where none of their records is gone.
-  Rows(RollupPeer peer, const RollupRange& range, std::int64_t rolled, std::int64_t eroded)
-      : peer_(peer), rolled_(rolled), deny_(range.action == Verdict::Deny) {
-    // Both actions, one by one: each is one stretch of a roll-up's key.
-    if (range.action) actions_ = {static_cast<int>(*range.action)};
-    all_ = {range.since ? to_ns(*range.since) : 0, range.until ? to_ns(*range.until) + 1 : kForEver};
-    if (all_.empty()) all_.to = all_.from;
-    const Span minutes =
-        whole_buckets({std::min(std::max(all_.from, eroded + 1), all_.to), all_.to}, kMinuteNs);
-    const bool hours_serve = range.bin.count() % kHourNs == 0;
-    const Span hours = hours_serve ? whole_buckets(minutes, kHourNs) : Span{minutes.to, minutes.to};
-    table_rows(kHourNs, hours);
-    table_rows(kMinuteNs, {minutes.from, hours.from});
-    table_rows(kMinuteNs, {hours.to, minutes.to});
-    edge_rows({all_.from, minutes.from});
-    edge_rows({minutes.to, all_.to});
-    unrolled_rows();
+  // Of that width and narrower ones.
+  void add(const Span& span, std::size_t levels) {
+    if (span.empty()) return;
+    if (levels == 0) return edges.push_back(span);
+    const std::size_t level = levels - 1;
+    const std::int64_t width = kRollupWidths[level];
+    if (bin % width != 0) return add(span, level);
+    // The last bucket holds what ended before `reach`: with a range that goes further it may be read as it is.
+    const Span whole{ceil_to(span.from, width),
+                     span.to >= reach[level] ? reach[level] : floor_to(span.to, width)};
+    if (whole.empty()) return add(span, level);
+    pieces.push_back({level, whole});
+    add({span.from, whole.from}, level);
+    add({whole.to, span.to}, level);
   }
-  std::string sql() const { return "(" + sql_ + ")"; }
+};
+
+class Scan {
+ public:
+  Scan(sqlite::Database& database, const RollupRange& range, const RollupSlices& slices,
+       const std::function<void(const RollupRow&)>& take)
+      : database_(database),
+        slices_(slices),
+        take_(take),
+        bin_(range.bin.count()),
+        all_{range.since ? to_ns(*range.since) : 0, range.until ? to_ns(*range.until) + 1 : kForEver} {
+    if (all_.empty()) all_.to = all_.from;
+    only_denied_ = !slices[0][0] && !slices[0][1];
+  }
+
+  Result<void> run() {
+    const std::string number = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ";
+    TL_ASSIGN(rolled_, database_.integer(number + "'rolled_sequence'"));
+    TL_ASSIGN(const std::int64_t eroded, database_.integer(number + "'eroded_ns'"));
+    // Whole buckets are read where none of their records is gone.
+    const std::int64_t from = std::min(std::max(all_.from, eroded + 1), all_.to);
+    std::vector<Span> edges;
+    for (const RollupTable& table : kRollupTables) {
+      if (!is_asked(table.peer)) continue;
+      TL_ASSIGN(const RollupReach reach, read_rollup_reach(database_, table));
+      Cover cover{{}, {}, reach, bin_};
+      cover.add({all_.from, from}, 0);
+      cover.add({from, all_.to}, kRollupLevels);
+      TL_TRY(sums(table, cover));
+      edges = cover.edges;  // the same for each table: minutes reach everywhere
+    }
+    for (const Span& edge : edges) TL_TRY(rows_by_time(edge));
+    return unrolled_rows();
+  }
 
  private:
-  void append(const std::string& select) { sql_ += (sql_.empty() ? "" : " UNION ALL ") + select; }
+  bool is_asked(RollupPeer peer) const {
+    for (const auto& of_action : slices_)
+      for (const auto& slice : of_action)
+        if (slice == peer) return true;
+    return false;
+  }
 
-  void table_rows(std::int64_t width, const Span& span) {
-    if (span.empty()) return;
-    for (const RollupTable& table : kRollupTables) {
-      if (table.peer != peer_ || table.width_ns != width) continue;
-      const std::string peer = peer_ == RollupPeer::None ? "0 AS peer" : "peer";
-      for (const int action : actions_)
-        append("SELECT bucket * " + n(width) + " AS time_ns, action, reporter, rule, " + peer + ", " + kSums +
-               ", first_ns, last_ns FROM " + table.name + " WHERE action = " + n(action) + " AND bucket >= " +
-               n(span.from / width) + (span.to == kForEver ? "" : " AND bucket < " + n(span.to / width)));
+  Result<void> sums(const RollupTable& table, const Cover& cover) {
+    TL_ASSIGN(auto select,
+              database_.prepare(std::string("SELECT bucket, ") + (table.peer == RollupPeer::None ? "0" : "peer") +
+                                ", rule, first_ns, last_ns, records, connections, verdict_packets, packets_out,"
+                                " packets_in, bytes_out, bytes_in FROM " +
+                                table.name +
+                                " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket >= ?4 AND bucket < ?5"));
+    RollupRow row;
+    for (row.action = 0; row.action < 2; ++row.action)
+      for (row.reporter = 0; row.reporter < 2; ++row.reporter) {
+        if (slice(row.action, row.reporter) != table.peer) continue;
+        for (const Cover::Piece& piece : cover.pieces) {
+          const std::int64_t width = kRollupWidths[piece.level];
+          const std::int64_t past = piece.span.to == kForEver ? kForEver : ceil_to(piece.span.to, width) / width;
+          select.bind(width / kRollupSecondNs, row.action, row.reporter, piece.span.from / width, past);
+          TL_TRY(sums_of(select, width, row));
+        }
+      }
+    return {};
+  }
+
+  Result<void> sums_of(sqlite::Statement& select, std::int64_t width, RollupRow& row) {
+    for (;;) {
+      TL_ASSIGN(const bool more, select.step());
+      if (!more) return {};
+      row.time_ns = select.integer(0) * width;
+      row.peer = select.integer(1);
+      row.rule = select.integer(2);
+      row.first_ns = select.integer(3);
+      row.last_ns = select.integer(4);
+      for (std::size_t i = 0; i < kRollupSums; ++i) row.sums[i] = select.integer(static_cast<int>(i) + 5);
+      take_(row);
     }
   }
 
-  std::string of_rows() const {
-    const char* peer = peer_ == RollupPeer::None ? "0" : peer_ == RollupPeer::Source ? "f.src" : "f.dst";
-    return std::string(
-               "SELECT f.end_ns AS time_ns, f.action AS action, f.reporter AS reporter, f.rule AS rule, ") +
-           peer +
-           " AS peer, 1 AS records, coalesce(f.connections, 0) AS connections,"
-           " f.verdict_packets AS verdict_packets, "
-           " coalesce(f.packets_out, iif(f.action = 1, f.verdict_packets, 0)) AS packets_out,"
-           " coalesce(f.packets_in, 0) AS packets_in, coalesce(f.bytes_out, 0) AS bytes_out,"
-           " coalesce(f.bytes_in, 0) AS bytes_in, f.end_ns - f.span_ns AS first_ns, f.end_ns AS last_ns FROM "
-           "flow AS f";
-  }
-  std::string of_actions() const {
-    return actions_.size() > 1 ? "" : " AND f.action = " + n(actions_.front());
+  const std::optional<RollupPeer>& slice(int action, int reporter) const {
+    return slices_[static_cast<std::size_t>(action)][static_cast<std::size_t>(reporter)];
   }
 
-  void edge_rows(const Span& span) {
-    if (span.empty()) return;
-    append(of_rows() + (deny_ ? " INDEXED BY flow_denied_end" : " INDEXED BY flow_end") +
-           " WHERE f.end_ns >= " + n(span.from) + " AND f.end_ns < " + n(span.to) + of_actions() +
-           " AND +f.seq <= " + n(rolled_));
+  Result<void> rows_by_time(const Span& span) {
+    TL_ASSIGN(auto select, database_.prepare(std::string("SELECT ") + kRolledColumns + " FROM flow AS f INDEXED BY " +
+                                             (only_denied_ ? "flow_denied_end" : "flow_end") +
+                                             " WHERE f.end_ns >= ?1 AND f.end_ns < ?2 AND +f.seq <= ?3" +
+                                             (only_denied_ ? " AND f.action = 1" : "")));
+    select.bind(span.from, span.to, rolled_);
+    return rows_of(select);
   }
   // The + keeps these rows from being looked for by time: they are the last of the table.
-  void unrolled_rows() {
-    append(of_rows() + " WHERE f.seq > " + n(rolled_) + " AND +f.end_ns >= " + n(all_.from) +
-           (all_.to == kForEver ? "" : " AND +f.end_ns < " + n(all_.to)) +
-           (deny_ ? " AND +f.action = 1" : of_actions()));
+  Result<void> unrolled_rows() {
+    TL_ASSIGN(auto select, database_.prepare(std::string("SELECT ") + kRolledColumns +
+                                             " FROM flow AS f WHERE f.seq > ?1 AND +f.end_ns >= ?2 AND +f.end_ns < ?3" +
+                                             (only_denied_ ? " AND +f.action = 1" : "")));
+    select.bind(rolled_, all_.from, all_.to);
+    return rows_of(select);
   }
 
-  RollupPeer peer_;
-  std::int64_t rolled_;
-  bool deny_;
-  std::vector<int> actions_{0, 1};
+  Result<void> rows_of(sqlite::Statement& select) {
+    for (;;) {
+      TL_ASSIGN(const bool more, select.step());
+      if (!more) return {};
+      const RolledRow row = read_rolled_row(select, 0);
+      const auto& peer = slice(row.action == kDeny ? 1 : 0, row.reporter != 0 ? 1 : 0);
+      if (!peer) continue;
+      take_({row.end_ns, row.action, row.reporter, row.rule,
+             *peer == RollupPeer::None     ? 0
+             : *peer == RollupPeer::Source ? row.src
+                                           : row.dst,
+             row.sums, row.end_ns - row.span_ns, row.end_ns});
+    }
+  }
+
+  sqlite::Database& database_;
+  const RollupSlices& slices_;
+  const std::function<void(const RollupRow&)>& take_;
+  std::int64_t bin_;
   Span all_;
-  std::string sql_;
+  bool only_denied_ = false;
+  std::int64_t rolled_ = 0;
 };
-
-Result<std::vector<RollupLine>> lines(sqlite::Database& database, const std::string& sql) {
-  TL_ASSIGN(auto select, database.prepare(sql));
-  std::vector<RollupLine> found;
-  for (;;) {
-    TL_ASSIGN(const bool row, select.step());
-    if (!row) return found;
-    RollupLine line;
-    line.key = select.integer(0);
-    for (std::size_t i = 0; i < kRollupSums; ++i) line.sums[i] = select.integer(static_cast<int>(i) + 1);
-    found.push_back(line);
-  }
-}
 
 }  // namespace
 
-Result<std::string> rollup_rows(sqlite::Database& database, RollupPeer peer, const RollupRange& range) {
+Result<void> read_rollups(sqlite::Database& database, const RollupRange& range, const RollupSlices& slices,
+                          const std::function<void(const RollupRow&)>& take) {
   if (range.bin.count() < 0 || range.bin.count() % kMinuteNs != 0)
     return fail(ErrorCode::InvalidArgument,
                 "bins of " + format_duration(range.bin) + "; expected a whole number of minutes");
-  TL_ASSIGN(const std::int64_t rolled,
-            database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rolled_sequence'"));
-  TL_ASSIGN(const std::int64_t eroded,
-            database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'eroded_ns'"));
-  return Rows(peer, range, rolled, eroded).sql();
-}
-
-Result<std::vector<RollupLine>> top_peers(sqlite::Database& database, RollupPeer peer,
-                                          const RollupRange& range, const std::string& where, RollupSum by,
-                                          std::size_t limit) {
-  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(database, "DEFERRED"));
-  TL_ASSIGN(const std::string rows, rollup_rows(database, peer, range));
-  const std::string sum = std::string("sum(") + kSumNames[by] + ")";
-  return lines(database, "SELECT peer, " + std::string(kSumOfEach) + " FROM " + rows + " WHERE " + where +
-                             " GROUP BY peer ORDER BY " + sum + " DESC, peer LIMIT " + std::to_string(limit));
-}
-
-Result<std::vector<RollupLine>> histogram(sqlite::Database& database, const RollupRange& range,
-                                          const std::string& where) {
-  if (range.bin.count() <= 0) return fail(ErrorCode::InvalidArgument, "a histogram without bins");
-  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(database, "DEFERRED"));
-  TL_ASSIGN(const std::string rows, rollup_rows(database, RollupPeer::None, range));
-  const std::string width = std::to_string(range.bin.count());
-  return lines(database, "SELECT time_ns / " + width + " * " + width + " AS bin, " + kSumOfEach + " FROM " +
-                             rows + " WHERE " + where + " GROUP BY bin ORDER BY bin");
+  return Scan(database, range, slices, take).run();
 }
 
 }  // namespace tierlog::store

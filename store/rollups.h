@@ -1,15 +1,18 @@
 // store/rollups.h - sums over records by time, rule and peer: what top-N and histograms read instead of rows.
 //
-//   rows of table flow --[Rollups]--> activity_…, source_…, target_… (minute and hour), dictionaries' `uses`
+//   rows of table flow --[Rollups]--> sums_by_rule, sums_by_source, sums_by_target, dictionaries' `uses`
 //
-// The tables hold exactly the sums of the rows whose seq is at most meta 'rolled_sequence'; later rows (at
-// most kMostUnrolled, a few seconds' worth) are summed from the table itself. Retention takes away from both;
-// of buckets with times up to meta 'eroded_ns' first_ns and last_ns may be those of records that are gone.
+// Buckets of five widths. Those of a minute hold exactly the sums of the rows whose seq is at most meta
+// 'rolled_sequence'; later rows (at most kMostUnrolled, a few seconds' worth) are summed from the table itself. Wider ones
+// are made from the next narrower when that is over (fold()): they hold those of the same rows that ended before
+// sums_reach.until_ns, later or earlier written. Retention takes away from all; of buckets with times up to meta
+// 'eroded_ns' first_ns and last_ns may be those of records that are gone.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -23,19 +26,28 @@ enum class RollupPeer : std::uint8_t { None, Source, Target };
 struct RollupTable {
   const char* name;
   RollupPeer peer;
-  std::int64_t width_ns;  // of a bucket; column `bucket` is end_ns / width_ns
 };
+inline constexpr RollupTable kRollupTables[] = {{"sums_by_rule", RollupPeer::None},
+                                                {"sums_by_source", RollupPeer::Source},
+                                                {"sums_by_target", RollupPeer::Target}};
+inline constexpr std::size_t kRollupTableCount = std::size(kRollupTables);
 
 inline constexpr std::int64_t kMinuteNs = 60'000'000'000;
 inline constexpr std::int64_t kHourNs = 60 * kMinuteNs;
-inline constexpr RollupTable kRollupTables[] = {
-    {"activity_minute", RollupPeer::None, kMinuteNs}, {"activity_hour", RollupPeer::None, kHourNs},
-    {"source_minute", RollupPeer::Source, kMinuteNs}, {"source_hour", RollupPeer::Source, kHourNs},
-    {"target_minute", RollupPeer::Target, kMinuteNs}, {"target_hour", RollupPeer::Target, kHourNs}};
-inline constexpr std::size_t kRollupTableCount = std::size(kRollupTables);
+// Of a bucket: column `width` is in seconds, column `bucket` is end_ns / width. Each divides the next.
+inline constexpr std::int64_t kRollupWidths[] = {kMinuteNs, 10 * kMinuteNs, kHourNs, 6 * kHourNs, 24 * kHourNs};
+inline constexpr std::size_t kRollupLevels = std::size(kRollupWidths);
+inline constexpr std::int64_t kRollupSecondNs = 1'000'000'000;
+
+// Up to where the buckets of each width count, in ns; those of a minute always do.
+using RollupReach = std::array<std::int64_t, kRollupLevels>;
+Result<RollupReach> read_rollup_reach(sqlite::Database& database, const RollupTable& table);
+
+// How many records the roll-ups count.
+Result<std::int64_t> count_rolled_records(sqlite::Database& database);
 
 // Rows that may wait for their roll-up.
-inline constexpr std::int64_t kMostUnrolled = 32'768;
+inline constexpr std::int64_t kMostUnrolled = 16'384;
 
 // Columns records … bytes_in of a roll-up, in this order. Nulls count as 0, but for packets_out of a denied
 // record: those that were denied.
@@ -68,13 +80,17 @@ class Rollups {
   Result<void> write();
   void clear();
 
+  // A piece of the work that makes wide buckets of narrow ones, in a transaction of its own: of one table and width, at
+  // most one wide bucket. False when there is nothing to do. Minutes that what was written last may still add to
+  // wait; what comes later all the same is added to every width by write().
+  Result<bool> fold(sqlite::Database& database);
+
  private:
   static constexpr std::size_t kManyKeys = 32'768;
   struct Key {
     std::int64_t bucket = 0, peer = 0, rule = 0;
     int action = 0, reporter = 0;
     bool operator==(const Key&) const = default;
-    auto operator<=>(const Key&) const = default;
   };
   struct KeyHash {
     std::size_t operator()(const Key& key) const noexcept;
@@ -89,11 +105,16 @@ class Rollups {
   using Sums = std::unordered_map<Key, Value, KeyHash>;
   using Uses = std::unordered_map<std::int64_t, std::int64_t>;
   struct TableStatements {
-    sqlite::Statement add, drop_empty;
+    sqlite::Statement add, drop_empty, first_bucket, fold, reach, put_reach;
   };
 
   void count(const RolledRow& row, int sign);
+  Result<RollupReach> reach_of(std::size_t table);
   Result<void> write_table(std::size_t table, const Sums& minutes);
+  Result<void> write_sums(std::size_t table, std::size_t level, const Sums& sums);
+  Result<bool> fold_table(sqlite::Database& database, std::size_t table);
+  Result<bool> fold_level(sqlite::Database& database, std::size_t table, std::size_t level, std::int64_t from,
+                          std::int64_t limit);
   static Result<void> write_uses(sqlite::Statement& put, const Uses& uses);
 
   std::array<TableStatements, kRollupTableCount> tables_;
@@ -102,6 +123,8 @@ class Rollups {
   Uses peers_, texts_;
   std::int64_t rows_ = 0;
   bool takes_away_ = false;
+  std::int64_t earliest_ns_ = std::numeric_limits<std::int64_t>::max();  // end, of what is counted
+  std::int64_t over_ns_ = std::numeric_limits<std::int64_t>::min();  // minutes before it are over, as of the last write
 };
 
 }  // namespace tierlog::store

@@ -321,21 +321,25 @@ std::string dictionary_uses() {
   return sql;
 }
 
-// Sums by rule, by source and by destination, in minutes and hours since 1970 (store/rollups.h).
-std::string rollup_tables() {
+// Sums by rule, by source and by destination, in minutes and hours since 1970, as versions 5 had them.
+struct SumsOf5 {
+  const char* name;
+  bool has_peer;
+};
+constexpr SumsOf5 kSumsOf5[] = {{"activity_minute", false}, {"activity_hour", false}, {"source_minute", true},
+                                {"source_hour", true},      {"target_minute", true},  {"target_hour", true}};
+constexpr const char* kSumsColumns =
+    "  records INTEGER NOT NULL, connections INTEGER NOT NULL, verdict_packets INTEGER NOT NULL,\n"
+    "  packets_out INTEGER NOT NULL, packets_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,"
+    " bytes_in INTEGER NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL,\n";
+
+std::string rollup_tables_5() {
   std::string sql;
-  for (const RollupTable& table : kRollupTables) {
-    const std::string peer = table.peer == RollupPeer::None ? "" : "peer INTEGER NOT NULL, ";
-    const std::string peer_key = table.peer == RollupPeer::None ? "" : "peer, ";
-    sql += std::string("CREATE TABLE ") + table.name +
-           "(\n  action INTEGER NOT NULL, bucket INTEGER NOT NULL, " + peer +
-           "rule INTEGER NOT NULL, reporter INTEGER NOT NULL,\n"
-           "  records INTEGER NOT NULL, connections INTEGER NOT NULL, verdict_packets INTEGER NOT NULL,\n"
-           "  packets_out INTEGER NOT NULL, packets_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,"
-           " bytes_in INTEGER NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL,\n  PRIMARY "
-           "KEY(action, bucket, " +
-           peer_key + "rule, reporter)) STRICT, WITHOUT ROWID;\n";
-  }
+  for (const SumsOf5& table : kSumsOf5)
+    sql += std::string("CREATE TABLE ") + table.name + "(\n  action INTEGER NOT NULL, bucket INTEGER NOT NULL, " +
+           (table.has_peer ? "peer INTEGER NOT NULL, " : "") +
+           "rule INTEGER NOT NULL, reporter INTEGER NOT NULL,\n" + kSumsColumns + "  PRIMARY KEY(action, bucket, " +
+           (table.has_peer ? "peer, " : "") + "rule, reporter)) STRICT, WITHOUT ROWID;\n";
   return sql;
 }
 
@@ -352,7 +356,7 @@ std::string version_5() {
   return "DROP VIEW flows;\nDROP VIEW denied_flows;\nALTER TABLE flow RENAME TO flow_4;\n" +
          std::string(kFlowTable) + "INSERT INTO flow(" + columns + ", span_ns) SELECT " + columns +
          ", end_ns - start_ns FROM flow_4;\nDROP TABLE flow_4;\n" + kFlowIndexes + dictionary_uses() +
-         rollup_tables() +
+         rollup_tables_5() +
          "INSERT INTO meta(key, value) VALUES ('rolled_sequence', '0'), ('eroded_ns', '-1');\n"
          "INSERT INTO meta(key, value) SELECT 'longest_span_ns', CAST(coalesce(max(span_ns), 0) AS TEXT) "
          "FROM flow;\n"
@@ -360,9 +364,33 @@ std::string version_5() {
          flow_views_anew();
 }
 
+// Buckets of five widths in one table a kind of sums (store/rollups.h). The wide ones are made again from minutes, piece by
+// piece, by the writer; until then minutes answer.
+std::string version_6() {
+  constexpr const char* kSums =
+      "records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in, first_ns, last_ns";
+  constexpr const char* kMinutesOf5[kRollupTableCount] = {"activity_minute", "source_minute", "target_minute"};
+  std::string sql =
+      "CREATE TABLE sums_reach(\n  of TEXT NOT NULL, width INTEGER NOT NULL, until_ns INTEGER NOT NULL,"
+      " PRIMARY KEY(of, width)) STRICT, WITHOUT ROWID;\n";
+  for (std::size_t i = 0; i < kRollupTableCount; ++i) {
+    const RollupTable& table = kRollupTables[i];
+    const std::string peer = table.peer == RollupPeer::None ? "" : "peer, ";
+    sql += std::string("-- width: of a bucket, in seconds; bucket: which one since 1970.\nCREATE TABLE ") + table.name +
+           "(\n  width INTEGER NOT NULL, action INTEGER NOT NULL, reporter INTEGER NOT NULL, bucket INTEGER NOT NULL, " +
+           (peer.empty() ? "" : "peer INTEGER NOT NULL, ") + "rule INTEGER NOT NULL,\n" + kSumsColumns +
+           "  PRIMARY KEY(width, action, reporter, bucket, " + peer + "rule)) STRICT, WITHOUT ROWID;\nINSERT INTO " +
+           table.name + "(width, action, reporter, bucket, " + peer + "rule, " + kSums +
+           ") SELECT 60, action, reporter, bucket, " + peer + "rule, " + kSums + " FROM " + kMinutesOf5[i] +
+           " ORDER BY action, reporter, bucket, " + peer + "rule;\n";
+  }
+  for (const SumsOf5& table : kSumsOf5) sql += std::string("DROP TABLE ") + table.name + ";\n";
+  return sql;
+}
+
 // Migration number n takes a file from version n to n + 1.
 using Migration = std::string (*)();
-constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4, version_5};
+constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4, version_5, version_6};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {

@@ -60,39 +60,44 @@ constexpr const char* kRowSums =
     " sum(coalesce(packets_out, iif(action = 1, verdict_packets, 0))),"
     " sum(coalesce(packets_in, 0)), sum(coalesce(bytes_out, 0)), sum(coalesce(bytes_in, 0))";
 
-std::string range_sql(const RollupRange& range) {
+struct Asked {
+  RollupRange range;
+  std::optional<Verdict> action;
+};
+
+std::string range_sql(const Asked& asked) {
   std::string sql = " FROM flow WHERE 1";
-  if (range.since) sql += " AND end_ns >= " + std::to_string(to_ns(*range.since));
-  if (range.until) sql += " AND end_ns <= " + std::to_string(to_ns(*range.until));
-  if (range.action) sql += std::string(" AND action = ") + (*range.action == Verdict::Deny ? "1" : "0");
+  if (asked.range.since) sql += " AND end_ns >= " + std::to_string(to_ns(*asked.range.since));
+  if (asked.range.until) sql += " AND end_ns <= " + std::to_string(to_ns(*asked.range.until));
+  if (asked.action) sql += std::string(" AND action = ") + (*asked.action == Verdict::Deny ? "1" : "0");
   return sql;
 }
 
-void expect_equal(sqlite::Database& database, const RollupRange& range) {
-  constexpr const char* kSums =
-      "sum(records), sum(connections), sum(verdict_packets), sum(packets_out), sum(packets_in), "
-      "sum(bytes_out),"
-      " sum(bytes_in)";
+void expect_equal(sqlite::Database& database, const Asked& asked) {
+  const std::int64_t bin = asked.range.bin.count();
   const std::pair<RollupPeer, const char*> kinds[] = {
       {RollupPeer::None, "rule"}, {RollupPeer::Source, "src"}, {RollupPeer::Target, "dst"}};
   for (const auto& [peer, column] : kinds) {
-    const auto rows = rollup_rows(database, peer, range);
-    ASSERT_TRUE(rows) << rows.error().message;
-    const char* key = peer == RollupPeer::None ? "rule" : "peer";
-    EXPECT_EQ(
-        sums_of(database, std::string("SELECT ") + key + ", " + kSums + " FROM " + *rows + " GROUP BY 1"),
-        sums_of(database,
-                std::string("SELECT ") + column + ", " + kRowSums + range_sql(range) + " GROUP BY 1"))
-        << *rows;
+    // Read as if by bins, so that only their widths serve; the sums of all bins are those of the range.
+    Sums found, by_bin;
+    RollupSlices slices;
+    for (int action = 0; action < 2; ++action)
+      if (!asked.action || static_cast<int>(*asked.action) == action)
+        slices[static_cast<std::size_t>(action)] = {peer, peer};
+    const auto done = read_rollups(database, asked.range, slices, [&](const RollupRow& row) {
+      RollupSums& of_key = found[peer == RollupPeer::None ? row.rule : row.peer];
+      for (std::size_t i = 0; i < kRollupSums; ++i) of_key[i] += row.sums[i];
+      if (bin > 0)
+        for (std::size_t i = 0; i < kRollupSums; ++i) by_bin[row.time_ns / bin * bin][i] += row.sums[i];
+    });
+    ASSERT_TRUE(done) << done.error().message;
+    EXPECT_EQ(found, sums_of(database,
+                             std::string("SELECT ") + column + ", " + kRowSums + range_sql(asked) + " GROUP BY 1"));
+    if (bin == 0) continue;
+    const std::string width = std::to_string(bin);
+    EXPECT_EQ(by_bin, sums_of(database, "SELECT end_ns / " + width + " * " + width + ", " + kRowSums +
+                                            range_sql(asked) + " GROUP BY 1"));
   }
-  if (range.bin.count() == 0) return;
-  const auto lines = histogram(database, range, "1");
-  ASSERT_TRUE(lines) << lines.error().message;
-  Sums found;
-  for (const RollupLine& line : *lines) found[line.key] = line.sums;
-  const std::string width = std::to_string(range.bin.count());
-  EXPECT_EQ(found, sums_of(database, "SELECT end_ns / " + width + " * " + width + ", " + kRowSums +
-                                         range_sql(range) + " GROUP BY 1"));
 }
 
 void expect_equal_in_many_ranges(const std::string& path) {
@@ -105,11 +110,22 @@ void expect_equal_in_many_ranges(const std::string& path) {
     // Also on the edges of buckets.
     return random() % 3 == 0 ? from_ns(to_ns(at) / kHourNs * kHourNs) : at;
   };
-  constexpr std::int64_t kBins[] = {0, kMinuteNs, 5 * kMinuteNs, kHourNs, 24 * kHourNs};
+  constexpr std::int64_t kBins[] = {0, 0, kMinuteNs, 5 * kMinuteNs, kHourNs, 12 * kHourNs, 24 * kHourNs};
   for (int i = 0; i < 12; ++i) {
-    RollupRange range{instant(), instant(), std::nullopt, Nanoseconds(kBins[random() % std::size(kBins)])};
-    if (random() % 3 != 0) range.action = random() % 2 == 0 ? Verdict::Deny : Verdict::Allow;
-    expect_equal(database, range);
+    Asked asked{{instant(), instant(), Nanoseconds(kBins[random() % std::size(kBins)])}, std::nullopt};
+    if (random() % 3 != 0) asked.action = random() % 2 == 0 ? Verdict::Deny : Verdict::Allow;
+    expect_equal(database, asked);
+  }
+}
+
+// Batch by batch, each with its sums in every width.
+void write_rolled_up(const std::string& path, std::span<const FlowRecord> records, StoreOptions options = {}) {
+  options.roll_up_within = Nanoseconds(0);
+  auto store = FlowStore::open_writer(path, {"c1", "node-1"}, options);
+  ASSERT_TRUE(store) << store.error().message;
+  for (std::size_t i = 0; i < records.size(); i += 50) {
+    ASSERT_TRUE(store->insert(records.subspan(i, std::min<std::size_t>(50, records.size() - i))));
+    ASSERT_TRUE(store->maintain(sample::at(0), std::chrono::seconds(60)));
   }
 }
 
@@ -147,7 +163,7 @@ TEST_F(RollupsOf, ARestartAreItsRows) {
   }
   expect_equal_in_many_ranges(path_);
   auto database = open_for_reading(path_);
-  EXPECT_EQ(database.integer("SELECT sum(records) FROM target_minute").value(), 3000);
+  EXPECT_EQ(database.integer("SELECT sum(records) FROM sums_by_target WHERE width = 60").value(), 3000);
   expect_whole(path_);
 }
 
@@ -163,7 +179,7 @@ TEST_F(RollupsOf, ADeadWriterAreItsRows) {
   const std::string copy = folder_.file("copy.db");
   {
     auto database = open_for_reading(path_);
-    EXPECT_EQ(database.integer("SELECT sum(records) FROM activity_hour").value(), 1500);
+    EXPECT_EQ(database.integer("SELECT sum(records) FROM sums_by_rule WHERE width = 60").value(), 1500);
     ASSERT_TRUE(database.execute("VACUUM INTO '" + copy + "'"));
   }
   {
@@ -172,7 +188,7 @@ TEST_F(RollupsOf, ADeadWriterAreItsRows) {
     EXPECT_EQ(next.state().records, 2000u);
   }
   auto database = open_for_reading(copy);
-  EXPECT_EQ(database.integer("SELECT sum(records) FROM activity_hour").value(), 2000);
+  EXPECT_EQ(database.integer("SELECT sum(records) FROM sums_by_rule WHERE width = 60").value(), 2000);
   expect_equal_in_many_ranges(copy);
   expect_whole(copy);
 }
@@ -180,28 +196,32 @@ TEST_F(RollupsOf, ADeadWriterAreItsRows) {
 TEST_F(RollupsOf, ABinThatIsNoMinuteIsRefused) {
   auto store = sample::open_store(path_);
   auto database = open_for_reading(path_);
-  EXPECT_EQ(rollup_rows(database, RollupPeer::None, {{}, {}, {}, std::chrono::seconds(30)}).error().code,
-            ErrorCode::InvalidArgument);
+  const auto refused = read_rollups(database, {{}, {}, std::chrono::seconds(30)}, {}, [](const RollupRow&) {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::InvalidArgument);
 }
 
-TEST_F(RollupsOf, TopPeersAreTheLargest) {
-  {
-    auto store = sample::open_store(path_);
-    ASSERT_TRUE(store.insert(random_records(2000, 4)));
+// Wide buckets: of a writer that goes on, with records that come late, and with some that retention takes.
+TEST_F(RollupsOf, WideBucketsAreTheirRows) {
+  StoreOptions options;
+  options.limits.max_rows = 1600;
+  auto records = random_records(2000, 8);
+  // Every hundredth is told a day later than it happened.
+  for (std::size_t i = 0; i + 700 < records.size(); i += 100) std::swap(records[i], records[i + 700]);
+  for (std::size_t i = 0; i < records.size(); i += 250) {
+    write_rolled_up(path_, std::span<const FlowRecord>(records).subspan(i, 250), options);
+    expect_equal_in_many_ranges(path_);
   }
   auto database = open_for_reading(path_);
-  const auto top =
-      top_peers(database, RollupPeer::Source, {{}, {}, Verdict::Deny, {}}, "1", kVerdictPackets, 3);
-  ASSERT_TRUE(top) << top.error().message;
-  auto select = database.prepare(
-      "SELECT src, sum(verdict_packets) FROM flow WHERE action = 1 GROUP BY src ORDER BY 2 DESC, 1 LIMIT 3");
-  ASSERT_TRUE(select);
-  ASSERT_EQ(top->size(), 3u);
-  for (const RollupLine& line : *top) {
-    ASSERT_TRUE(select->step().value());
-    EXPECT_EQ(line.key, select->integer(0));
-    EXPECT_EQ(line.sums[kVerdictPackets], select->integer(1));
+  for (const RollupTable& table : kRollupTables) {
+    const auto reach = read_rollup_reach(database, table);
+    ASSERT_TRUE(reach) << reach.error().message;
+    for (std::size_t level = 1; level < kRollupLevels; ++level)
+      EXPECT_GT((*reach)[level], to_ns(sample::at(2 * 24 * 3600))) << table.name << level;
   }
+  EXPECT_EQ(count_rolled_records(database).value(), 1600);
+  expect_equal_in_many_ranges(path_);
+  expect_whole(path_);
 }
 
 // Each sentence of the check, by a file that is wrong in just that.
@@ -219,10 +239,7 @@ class CheckFinds : public testing::TestWithParam<Tampering> {};
 TEST_P(CheckFinds, WhatIsWrong) {
   const sample::Folder folder;
   const std::string path = folder.file("flows.db");
-  {
-    auto store = sample::open_store(path);
-    ASSERT_TRUE(store.insert(random_records(300, 5)));
-  }
+  write_rolled_up(path, random_records(300, 5));
   expect_whole(path);
   {
     auto database = sqlite::Database::open(path, SQLITE_OPEN_READWRITE);
@@ -239,14 +256,23 @@ TEST_P(CheckFinds, WhatIsWrong) {
 
 constexpr Tampering kTamperings[] = {
     {"RollupValue",
-     "UPDATE source_minute SET bytes_out = bytes_out + 1 WHERE bucket = (SELECT max(bucket) FROM "
-     "source_minute)",
-     "source_minute is not the sum of the records"},
-    {"RollupRow", "DELETE FROM target_hour WHERE bucket = (SELECT max(bucket) FROM target_hour)",
-     "target_hour counts"},
-    {"Record", "DELETE FROM flow WHERE seq = 7", "activity_minute counts 300 records; 299 are there"},
+     "UPDATE sums_by_source SET bytes_out = bytes_out + 1 WHERE width = 60 AND bucket ="
+     " (SELECT max(bucket) FROM sums_by_source WHERE width = 60)",
+     "sums_by_source of width 60 is not the sum of the records"},
+    {"WideRollupValue",
+     "UPDATE sums_by_source SET bytes_out = bytes_out + 1 WHERE width = 600 AND bucket ="
+     " (SELECT max(bucket) FROM sums_by_source WHERE width = 600)",
+     "sums_by_source of width 600 is not the sum of the records"},
+    {"WideRollupMissing",
+     "DELETE FROM sums_by_rule WHERE width = 3600 AND bucket ="
+     " (SELECT min(bucket) FROM sums_by_rule WHERE width = 3600)",
+     "sums_by_rule of width 3600 is not the sum of the records"},
+    {"RollupRow", "DELETE FROM sums_by_target WHERE width = 60 AND bucket ="
+     " (SELECT max(bucket) FROM sums_by_target WHERE width = 60)",
+     "sums_by_target counts"},
+    {"Record", "DELETE FROM flow WHERE seq = 7", "sums_by_rule counts 300 records; 299 are there"},
     {"Value", "UPDATE flow SET verdict_packets = verdict_packets + 1 WHERE seq = 8",
-     "activity_hour is not the sum of the records"},
+     "sums_by_rule of width 60 is not the sum of the records"},
     {"Peer", "DELETE FROM peer WHERE id = (SELECT src FROM flow WHERE seq = 9)",
      "of peer, which is not there"},
     {"Rule", "DELETE FROM rule_revision", "more references find no row"},

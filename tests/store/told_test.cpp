@@ -156,7 +156,8 @@ TEST_P(Migration, KeepsEverything) {
 }
 
 constexpr Released kReleased[] = {
-    {"version_1.sql", 2, 0}, {"version_2.sql", 2, 1}, {"version_3.sql", 3, 1}, {"version_4.sql", 3, 1}};
+    {"version_1.sql", 2, 0}, {"version_2.sql", 2, 1}, {"version_3.sql", 3, 1}, {"version_4.sql", 3, 1},
+    {"version_5.sql", 3, 1}};
 
 INSTANTIATE_TEST_SUITE_P(EveryVersion, Migration, testing::ValuesIn(kReleased),
                          [](const auto& test) { return std::string(test.param.file, 9); });
