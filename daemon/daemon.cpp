@@ -109,7 +109,7 @@ Result<void> Daemon::open() {
     policy_sets_ = policy_sets;
     if (auto installed = install(world_->rule_keys()); !installed)
       spdlog::error("write catalog: {}", installed.error().message);
-    if (auto told = tell_services(plane_, world_->services(), *program); !told)
+    if (auto told = tell_services(plane_, world_->services(), *program, config_.node); !told)
       spdlog::error("services: {}", told.error().message);
     if (living_ == nullptr) return;
     if (auto done = living_->on_applied(program, clock_.boottime()); !done)

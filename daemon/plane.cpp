@@ -64,10 +64,16 @@ Result<Plane> open_nftables(const Config& config) {
   return plane;
 }
 
+// What the kernel tracks; nothing where it cannot.
+Result<std::vector<dataplane::Connection>> connections_of_kernel() {
+  std::vector<dataplane::Connection> found;
+  auto conntrack = dataplane::Conntrack::open();
+  if (!conntrack) return found;
+  static_cast<void>((*conntrack)->dump([&](const dataplane::Connection& one) { found.push_back(one); }));
+  return found;
+}
+
 Result<Plane> open_ebpf(const Config& config) {
-  if (config.audits)
-    return fail(ErrorCode::InvalidArgument,
-                "enforcement: audit needs dataplane: nftables; with ebpf single namespaces can be audited");
   Plane plane;
   plane.name = "ebpf";
   ebpf::EbpfOptions options;
@@ -75,6 +81,9 @@ Result<Plane> open_ebpf(const Config& config) {
   options.deny_interval = seconds_of(config.deny_interval);
   options.log_interval = seconds_of(config.log_interval);
   options.host_to_pod_by_policy = config.host_to_pod_by_policy;
+  options.log_rate = config.log_rate;
+  options.audits = config.audits;
+  options.older = connections_of_kernel;
   TL_ASSIGN(options.pins, ebpf::make_pin_folder());
   TL_ASSIGN(auto backend, ebpf::EbpfBackend::open(options));
   TL_ASSIGN(auto events, ebpf::EbpfEvents::open(backend->programs().events(), backend->programs().losses()));

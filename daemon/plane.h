@@ -52,9 +52,10 @@ struct Plane {
   bool unprotected() const { return tables == nullptr || !tables->owned(); }
 };
 
-// Where Services lead, for programs that see packets before they are translated. Does nothing for nftables.
+// Where Services lead, for programs that see packets before they are translated: by their own addresses, and by their
+// ports of `node`. Does nothing for nftables.
 Result<void> tell_services(const Plane& plane, const std::vector<endpoints::Service>& services,
-                           const policy::Program& program);
+                           const policy::Program& program, const std::string& node);
 // Errors: Refused, with what the kernel lacks.
 Result<Plane> open_plane(const Config& config);
 // What the other data plane left in the kernel goes, now that this one is in force. Returns what that was.

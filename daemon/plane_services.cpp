@@ -46,15 +46,23 @@ std::vector<Backend> backends_of(const Service& service, std::size_t index, Fami
 
 }  // namespace
 
-Result<void> tell_services(const Plane& plane, const std::vector<Service>& services, const policy::Program& program) {
+Result<void> tell_services(const Plane& plane, const std::vector<Service>& services, const policy::Program& program,
+                           const std::string& node) {
   if (plane.programs == nullptr) return {};
   std::vector<ServiceTarget> targets;
+  std::vector<IpAddr> own;
+  for (const policy::NodeObject& known : program.cluster->nodes)
+    if (known.name == node) own.insert(own.end(), known.addresses.begin(), known.addresses.end());
   for (const Service& service : services)
-    for (const IpAddr& address : service.cluster_ips)
-      for (std::size_t i = 0; i < service.ports.size(); ++i)
-        targets.push_back({address, service.ports[i].protocol, service.ports[i].port,
-                           backends_of(service, i, address.family, program)});
-  return plane.programs->services().set(targets);
+    for (std::size_t i = 0; i < service.ports.size(); ++i) {
+      const ServicePort& port = service.ports[i];
+      for (const IpAddr& address : service.cluster_ips)
+        targets.push_back({address, port.protocol, port.port, backends_of(service, i, address.family, program)});
+      if (!service.node_port || port.node_port == 0) continue;
+      for (const IpAddr& address : own)
+        targets.push_back({address, port.protocol, port.node_port, backends_of(service, i, address.family, program)});
+    }
+  return plane.programs->set_services(targets);
 }
 
 }  // namespace tierlog::daemon

@@ -54,6 +54,8 @@ struct VerdictEvent {
   // Denied only: a packet of a connection that was allowed until the policies changed. Each is told by itself
   // and stands in no deny set.
   bool in_connection = false;
+  // Denied only: what let it leave its source told so by itself, as an allowed connection.
+  bool alone = false;
   std::optional<Addressed> addressed;  // where it is known and not `destination`
 };
 

@@ -167,7 +167,8 @@ void FlowLogger::on_event(const VerdictEvent& event) {
 }
 
 Explained FlowLogger::explain(const VerdictEvent& event) {
-  const Explained& explained = explainer_.explain(event);
+  Explained explained = explainer_.explain(event);
+  if (event.alone) explained.egress_allow.reset();
   if (!explained.known) ++counts_.unknown_rules;
   // Only the kernel knew which backends a Service had then.
   const bool to_service = event.addressed && event.addressed->address == event.destination;

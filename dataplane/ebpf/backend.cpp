@@ -10,8 +10,10 @@
 #include <cerrno>
 #include <utility>
 
+#include "dataplane/ebpf/connections.h"
 #include "dataplane/ebpf/events.h"
 #include "dataplane/ebpf/remove.h"
+#include "dataplane/ebpf/stations.h"
 
 namespace tierlog::dataplane::ebpf {
 namespace {
@@ -23,6 +25,10 @@ using Steady = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kGrace{100};
 constexpr std::chrono::seconds kExpireEvery{5};
 constexpr std::uint32_t kBatch = 4096;
+// For so long after a first start, packets in mid-stream may be of connections that are older (nanoseconds).
+constexpr std::uint64_t kOlder = 300'000'000'000;
+// Senders that were silent for so long give their place back (nanoseconds).
+constexpr std::uint64_t kOriginKept = 600'000'000'000;
 
 // Connections without packets are forgotten, by protocol and what was seen of them.
 constexpr std::chrono::seconds kTcpOpen{432'000}, kTcpHalf{120}, kTcpClosing{120}, kTcpReset{10};
@@ -62,6 +68,21 @@ std::chrono::seconds lifetime_of(const tl_flow_key& key, const tl_flow& flow) {
   return answered ? kTcpOpen : kTcpHalf;
 }
 
+// A closed interface has only the filter of what comes out of it, and one that only notes senders that of what comes in.
+bool stands_at(Station station, Hook hook) {
+  return hook == Hook::Out || station == Station::Pod || station == Station::Host;
+}
+bool is_of_node(Station station) {
+  return station == Station::Host || station == Station::Plain;
+}
+
+std::string display(const Program& program, const Attached& end) {
+  if (end.station == Station::Pod)
+    return program.cluster->endpoints[program.endpoints[end.endpoint].endpoint].display();
+  if (end.station == Station::Host) return program.cluster->host_endpoints[program.hosts[end.endpoint].endpoint].display();
+  return end.station == Station::Closed ? "closed interface" : "interface of the node";
+}
+
 }  // namespace
 
 Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& options) {
@@ -71,14 +92,15 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
   config.deny_interval = static_cast<std::uint64_t>(Nanoseconds(options.deny_interval).count());
   config.log_interval = static_cast<std::uint64_t>(Nanoseconds(options.log_interval).count());
   // What living connections remember of generations is of processes before this one: begin far from there.
-  if (options.spares_midstream && !backend->adopted()) config.flows_missed_at = monotonic_now();
-  config.flags = options.host_to_pod_by_policy ? TL_HOST_BY_POLICY : 0;
+  if (options.spares_midstream && !backend->adopted()) config.older_until = monotonic_now() + kOlder;
+  config.flags = (options.host_to_pod_by_policy ? TL_HOST_BY_POLICY : 0) | (options.audits ? TL_AUDITS : 0);
   const auto first = static_cast<std::uint32_t>(::time(nullptr)) << 8 | 1;
-  backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first);
+  backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first, options.audits);
   backend->services_ = std::make_unique<Services>(backend->programs_->services());
   TL_TRY(backend->adopt_slots());
   TL_ASSIGN(const auto filters, filters_of_ours());
-  for (const OurFilter& filter : filters) backend->found_interfaces_.insert(filter.interface);
+  for (const OurFilter& filter : filters)
+    if (!filter.of_node) backend->found_interfaces_.insert(filter.interface);
   return backend;
 }
 
@@ -126,41 +148,29 @@ Result<std::uint32_t> EbpfBackend::free_slot() {
   if (::bpf_map_update_elem(programs_->counters(), &slot, zeros.data(), BPF_ANY) != 0)
     return fail(Error::from_errno(errno, "write BPF map", "counters"));
   slots_.erase(rule);
+  if (limited_.erase(slot) != 0) static_cast<void>(::bpf_map_delete_elem(programs_->log_limits(), &slot));
   return slot;
-}
-
-Result<std::vector<Attached>> EbpfBackend::interfaces_of(const Program& program) const {
-  std::vector<Attached> ends;
-  std::set<std::uint32_t> taken;
-  const auto add = [&](std::uint32_t endpoint, const std::string& interface) {
-    // An interface that is gone takes its filters with it.
-    const std::uint32_t index = interface.empty() ? 0 : ::if_nametoindex(interface.c_str());
-    if (index != 0 && taken.insert(index).second) ends.push_back({endpoint, index});
-  };
-  for (std::uint32_t i = 0; i < program.endpoints.size(); ++i)
-    add(i, program.cluster->endpoints[program.endpoints[i].endpoint].interface);
-  for (const std::string& interface : program.closed_interfaces) add(policy::kNone, interface);
-  return ends;
 }
 
 Result<void> EbpfBackend::attach(const std::vector<Attached>& ends, const Program& program) {
   const auto is_new = [&](const Attached& end) {
     const auto known = attached_.find(end.ifindex);
-    return known == attached_.end() || known->second != (end.endpoint != policy::kNone);
+    return known == attached_.end() || known->second != end.station;
   };
   // What leaves pods first: a packet that meets only the program at its destination is nobody's, and denied.
   for (const Hook hook : {Hook::Out, Hook::In})
     for (const Attached& end : ends) {
-      const bool both = end.endpoint != policy::kNone;
-      if (!is_new(end) || (hook == Hook::In && !both)) continue;
-      auto attached = programs_->attach(static_cast<int>(end.ifindex), hook);
+      if (!is_new(end) || !stands_at(end.station, hook)) continue;
+      auto attached = programs_->attach(static_cast<int>(end.ifindex), hook, is_of_node(end.station));
       if (attached || attached.error().code == ErrorCode::NotFound) continue;
-      const auto* enforced = both ? &program.endpoints[end.endpoint] : nullptr;
-      return fail(attached.error().in(enforced == nullptr
-                                          ? "closed interface"
-                                          : program.cluster->endpoints[enforced->endpoint].display()));
+      return fail(attached.error().in(display(program, end)));
     }
-  for (const Attached& end : ends) attached_[end.ifindex] = end.endpoint != policy::kNone;
+  for (const Attached& end : ends) {
+    const auto known = attached_.find(end.ifindex);
+    if (known != attached_.end() && stands_at(known->second, Hook::In) && !stands_at(end.station, Hook::In))
+      static_cast<void>(Programs::detach(static_cast<int>(end.ifindex), Hook::In));
+    attached_[end.ifindex] = end.station;
+  }
   return {};
 }
 
@@ -180,22 +190,31 @@ void EbpfBackend::detach_others(const std::vector<Attached>& ends) {
 }
 
 Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
-  if (!program->hosts.empty())
-    return fail(ErrorCode::InvalidArgument,
-                "apply eBPF: " + program->cluster->host_endpoints[program->hosts.front().endpoint].display() +
-                    ": host endpoints are enforced by the nftables data plane only");
   installed_->forget_older(Steady::now() - kGrace);
-  TL_ASSIGN(const auto ends, interfaces_of(*program));
+  auto stations = stations_of(*program, carries_);
+  if (!stations) return fail(stations.error().in("apply eBPF"));
+  const std::vector<Attached>& ends = *stations;
   coming_ = program.get();
   free_slots_.reset();
   auto root = installed_->prepare(*program, ends, [this](RuleId id) { return slot_of(id); });
   coming_ = nullptr;
   if (!root) return fail(root.error().in("apply eBPF"));
+  if (auto limited = limit_logs(*program); !limited) {
+    installed_->abandon();
+    return fail(limited.error().in("apply eBPF"));
+  }
+  // Connections through an interface that was nobody's are older than its policies.
+  for (const Attached& end : ends)
+    if (end.station == Station::Host && !attached_.contains(end.ifindex) && options_.spares_midstream)
+      programs_->config().older_until = monotonic_now() + kOlder;
   const auto flip = [&] { __atomic_store_n(&programs_->config().root, *root, __ATOMIC_RELEASE); };
   // The first time, nothing reads this root but what is attached now; afterwards a new interface is closed until
   // its Program is in force.
   const std::uint32_t before = programs_->config().root;
-  if (before == 0) flip();
+  if (before == 0) {
+    TL_TRY(take_older(*program));
+    flip();
+  }
   if (auto attached = attach(ends, *program); !attached) {
     if (before != 0) installed_->abandon();
     return fail(attached.error().in("apply eBPF"));
@@ -204,6 +223,44 @@ Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
   installed_->commit(Steady::now());
   program_ = std::move(program);
   detach_others(ends);
+  return {};
+}
+
+// As many at once as the rate has in its time, then one after the other.
+Result<void> EbpfBackend::limit_logs(const Program& program) {
+  for (const policy::ProgramRule& rule : program.rules) {
+    const auto slot = slots_.find(rule.id);
+    if (rule.action != policy::Action::Log || slot == slots_.end()) continue;
+    const policy::LogRate rate = rule.log_rate.value_or(options_.log_rate);
+    const auto known = limited_.find(slot->second);
+    if (known != limited_.end() && known->second == rate) continue;
+    const std::uint64_t messages = std::max<std::uint32_t>(rate.messages, 1);
+    tl_log_limit limit{};
+    limit.cost = rate.seconds * 1'000'000'000ull / messages;
+    limit.depth = limit.cost * (messages - 1);
+    if (::bpf_map_update_elem(programs_->log_limits(), &slot->second, &limit, BPF_ANY) != 0)
+      return fail(Error::from_errno(errno, "write BPF map", "log_limits"));
+    limited_[slot->second] = rate;
+  }
+  return {};
+}
+
+Result<void> EbpfBackend::set_services(const std::vector<ServiceTarget>& targets) {
+  TL_TRY(services_->set(targets));
+  const bool carries =
+      std::any_of(targets.begin(), targets.end(), [](const ServiceTarget& one) { return !one.backends.empty(); });
+  if (std::exchange(carries_, carries) == carries || !program_) return {};
+  return apply(program_);
+}
+
+// A first start: those that policies are about go on, judged by the rules at their next packet.
+Result<void> EbpfBackend::take_older(const Program& program) {
+  if (!options_.older || adopted()) return {};
+  TL_ASSIGN(const auto connections, options_.older());
+  const auto is_here = [&](const IpAddr& address) { return program.enforced(address) != nullptr; };
+  for (const Connection& connection : connections)
+    for (const KnownFlow& entry : flows_of(connection, is_here, monotonic_now()))
+      static_cast<void>(::bpf_map_update_elem(programs_->flows(), &entry.key, &entry.flow, BPF_NOEXIST));
   return {};
 }
 
@@ -283,6 +340,7 @@ Result<void> EbpfBackend::expire() {
                                          [&](const tl_denied_key& key, const tl_denied& value) {
                                            if (is_over(value.last, denied_lifetime())) silent.push_back(key);
                                          })));
+  expire_origins(now);
   for (const tl_denied_key& key : silent) static_cast<void>(::bpf_map_delete_elem(programs_->denied(), &key));
   TL_ASSIGN(const auto known, read_flows());
   for (const KnownFlow& entry : known) {
@@ -296,13 +354,33 @@ Result<void> EbpfBackend::expire() {
   return {};
 }
 
+void EbpfBackend::expire_origins(std::uint64_t now) {
+  std::vector<std::uint32_t> silent;
+  const auto read = dump<std::uint32_t, tl_origin_of>(
+      programs_->origins(), "origins", [&](const std::uint32_t& slot, const tl_origin_of& origin) {
+        if (now > origin.last && now - origin.last > kOriginKept) silent.push_back(slot);
+      });
+  if (!read) return;
+  for (const std::uint32_t slot : silent) static_cast<void>(::bpf_map_delete_elem(programs_->origins(), &slot));
+}
+
 Result<Repair> EbpfBackend::verify() {
   Repair repair;
-  for (const auto& [ifindex, both] : attached_)
+  if (program_ && (carries_ || !program_->hosts.empty())) {
+    // Interfaces of the node come and go without a word.
+    TL_ASSIGN(const auto ends, stations_of(*program_, carries_));
+    const bool same = std::all_of(ends.begin(), ends.end(), [&](const Attached& end) {
+      const auto known = attached_.find(end.ifindex);
+      return known != attached_.end() && known->second == end.station;
+    });
+    if (!same) TL_TRY(apply(program_));
+  }
+  for (const auto& [ifindex, station] : attached_)
     for (const Hook hook : {Hook::In, Hook::Out}) {
       const int index = static_cast<int>(ifindex);
-      if ((hook == Hook::In && !both) || programs_->is_attached(index, hook)) continue;
-      auto attached = programs_->attach(index, hook);
+      const bool of_node = is_of_node(station);
+      if (!stands_at(station, hook) || programs_->is_attached(index, hook, of_node)) continue;
+      auto attached = programs_->attach(index, hook, of_node);
       if (attached)
         ++repair.objects;
       else if (attached.error().code != ErrorCode::NotFound)
@@ -313,7 +391,7 @@ Result<Repair> EbpfBackend::verify() {
 
 std::vector<std::string> EbpfBackend::warnings() const {
   std::vector<std::string> found;
-  for (const auto& [ifindex, both] : attached_)
+  for (const auto& [ifindex, station] : attached_)
     for (const Hook hook : {Hook::Out, Hook::In}) {
       const std::uint32_t others = Programs::in_front(static_cast<int>(ifindex), hook);
       char name[IF_NAMESIZE] = "";
@@ -328,7 +406,7 @@ std::vector<std::string> EbpfBackend::warnings() const {
 Result<void> EbpfBackend::remove_all() {
   // As they came, backwards (attach()).
   for (const Hook hook : {Hook::In, Hook::Out})
-    for (const auto& [ifindex, both] : attached_)
+    for (const auto& [ifindex, station] : attached_)
       static_cast<void>(Programs::detach(static_cast<int>(ifindex), hook));
   attached_.clear();
   if (options_.pins.empty()) return {};

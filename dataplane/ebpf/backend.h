@@ -8,6 +8,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "dataplane/backend.h"
+#include "dataplane/connection.h"
 #include "dataplane/ebpf/installed.h"
 #include "dataplane/ebpf/programs.h"
 #include "dataplane/ebpf/services.h"
@@ -31,6 +33,10 @@ struct EbpfOptions {
   // Connections from before the first start are judged by the rules, both ways, for five minutes.
   bool spares_midstream = false;
   bool host_to_pod_by_policy = false;  // else what the node itself sends to its pods is allowed
+  policy::LogRate log_rate{1000, 1};   // messages of one Log rule, unless its policy says otherwise
+  bool audits = false;                 // nothing is dropped; verdicts are counted and told all the same
+  // Connections that are older than the first start, as somebody else knows them: asked for once.
+  std::function<Result<std::vector<Connection>>()> older;
   MapSizes sizes{};
 };
 
@@ -58,7 +64,8 @@ class EbpfBackend final : public Backend {
   std::vector<std::string> warnings() const override;
   Result<void> remove_all() override;
 
-  Services& services() { return *services_; }
+  // Where Services lead, all of them. Errors: Refused.
+  Result<void> set_services(const std::vector<ServiceTarget>& targets);
   Programs& programs() { return *programs_; }
   const Installed& installed() const { return *installed_; }
   bool adopted() const { return programs_->adopted(); }
@@ -78,11 +85,13 @@ class EbpfBackend final : public Backend {
   explicit EbpfBackend(EbpfOptions options) : options_(std::move(options)) {}
   Result<void> adopt_slots();
   Result<std::uint32_t> slot_of(RuleId id);
-  Result<std::vector<Attached>> interfaces_of(const policy::Program& program) const;
   Result<std::uint32_t> free_slot();
   Result<void> attach(const std::vector<Attached>& ends, const policy::Program& program);
   void detach_others(const std::vector<Attached>& ends);
   Result<void> expire();
+  void expire_origins(std::uint64_t now);
+  Result<void> limit_logs(const policy::Program& program);
+  Result<void> take_older(const policy::Program& program);
 
   EbpfOptions options_;
   std::unique_ptr<Programs> programs_;
@@ -95,7 +104,9 @@ class EbpfBackend final : public Backend {
   RuleId highest_found_{};
   std::set<std::string> found_interfaces_;
   std::uint32_t next_slot_ = TL_FIRST_SLOT;
-  std::map<std::uint32_t, bool> attached_;  // ifindex -> both hooks, or only what comes out
+  std::map<std::uint32_t, policy::LogRate> limited_;  // by slot
+  std::map<std::uint32_t, Station> attached_;  // by ifindex
+  bool carries_ = false;                       // some Service leads somewhere
   std::vector<KnownFlow> ended_;
   std::chrono::steady_clock::time_point expire_at_{};
 };

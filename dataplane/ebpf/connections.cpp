@@ -3,6 +3,7 @@
 #include <linux/netfilter/nf_conntrack_common.h>
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
 #include <utility>
 
@@ -16,13 +17,82 @@ ConnectionTuple reversed(const ConnectionTuple& tuple) {
   return back;
 }
 
+std::uint8_t answer_to(std::uint8_t protocol_number, std::uint8_t question) {
+  if (protocol_number == protocol::kIcmpV6) return static_cast<std::uint8_t>(question + 1);
+  return question == 8 ? 0 : static_cast<std::uint8_t>(question + 1);
+}
 // The type of the question that this one answers.
 std::uint8_t question_of(std::uint8_t protocol_number, std::uint8_t answer) {
   if (protocol_number == protocol::kIcmpV6) return static_cast<std::uint8_t>(answer - 1);
   return answer == 0 ? 8 : static_cast<std::uint8_t>(answer - 1);
 }
 
+void put(const IpAddr& address, std::uint8_t (&into)[16]) {
+  std::copy(address.bytes.begin(), address.bytes.begin() + static_cast<std::ptrdiff_t>(address.size()), into);
+}
+
+// One end's view of it; `needed`: the directions that are judged here.
+KnownFlow flow_of(const ConnectionTuple& tuple, std::uint8_t needed, const Connection& connection, std::uint64_t now) {
+  const bool icmp = protocol::is_icmp(tuple.protocol);
+  const std::uint16_t from = icmp ? tuple.icmp_id : tuple.source_port;
+  const std::uint16_t to = icmp ? tuple.icmp_id : tuple.destination_port;
+  std::uint8_t source[16] = {}, destination[16] = {};
+  put(tuple.source, source);
+  put(tuple.destination, destination);
+  std::uint64_t a[2], b[2];
+  std::memcpy(a, source, 16);
+  std::memcpy(b, destination, 16);
+  // As make_key() in flow.bpf.h orders them.
+  const bool swap = a[0] != b[0] ? a[0] > b[0] : a[1] != b[1] ? a[1] > b[1] : from > to;
+  KnownFlow entry;
+  std::memcpy(entry.key.low, swap ? destination : source, 16);
+  std::memcpy(entry.key.high, swap ? source : destination, 16);
+  entry.key.low_port = swap ? to : from;
+  entry.key.high_port = swap ? from : to;
+  entry.key.protocol = tuple.protocol;
+  entry.key.family = tuple.source.family == Family::V6 ? 6 : 4;
+  if (icmp) {
+    entry.key.icmp_type = swap ? answer_to(tuple.protocol, tuple.icmp_type) : tuple.icmp_type;
+    entry.key.icmp_code = tuple.icmp_code;
+  }
+  entry.flow.first = entry.flow.last = now;
+  entry.flow.packets[1] = (connection.status & IPS_SEEN_REPLY) != 0 ? 1 : 0;
+  entry.flow.high_begins = swap ? 1 : 0;
+  entry.flow.needed = entry.flow.allowed = needed;
+  entry.flow.told = 1;
+  return entry;
+}
+
 }  // namespace
+
+std::vector<KnownFlow> flows_of(const Connection& connection, const std::function<bool(const IpAddr&)>& is_here,
+                                std::uint64_t now) {
+  const ConnectionTuple& original = connection.original;
+  const ConnectionTuple arriving = reversed(connection.reply);  // as its destination sees it
+  const auto egress = static_cast<std::uint8_t>(is_here(original.source) ? TL_BIT_EGRESS : 0);
+  const auto ingress = static_cast<std::uint8_t>(is_here(arriving.destination) ? TL_BIT_INGRESS : 0);
+  const bool translated = original.source != arriving.source || original.destination != arriving.destination ||
+                          original.source_port != arriving.source_port ||
+                          original.destination_port != arriving.destination_port;
+  std::vector<KnownFlow> found;
+  if (!translated) {
+    if ((egress | ingress) != 0)
+      found.push_back(flow_of(original, static_cast<std::uint8_t>(egress | ingress), connection, now));
+    return found;
+  }
+  if (egress != 0) {
+    found.push_back(flow_of(original, egress, connection, now));
+    if (original.destination != arriving.destination || original.destination_port != arriving.destination_port) {
+      put(arriving.destination, found.back().flow.backend);
+      found.back().flow.backend_port = arriving.destination_port;
+    }
+  }
+  if (ingress != 0) {
+    found.push_back(flow_of(arriving, ingress, connection, now));
+    if (original.source != arriving.source) put(original.source, found.back().flow.real_source);
+  }
+  return found;
+}
 
 Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanoseconds offset) {
   Connection connection;

@@ -1,6 +1,10 @@
 // dataplane/ebpf/connections.h - the programs' flow map as living and ended connections.
 #pragma once
 
+#include <cstdint>
+#include <functional>
+#include <vector>
+
 #include "dataplane/connection_source.h"
 #include "dataplane/ebpf/backend.h"
 #include "dataplane/ebpf/events.h"
@@ -28,6 +32,10 @@ class EbpfConnections final : public ConnectionSource {
   ConntrackLoss loss_;
 };
 
+// As the programs would have noted it, had they seen its beginning: one entry, or two where its destination was
+// translated; none where nobody is here. They are judged at their next packet. `now`: monotonic, nanoseconds.
+std::vector<KnownFlow> flows_of(const Connection& connection, const std::function<bool(const IpAddr&)>& is_here,
+                                std::uint64_t now);
 // `offset`: wall clock minus monotonic clock.
 Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanoseconds offset);
 

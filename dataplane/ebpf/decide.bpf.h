@@ -37,9 +37,9 @@ __noinline int tl_origin(struct __sk_buff* skb, __u32 root) {
   char* base = segment_of(root);
   if (!base || !skb->ingress_ifindex) return 0;
   const __u32 by_interface = find_endpoint(base, root, skb->ingress_ifindex);
-  if (by_interface) return (int)by_interface;
+  if (by_interface && !(FIELD(base, by_interface, struct tl_endpoint, flags) & TL_HOST)) return (int)by_interface;
   const __u32 mark = skb->tc_index;
-  if (!mark) return 0;
+  if (!mark || (mark & TL_CARRIES)) return 0;
   const __u32 table = FIELD(base, root, struct tl_root, endpoints);
   if (mark - 1 > FIELD(base, root, struct tl_root, endpoint_mask)) return 0;
   const __u32 at = table + (mark - 1) * sizeof(struct tl_endpoint);
@@ -66,6 +66,54 @@ static __always_inline const struct tl_service* find_service(struct room* room) 
   return service;
 }
 
+/* Whether an address is the node's own, by its routes; asked where no list of them was given. */
+__noinline int tl_is_own_address(struct __sk_buff* skb, __u32 of_destination) {
+  struct room* room = room_of();
+  if (!room) return 0;
+  struct bpf_fib_lookup* route = &room->route;
+  const struct packet* packet = &room->packet;
+  const __u8 *to = of_destination ? packet->destination : packet->source,
+             *from = of_destination ? packet->source : packet->destination;
+  __builtin_memset(route, 0, sizeof *route);
+  route->ifindex = skb->ifindex;
+  if (packet->family == 4) {
+    route->family = 2;
+    route->ipv4_src = *(const __u32*)from;
+    route->ipv4_dst = *(const __u32*)to;
+  } else {
+    route->family = 10;
+    __builtin_memcpy(route->ipv6_src, from, 16);
+    __builtin_memcpy(route->ipv6_dst, to, 16);
+  }
+  const long found = bpf_fib_lookup(skb, route, sizeof *route, 0);
+  return found == BPF_FIB_LKUP_RET_NOT_FWDED || found == BPF_FIB_LKUP_RET_FWD_DISABLED;
+}
+
+/* Who sent a packet whose source is the node's now: room->packet.source. 0: not known. */
+__noinline int tl_restore_source(struct __sk_buff* skb, __u32 root) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return 0;
+  struct packet* packet = &room->packet;
+  const __u32 mark = skb->tc_index;
+  if (mark & TL_CARRIES) {
+    const __u32 slot = mark & ~TL_CARRIES;
+    const struct tl_origin_of* carried = bpf_map_lookup_elem(&origins, &slot);
+    if (!carried) return 0;
+    __builtin_memcpy(packet->source, carried->address, 16);
+  } else {
+    const __u32 sender = (__u32)tl_origin(skb, root);
+    struct tl_endpoint* origin = sender ? endpoint_at(base, sender) : 0;
+    if (!origin || (packet->family == 4 ? !origin->count4 : !origin->count6)) return 0;
+    if (packet->family == 4)
+      *(__u32*)packet->source = origin->v4[0];
+    else
+      __builtin_memcpy(packet->source, origin->v6[0], 16);
+  }
+  packet->is_rewritten = 1;
+  return 1;
+}
+
 /* Who decides about room->packet in `direction`: room->rule. 0: nobody. */
 __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 direction) {
   struct room* room = room_of();
@@ -85,26 +133,25 @@ __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 
     room->rule.id = room->rule.slot = by_direction(direction, RULE_SELF);
     return 1;
   }
-  const int of_node = direction == TL_INGRESS && (room->source_flags & TL_OF_NODE) && !packet->is_reply;
-  if (of_node && !skb->ingress_ifindex && !(config_flags() & TL_HOST_BY_POLICY)) {
+  const int by_policy = config_flags() & TL_HOST_BY_POLICY;
+  const int of_node = direction == TL_INGRESS && !packet->is_reply &&
+                      ((room->source_flags & TL_OF_NODE) ||
+                       (by_policy && skb->ingress_ifindex && tl_is_own_address(skb, 0)));
+  if (of_node && !skb->ingress_ifindex && !by_policy) {
     room->rule.id = room->rule.slot = RULE_HOST;
     return 1;
   }
   if (of_node && skb->ingress_ifindex) {
     /* The node's address on what it only forwards: a source that was rewritten. */
-    const __u32 sender = (__u32)tl_origin(skb, root);
-    struct tl_endpoint* origin = sender ? endpoint_at(base, sender) : 0;
-    if (!origin || (packet->family == 4 ? !origin->count4 : !origin->count6)) {
-      room->rule.id = room->rule.slot = RULE_SOURCE_REWRITTEN;
-      room->rule.action = TL_DENY;
+    if (!tl_restore_source(skb, root)) {
+      deny_by(room, RULE_SOURCE_REWRITTEN);
       return 1;
     }
-    if (packet->family == 4)
-      *(__u32*)packet->source = origin->v4[0];
-    else
-      __builtin_memcpy(packet->source, origin->v6[0], 16);
-    packet->is_rewritten = 1;
     tl_find_identity(addresses, 0);
+    if (is_own(end, packet->source, packet->family)) {
+      room->rule.id = room->rule.slot = by_direction(direction, RULE_SELF);
+      return 1;
+    }
   }
   /* What goes to a Service is judged by where that leads: all its backends must agree. */
   const struct tl_service* service = direction == TL_EGRESS ? find_service(room) : 0;

@@ -248,7 +248,10 @@ Result<void> Encoder::write_rules() {
     tier.words.end = next++;
     TL_TRY(append_rule(at(tier.words.end), tier.end->id, tier.end->action, 0));
   }
-  TL_TRY(append_rule(at(next), class_.fallback, class_.fallback_action, 0));
+  if (class_.has_ends())
+    TL_TRY(append_rule(at(next), class_.fallback, class_.fallback_action, 0));
+  else
+    blob_.put(at(next), tl_rule{0, 0, TL_NOBODY, 0});
   put(&tl_class::fallback, next);
   put_offset(&tl_class::rules, rules);
   const std::uint32_t word_best = blob_.make_room(std::max<std::size_t>(best.size(), 1) * 4);

@@ -76,6 +76,8 @@ int EbpfEvents::on_sample(void* self, void* data, unsigned long size) {
     event.icmp_id = raw.icmp_id;
     event.tcp_flags = raw.tcp_flags;
     event.length = raw.length;
+    event.in_connection = raw.in_connection != 0;
+    event.alone = raw.alone != 0;
     if (raw.is_service != 0) event.addressed = Addressed{address_of(raw.service, raw.family), raw.service_port};
     event.in_interface = raw.in_interface;
     event.out_interface = raw.in_interface == raw.out_interface ? 0 : raw.out_interface;

@@ -9,7 +9,6 @@
 #include <set>
 #include <utility>
 
-#include "dataplane/ebpf/layout.h"
 
 namespace tierlog::dataplane::ebpf {
 namespace {
@@ -24,7 +23,7 @@ std::string content_of(const Blob& blob) {
 Result<tl_endpoint> endpoint_entry(const Program& program, const Attached& end) {
   tl_endpoint entry{};
   entry.ifindex = end.ifindex;
-  if (end.endpoint == policy::kNone) {
+  if (end.station == Station::Closed) {
     entry.flags = TL_CLOSED;
     return entry;
   }
@@ -53,7 +52,70 @@ Result<tl_endpoint> endpoint_entry(const Program& program, const Attached& end) 
   return entry;
 }
 
+tl_failsafe failsafe_entry(const policy::Failsafe& failsafe) {
+  tl_failsafe entry{};
+  entry.port = failsafe.port;
+  entry.protocol = failsafe.protocol;
+  if (!failsafe.net) return entry;
+  const IpAddr& address = failsafe.net->address;
+  entry.family = address.family == Family::V4 ? 4 : 6;
+  for (std::uint32_t bit = 0; bit < failsafe.net->prefix; ++bit)
+    entry.mask[bit / 8] |= static_cast<std::uint8_t>(0x80u >> bit % 8);
+  for (std::size_t i = 0; i < address.size(); ++i)
+    entry.net[i] = static_cast<std::uint8_t>(address.bytes[i] & entry.mask[i]);
+  return entry;
+}
+
+Result<void> check_failsafes(const std::vector<policy::Failsafe>& failsafes) {
+  if (failsafes.size() <= TL_FAILSAFES) return {};
+  return fail(ErrorCode::InvalidArgument, "failsafe: " + std::to_string(failsafes.size()) + " ports of one direction; " +
+                                              std::to_string(TL_FAILSAFES) + " are the limit");
+}
+
 }  // namespace
+
+std::uint32_t Installed::generation_of(const std::vector<std::uint32_t>& content) {
+  const auto [known, is_new] = host_generations_.try_emplace(content, next_generation_);
+  if (is_new) ++next_generation_;
+  return known->second;
+}
+
+// Its generations stand for all that is asked: failsafe ports, the early stages, the node's own and what passes.
+Result<tl_endpoint> Installed::host_entry(const Program& program, const Attached& end) {
+  const policy::ProgramHost& host = program.hosts[end.endpoint];
+  tl_endpoint entry{};
+  entry.ifindex = end.ifindex;
+  entry.flags = TL_HOST;
+  const auto reference = [&](std::uint32_t index) -> std::uint32_t {
+    return index == policy::kNone ? 0 : by_class_.at(index).reference;
+  };
+  const bool audited = audits_;
+  if (audited) entry.flags |= TL_AUDITED;
+  std::vector<std::uint32_t> failsafes;
+  for (const auto* list : {&program.failsafes.inbound, &program.failsafes.outbound}) {
+    TL_TRY(check_failsafes(*list));
+    for (const policy::Failsafe& failsafe : *list) {
+      const tl_failsafe written = failsafe_entry(failsafe);
+      const auto* bytes = reinterpret_cast<const std::uint8_t*>(&written);
+      failsafes.insert(failsafes.end(), bytes, bytes + sizeof written);
+    }
+  }
+  if (!audited && host.pre_dnat != policy::kNone) entry.host.pre_dnat = reference(host.pre_dnat);
+  for (const Direction direction : {Direction::Ingress, Direction::Egress}) {
+    const auto at = static_cast<std::size_t>(direction);
+    const std::uint32_t own = host.class_of(direction, policy::Stage::Local);
+    const std::uint32_t forward = host.class_of(direction, policy::Stage::Forward);
+    entry.classes[at] = reference(own);
+    entry.host.forward[at] = reference(forward);
+    if (!audited) entry.host.untracked[at] = reference(host.class_of(direction, policy::Stage::Untracked));
+    std::vector<std::uint32_t> content{static_cast<std::uint32_t>(direction)};
+    for (const std::uint32_t index : {own, forward, direction == Direction::Ingress ? host.pre_dnat : policy::kNone})
+      content.push_back(index == policy::kNone ? 0 : by_class_.at(index).generation);
+    content.insert(content.end(), failsafes.begin(), failsafes.end());
+    entry.generations[at] = generation_of(content);
+  }
+  return entry;
+}
 
 Result<Installed::Placed> Installed::place_class(const Program& program, std::uint32_t index,
                                                  const SlotOf& slot_of) {
@@ -70,7 +132,10 @@ Result<Installed::Placed> Installed::place_class(const Program& program, std::ui
   return placed;
 }
 
-Result<std::uint32_t> Installed::place_root(const Program& program, const std::vector<Attached>& ends) {
+Result<std::uint32_t> Installed::place_root(const Program& program, const std::vector<Attached>& stations) {
+  // Nothing is judged at a plain interface.
+  std::vector<Attached> ends = stations;
+  std::erase_if(ends, [](const Attached& end) { return end.station == Station::Plain; });
   constexpr auto kEntry = static_cast<std::uint32_t>(sizeof(tl_endpoint));
   static_assert(sizeof(tl_endpoint) == 128, "entries are found by masking");
   std::uint32_t size = 8;
@@ -93,11 +158,30 @@ Result<std::uint32_t> Installed::place_root(const Program& program, const std::v
   Blob blob;
   const std::uint32_t head = blob.make_room(sizeof(tl_root), 128);
   const std::uint32_t table = blob.make_room(size * kEntry, 128);
-  blob.put(head, tl_root{addresses_, epoch_, 0, size - 1});
+  std::vector<policy::Failsafe> failsafes = program.failsafes.inbound;
+  failsafes.insert(failsafes.end(), program.failsafes.outbound.begin(), program.failsafes.outbound.end());
+  tl_root root{};
+  root.addresses = addresses_;
+  root.address_epoch = epoch_;
+  root.endpoint_mask = size - 1;
+  root.failsafe_in = static_cast<std::uint32_t>(program.failsafes.inbound.size());
+  root.failsafe_out = static_cast<std::uint32_t>(program.failsafes.outbound.size());
+  blob.put(head, root);
   blob.put_offset(head + static_cast<std::uint32_t>(offsetof(tl_root, endpoints)), table);
+  if (!failsafes.empty()) {
+    const std::uint32_t list = blob.make_room(failsafes.size() * sizeof(tl_failsafe), 8);
+    for (std::size_t i = 0; i < failsafes.size(); ++i)
+      blob.put(list + static_cast<std::uint32_t>(i * sizeof(tl_failsafe)), failsafe_entry(failsafes[i]));
+    blob.put_offset(head + static_cast<std::uint32_t>(offsetof(tl_root, failsafes)), list);
+  }
   for (std::size_t i = 0; i < ends.size(); ++i) {
+    if (ends[i].station == Station::Host) {
+      TL_ASSIGN(const tl_endpoint host, host_entry(program, ends[i]));
+      blob.put(table + places[i] * kEntry, host);
+      continue;
+    }
     TL_ASSIGN(tl_endpoint entry, endpoint_entry(program, ends[i]));
-    if (ends[i].endpoint != policy::kNone)
+    if (ends[i].station == Station::Pod)
       for (const Direction direction : {Direction::Ingress, Direction::Egress}) {
         const Placed& placed = by_class_.at(program.endpoints[ends[i].endpoint].class_of(direction));
         entry.classes[static_cast<int>(direction)] = placed.reference;
@@ -116,6 +200,10 @@ Result<std::uint32_t> Installed::prepare(const Program& program, const std::vect
   std::set<std::uint32_t> wanted;
   for (const policy::ProgramEndpoint& endpoint : program.endpoints)
     wanted.insert({endpoint.ingress_class, endpoint.egress_class});
+  for (const policy::ProgramHost& host : program.hosts)
+    for (const std::uint32_t index : {host.ingress_class, host.egress_class, host.forward_ingress, host.forward_egress,
+                                      host.pre_dnat, host.untracked_ingress, host.untracked_egress})
+      if (index != policy::kNone) wanted.insert(index);
   for (const std::uint32_t index : wanted) {
     auto placed = place_class(program, index, slot_of);
     if (!placed) {

@@ -20,20 +20,31 @@
 #include "dataplane/ebpf/arena.h"
 #include "dataplane/ebpf/cells.h"
 #include "dataplane/ebpf/encode_class.h"
+#include "dataplane/ebpf/layout.h"
 
 namespace tierlog::dataplane::ebpf {
 
+// What stands at an interface.
+enum class Station : std::uint8_t {
+  Pod,     // one of the enforced endpoints
+  Closed,  // its pod is gone: nothing may come out
+  Host,    // the node's own, of a host endpoint
+  Plain,   // the node's own, of nobody: it only notes who sent what comes in
+};
+
 // An endpoint and its interface now.
 struct Attached {
-  std::uint32_t endpoint = policy::kNone;  // into Program::endpoints; kNone: its pod is gone
+  Station station = Station::Plain;
+  std::uint32_t endpoint = policy::kNone;  // into Program::endpoints; of a host, into Program::hosts
   std::uint32_t ifindex = 0;
 };
 
 class Installed {
  public:
   // `first`: numbers of generations and address epochs begin there; no process before this used them.
-  Installed(int segments, std::uint32_t first)
-      : arena_(segments), next_generation_(first), next_epoch_(first) {}
+  // `audits`: the whole node is only watched.
+  Installed(int segments, std::uint32_t first, bool audits = false)
+      : arena_(segments), audits_(audits), next_generation_(first), next_epoch_(first) {}
 
   // Puts the Program into the arena and returns its root; nothing reads it yet. On an error nothing of it is
   // left. Errors: InvalidArgument (a limit, with the number), Refused.
@@ -57,14 +68,19 @@ class Installed {
     bool wanted = false;  // by the prepared Program
   };
   Result<Placed> place_class(const policy::Program& program, std::uint32_t index, const SlotOf& slot_of);
+  std::uint32_t generation_of(const std::vector<std::uint32_t>& content);
+  Result<tl_endpoint> host_entry(const policy::Program& program, const Attached& end);
   Result<std::uint32_t> place_root(const policy::Program& program, const std::vector<Attached>& ends);
 
   Arena arena_;
+  bool audits_;
   GroupNumbers groups_;
   IdentityNumbers identities_;
   std::uint32_t next_generation_, next_epoch_;
   std::map<std::string, Placed> classes_;  // by content
   std::map<std::uint32_t, Placed> by_class_;
+  // Of a host endpoint's direction: by the generations of what is asked there, and by its failsafe ports.
+  std::map<std::vector<std::uint32_t>, std::uint32_t> host_generations_;
   std::string address_content_;
   std::uint32_t addresses_ = 0, epoch_ = 0;
   std::uint32_t root_ = 0;

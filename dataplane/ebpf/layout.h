@@ -32,7 +32,7 @@
 
 /* As Direction and Action in user space. */
 enum { TL_INGRESS = 0, TL_EGRESS = 1 };
-enum { TL_ALLOW = 0, TL_DENY = 1, TL_PASS = 2, TL_LOG = 3 };
+enum { TL_ALLOW = 0, TL_DENY = 1, TL_PASS = 2, TL_LOG = 3, TL_NOBODY = 4 /* a class that leaves it to others */ };
 
 struct tl_class {
   __u32 generation; /* this content's, never another one's */
@@ -105,6 +105,7 @@ struct tl_identity {
 #define TL_CLOSED 2u /* its pod is gone */
 #define TL_BRIDGED 4u
 #define TL_HAS_MAC 8u
+#define TL_HOST 16u /* an interface of the node itself, under policies */
 #define TL_END_ADDRESSES 4
 struct tl_endpoint {
   __u32 ifindex; /* 0: free */
@@ -113,7 +114,13 @@ struct tl_endpoint {
   __u32 generations[2];
   __u32 count4, count6;
   __u32 v4[TL_END_ADDRESSES]; /* as in the packet */
-  __u8 v6[TL_END_ADDRESSES][16];
+  union {
+    __u8 v6[TL_END_ADDRESSES][16];
+    struct { /* of a host endpoint; references, 0: nobody is asked. By direction. */
+      __u32 forward[2], untracked[2];
+      __u32 pre_dnat;
+    } host;
+  };
   __u8 mac[6];
   __u8 spare[10];
 };
@@ -122,15 +129,27 @@ struct tl_root {
   __u32 addresses; /* reference */
   __u32 address_epoch;
   __u32 endpoints, endpoint_mask; /* struct tl_endpoint[endpoint_mask + 1] */
+  __u32 failsafes;                /* struct tl_failsafe[failsafe_in + failsafe_out] */
+  __u32 failsafe_in, failsafe_out;
+};
+
+#define TL_FAILSAFES 64 /* of one direction */
+struct tl_failsafe {
+  __u8 net[16], mask[16]; /* of the other end */
+  __u16 port;
+  __u8 protocol, family; /* 0: any address */
+  __u32 spare;
 };
 
 #define TL_HOST_BY_POLICY 1u /* what the node itself sends to its pods is judged like everything else */
+#define TL_AUDITS 2u         /* nothing is dropped */
 struct tl_config {
   __u32 root; /* reference: one store puts a whole Program into force */
   __u32 flags; /* TL_HOST_… */
   __u64 deny_interval, log_interval; /* nanoseconds */
-  /* CLOCK_MONOTONIC: when a connection was not noted last, when an overflow was told last. */
-  __u64 flows_missed_at, overflow_told_at;
+  /* CLOCK_MONOTONIC: when a connection was not noted last, when an overflow was told last, when something began
+     to be judged whose connections are older. */
+  __u64 flows_missed_at, overflow_told_at, older_until;
 };
 
 struct tl_flow_key {
@@ -139,7 +158,11 @@ struct tl_flow_key {
   __u8 protocol, family;     /* 4 or 6 */
   /* Of an exchange by ICMP: what `low` sends of it, a question or the answer. */
   __u8 icmp_type, icmp_code;
+  __u8 place; /* TL_AT_… */
+  __u8 spare[3];
 };
+/* Where it is followed: what pods send and get; what passes an interface of the node itself. */
+enum { TL_AT_POD = 0, TL_AT_HOST = 1 };
 
 #define TL_BIT_INGRESS (1u << TL_INGRESS)
 #define TL_BIT_EGRESS (1u << TL_EGRESS)
@@ -152,7 +175,8 @@ struct tl_flow {
   __u8 high_begins;           /* the originator is key.high */
   __u8 needed, allowed, cut;  /* directions: judged here, allowed, ended by a change */
   __u8 tcp[2];                /* flags seen, by side as packets */
-  __u8 told, spare;
+  __u8 told;
+  __u8 forwarded; /* at an interface of the node: it only passes, and is nobody's connection here */
   /* Who it comes from where the source was rewritten on the way (the key has the node's address); else 0. */
   __u8 real_source[16];
   /* Where the Service in the key leads, if it has one backend; else 0. */
@@ -206,6 +230,9 @@ struct tl_event {
   __u8 is_service; /* sent to `service`; `destination` is its only backend, or the same where it has several */
   __u16 service_port;
   __u8 service[16];
+  __u8 in_connection; /* denied: it was allowed until now; counted by no entry */
+  __u8 alone;         /* denied: what let it leave its source has told so by itself */
+  __u8 spare[6];
 };
 struct tl_ended {
   __u64 time;
@@ -239,6 +266,22 @@ struct tl_fragment {
   __u16 source_port, destination_port;
   __u8 icmp_type, icmp_code;
   __u16 icmp_id;
+};
+
+/* Who sent what comes in by an interface of the node and gets another source on its way to a pod: the packet carries
+   TL_CARRIES | slot in tc_index. Taken by whoever comes first, given back by user space. */
+#define TL_CARRIES 0x8000u
+#define TL_ORIGINS 32768
+#define TL_ORIGIN_PROBES 8
+struct tl_origin_of {
+  __u8 address[16];
+  __u64 last; /* CLOCK_MONOTONIC */
+};
+
+/* Messages of one Log rule, in nanoseconds: each costs so much, and so much may be owed. */
+struct tl_log_limit {
+  __u64 cost, depth;
+  __u64 paid_until; /* CLOCK_MONOTONIC */
 };
 
 /* To the program `ask`, behind an Ethernet header; the answer takes its place. */

@@ -60,6 +60,23 @@ struct {
   __type(value, struct tl_service);
 } services SEC(".maps");
 
+/* By slot of a Log rule; written by user space. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, TL_SLOTS);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u32);
+  __type(value, struct tl_log_limit);
+} log_limits SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, TL_ORIGINS);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u32);
+  __type(value, struct tl_origin_of);
+} origins SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 8192);
@@ -129,8 +146,10 @@ struct room {
   struct packet packet;
   struct tl_flow_key key;
   __u8 buffer[64];
+  __u32 place; /* TL_AT_… */
+  __u8 is_alone; /* what let it leave its source has another entry: told by itself */
   /* What is asked. */
-  __u32 root, klass, direction;
+  __u32 klass;
   __u32 source, destination; /* identities: offsets in the addresses' segment */
   __u16 source_flags, destination_flags;
   __u32 source_number, destination_number;
@@ -150,6 +169,8 @@ struct room {
   struct tl_service_key service_key; /* where packet.is_service */
   /* What is being remembered of the packet. */
   struct tl_flow flow;
+  struct bpf_fib_lookup route;
+  struct tl_origin_of origin;
   struct tl_denied_key denied_key;
   struct tl_denied denied_value;
   struct tl_fragment_key fragment_key;

@@ -364,6 +364,10 @@ __noinline int tl_guard_in(struct __sk_buff* skb, __u32 root, __u32 offset, int 
   const int bridged = end->flags & TL_BRIDGED;
   if (parsed == NOT_IP || parsed == TAGGED)
     return bridged && parsed == TAGGED ? RULE_OTHER_INGRESS : GUARD_PASS;
+  /* The node asks its neighbours, and answers them, by their own addresses too. */
+  if (packet->family == 6 && packet->protocol == IPPROTO_ICMPV6 && !skb->ingress_ifindex && hears(packet->icmp_type) &&
+      is_of_link(skb, room))
+    return GUARD_PASS;
   if (is_own(end, packet->destination, packet->family)) return GUARD_JUDGE;
   if (packet->family == 6 && packet->protocol == IPPROTO_ICMPV6 && hears(packet->icmp_type))
     return GUARD_PASS;

@@ -57,10 +57,10 @@ bpf_tc_hook hook_of(int ifindex, Hook hook) {
   return value;
 }
 
-bpf_tc_opts ours() {
+bpf_tc_opts ours(bool of_node) {
   bpf_tc_opts options{};
   options.sz = sizeof options;
-  options.handle = kFilterHandle;
+  options.handle = of_node ? kNodeFilterHandle : kFilterHandle;
   options.priority = kFilterPriority;
   return options;
 }
@@ -140,7 +140,21 @@ int Programs::services() const {
   return ::bpf_map__fd(skeleton_->maps.services);
 }
 
-Result<void> Programs::attach(int ifindex, Hook hook) {
+int Programs::origins() const {
+  return ::bpf_map__fd(skeleton_->maps.origins);
+}
+
+int Programs::log_limits() const {
+  return ::bpf_map__fd(skeleton_->maps.log_limits);
+}
+
+int Programs::program(Hook hook, bool of_node) const {
+  const auto& all = skeleton_->progs;
+  if (of_node) return ::bpf_program__fd(hook == Hook::Out ? all.tierlog_host_in : all.tierlog_host_out);
+  return ::bpf_program__fd(hook == Hook::Out ? all.tierlog_out : all.tierlog_in);
+}
+
+Result<void> Programs::attach(int ifindex, Hook hook, bool of_node) {
   // One queue for both directions; there may be one, of others too, and it is never taken away.
   bpf_tc_hook both = hook_of(ifindex, hook);
   both.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
@@ -150,9 +164,8 @@ Result<void> Programs::attach(int ifindex, Hook hook) {
     return fail(std::move(failed));
   }
   const bpf_tc_hook here = hook_of(ifindex, hook);
-  bpf_tc_opts options = ours();
-  options.prog_fd =
-      ::bpf_program__fd(hook == Hook::Out ? skeleton_->progs.tierlog_out : skeleton_->progs.tierlog_in);
+  bpf_tc_opts options = ours(of_node);
+  options.prog_fd = program(hook, of_node);
   options.flags = BPF_TC_F_REPLACE;
   const int error = ::bpf_tc_attach(&here, &options);
   if (error == 0) return {};
@@ -161,21 +174,19 @@ Result<void> Programs::attach(int ifindex, Hook hook) {
   return fail(std::move(failed));
 }
 
-bool Programs::is_attached(int ifindex, Hook hook) const {
+bool Programs::is_attached(int ifindex, Hook hook, bool of_node) const {
   const bpf_tc_hook here = hook_of(ifindex, hook);
-  bpf_tc_opts options = ours();
+  bpf_tc_opts options = ours(of_node);
   if (::bpf_tc_query(&here, &options) != 0) return false;
   bpf_prog_info info{};
   std::uint32_t length = sizeof info;
-  const int fd =
-      ::bpf_program__fd(hook == Hook::Out ? skeleton_->progs.tierlog_out : skeleton_->progs.tierlog_in);
-  return ::bpf_obj_get_info_by_fd(fd, &info, &length) == 0 && info.id == options.prog_id;
+  return ::bpf_obj_get_info_by_fd(program(hook, of_node), &info, &length) == 0 && info.id == options.prog_id;
 }
 
-bool Programs::has_filter(int ifindex, Hook hook) {
+bool Programs::has_filter(int ifindex, Hook hook, bool of_node) {
   ::libbpf_set_print(keep_message);
   const bpf_tc_hook here = hook_of(ifindex, hook);
-  bpf_tc_opts options = ours();
+  bpf_tc_opts options = ours(of_node);
   return ::bpf_tc_query(&here, &options) == 0;
 }
 
@@ -190,8 +201,12 @@ std::uint32_t Programs::in_front(int ifindex, Hook hook) {
 bool Programs::detach(int ifindex, Hook hook) {
   ::libbpf_set_print(keep_message);
   const bpf_tc_hook here = hook_of(ifindex, hook);
-  const bpf_tc_opts options = ours();
-  return ::bpf_tc_detach(&here, &options) == 0;
+  bool was_there = false;
+  for (const bool of_node : {false, true}) {
+    const bpf_tc_opts options = ours(of_node);
+    was_there = ::bpf_tc_detach(&here, &options) == 0 || was_there;
+  }
+  return was_there;
 }
 
 Result<tl_answer> Programs::ask(const tl_question& question) const {
@@ -211,8 +226,8 @@ Result<tl_answer> Programs::ask(const tl_question& question) const {
   return answer;
 }
 
-Result<int> Programs::run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex,
-                          int ingress_ifindex) const {
+Result<int> Programs::run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex, int ingress_ifindex,
+                          bool of_node) const {
   __sk_buff context{};
   context.ifindex = static_cast<std::uint32_t>(ifindex);
   context.ingress_ifindex = static_cast<std::uint32_t>(ingress_ifindex);
@@ -222,9 +237,8 @@ Result<int> Programs::run(Hook hook, const std::vector<std::uint8_t>& frame, int
   run.ctx_in = &context;
   run.ctx_size_in = sizeof context;
   run.repeat = 1;
-  const auto* program = hook == Hook::Out ? skeleton_->progs.tierlog_out : skeleton_->progs.tierlog_in;
-  if (::bpf_prog_test_run_opts(::bpf_program__fd(program), &run) != 0)
-    return fail(Error::from_errno(errno, "run BPF program", ::bpf_program__name(program)));
+  if (::bpf_prog_test_run_opts(program(hook, of_node), &run) != 0)
+    return fail(Error::from_errno(errno, "run BPF program"));
   return static_cast<int>(run.retval);
 }
 

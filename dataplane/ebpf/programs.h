@@ -19,8 +19,9 @@ struct tierlog_bpf;
 
 namespace tierlog::dataplane::ebpf {
 
-// Ours among the filters of an interface: `tc filter show dev X ingress` names them.
+// Ours among the filters of an interface: `tc filter show dev X ingress` names them. At pods' interfaces, at the node's.
 inline constexpr std::uint32_t kFilterHandle = 0x7431;
+inline constexpr std::uint32_t kNodeFilterHandle = 0x7432;
 inline constexpr std::uint32_t kFilterPriority = 4610;
 
 enum class Hook : std::uint8_t { Out, In };  // out of the pod (tc ingress), into it (tc egress)
@@ -45,15 +46,18 @@ class Programs {
   int losses() const;
   int events() const;
   int services() const;
+  int origins() const;
+  int log_limits() const;
   tl_config& config() { return *config_; }
   bool adopted() const { return adopted_; }  // maps of a process before this one
 
   // Errors: Refused; NotFound when the interface is gone.
-  Result<void> attach(int ifindex, Hook hook);
+  // `of_node`: the programs of the node's own interfaces, where Out is what comes in by it.
+  Result<void> attach(int ifindex, Hook hook, bool of_node = false);
   // Whether what is attached is what this process attached.
-  bool is_attached(int ifindex, Hook hook) const;
+  bool is_attached(int ifindex, Hook hook, bool of_node = false) const;
   // Whether a filter of ours is there, whoever attached it.
-  static bool has_filter(int ifindex, Hook hook);
+  static bool has_filter(int ifindex, Hook hook, bool of_node);
   // How many programs of others run before the filters (tcx, since 6.6).
   static std::uint32_t in_front(int ifindex, Hook hook);
   // Whether there was one of ours.
@@ -62,10 +66,12 @@ class Programs {
   // The kernel's answer to `question`. Errors: Refused.
   Result<tl_answer> ask(const tl_question& question) const;
   // Runs a program on a frame of `interface`; TC_ACT_….
-  Result<int> run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex, int ingress_ifindex) const;
+  Result<int> run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex, int ingress_ifindex,
+                  bool of_node = false) const;
 
  private:
   Programs() = default;
+  int program(Hook hook, bool of_node) const;
   tierlog_bpf* skeleton_ = nullptr;
   tl_config* config_ = nullptr;
   bool adopted_ = false;

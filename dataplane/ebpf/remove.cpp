@@ -46,8 +46,9 @@ Result<std::vector<OurFilter>> filters_of_ours() {
   // In the order in which they may be taken away: what comes from a pod without its program is denied.
   for (const Hook hook : {Hook::In, Hook::Out})
     for (const struct if_nameindex* link = names.get(); link->if_index != 0; ++link)
-      if (Programs::has_filter(static_cast<int>(link->if_index), hook))
-        found.push_back({link->if_name, static_cast<int>(link->if_index), hook});
+      for (const bool of_node : {false, true})
+        if (Programs::has_filter(static_cast<int>(link->if_index), hook, of_node))
+          found.push_back({link->if_name, static_cast<int>(link->if_index), hook, of_node});
   return found;
 }
 

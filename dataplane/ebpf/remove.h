@@ -16,6 +16,7 @@ struct OurFilter {
   std::string interface;
   int ifindex = 0;
   Hook hook{};
+  bool of_node = false;
 };
 // In this network namespace. Errors: Refused.
 Result<std::vector<OurFilter>> filters_of_ours();

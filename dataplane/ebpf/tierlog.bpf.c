@@ -7,113 +7,12 @@
 // that the filters of others behind ours still run.
 #include "dataplane/ebpf/classify.bpf.h"
 #include "dataplane/ebpf/decide.bpf.h"
+#include "dataplane/ebpf/flow.bpf.h"
+#include "dataplane/ebpf/host.bpf.h"
 #include "dataplane/ebpf/packet.bpf.h"
 #include "dataplane/ebpf/verdict.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-/* What two ends exchange, as one of its packets has it. Of ICMP: the id in both ports, type << 8 | code. */
-struct exchange {
-  __u16 source_port, destination_port, icmp;
-  __u8 protocol, family;
-};
-
-/* room->key. The side of the sender: 1 is key.high. Echoes of both sides with one id are two exchanges, as are an
-   echo and a timestamp: the key has what `low` sends. */
-static __always_inline __u32 make_key(struct room* room, const __u8* source, const __u8* destination,
-                                      struct exchange of) {
-  struct tl_flow_key* key = &room->key;
-  __builtin_memset(key, 0, sizeof *key);
-  const __u64 *a = (const __u64*)source, *b = (const __u64*)destination;
-  int swap = a[0] != b[0] ? a[0] > b[0] : a[1] != b[1] ? a[1] > b[1] : of.source_port > of.destination_port;
-  __builtin_memcpy(key->low, swap ? destination : source, 16);
-  __builtin_memcpy(key->high, swap ? source : destination, 16);
-  key->low_port = swap ? of.destination_port : of.source_port;
-  key->high_port = swap ? of.source_port : of.destination_port;
-  key->protocol = of.protocol;
-  key->family = of.family;
-  if (is_icmp(of.protocol)) {
-    const __u32 type = of.icmp >> 8;
-    key->icmp_type = (__u8)(swap ? counterpart(of.protocol, type) : type);
-    key->icmp_code = (__u8)of.icmp;
-  }
-  return swap ? 1 : 0;
-}
-
-/* Its own function: the stacks of all callers together are small. */
-__noinline int tl_key_of_packet(void) {
-  struct room* room = room_of();
-  if (!room) return 0;
-  const struct packet* packet = &room->packet;
-  const int by_id = packet->kind == KIND_ICMP;
-  const struct exchange of = {by_id ? packet->icmp_id : packet->source_port,
-                              by_id ? packet->icmp_id : packet->destination_port,
-                              (__u16)(packet->icmp_type << 8 | packet->icmp_code), packet->protocol, packet->family};
-  return (int)make_key(room, packet->source, packet->destination, of);
-}
-
-static __always_inline int is_complete(const struct tl_flow* flow) {
-  return (flow->allowed & flow->needed) == flow->needed && !flow->cut;
-}
-
-/* The connection that an ICMP error is about, by the packet it carries. 1: it is known, and counted there. */
-__noinline int tl_related(struct __sk_buff* skb, __u32 out) {
-  struct room* room = room_of();
-  if (!room) return 0;
-  __u8* inner = room->buffer;
-  __u32 at = room->packet.l4 + 8, protocol, ports;
-  __u8 *source, *destination;
-  struct tl_flow_key* scratch = &room->key;
-  if (room->packet.family == 4) {
-    if (bpf_skb_load_bytes(skb, at, inner, 20)) return 0;
-    protocol = inner[9];
-    ports = at + (inner[0] & 15u) * 4;
-    __builtin_memset(room->fragment_key.source, 0, 32);
-    __builtin_memcpy(room->fragment_key.source, inner + 12, 4);
-    __builtin_memcpy(room->fragment_key.destination, inner + 16, 4);
-  } else {
-    if (bpf_skb_load_bytes(skb, at, inner, 40)) return 0;
-    protocol = inner[6];
-    ports = at + 40;
-    __builtin_memcpy(room->fragment_key.source, inner + 8, 16);
-    __builtin_memcpy(room->fragment_key.destination, inner + 24, 16);
-  }
-  source = room->fragment_key.source;
-  destination = room->fragment_key.destination;
-  struct exchange of = {0, 0, 0, (__u8)protocol, room->packet.family};
-  if (has_ports(protocol)) {
-    if (bpf_skb_load_bytes(skb, ports, inner, 4)) return 0;
-    of.source_port = (__u16)(inner[0] << 8 | inner[1]);
-    of.destination_port = (__u16)(inner[2] << 8 | inner[3]);
-  } else if (is_icmp(protocol)) {
-    if (bpf_skb_load_bytes(skb, ports, inner, 8)) return 0;
-    if (!asks_for_answer(protocol, inner[0]) && !is_answer(protocol, inner[0])) return 0;
-    of.source_port = of.destination_port = (__u16)(inner[4] << 8 | inner[5]);
-    of.icmp = (__u16)(inner[0] << 8 | inner[1]);
-  }
-  __u32 side = make_key(room, source, destination, of);
-  struct tl_flow* flow = bpf_map_lookup_elem(&flows, scratch);
-  if (!flow || !is_complete(flow)) return 0;
-  /* The error goes to who sent the packet: it counts as the other side's. */
-  __u32 by = side == flow->high_begins ? 1 : 0;
-  if ((flow->needed & TL_BIT_EGRESS) && (by != 0) == (out != 0)) return 1; /* counted at the originator's */
-  __sync_fetch_and_add(&flow->packets[by], 1);
-  __sync_fetch_and_add(&flow->bytes[by], room->packet.length);
-  return 1;
-}
-
-/* Puts the tuple the way its originator sent it, or back. */
-static __always_inline void turn(struct packet* packet) {
-  __u64 *a = (__u64*)packet->source, *b = (__u64*)packet->destination, first = a[0], second = a[1];
-  a[0] = b[0];
-  a[1] = b[1];
-  b[0] = first;
-  b[1] = second;
-  __u16 port = packet->source_port;
-  packet->source_port = packet->destination_port;
-  packet->destination_port = port;
-  if (packet->kind == KIND_ICMP) packet->icmp_type = (__u8)counterpart(packet->protocol, packet->icmp_type);
-}
 
 /* Allowed without a connection: an ICMP message that asks nothing, a fragment of something unknown. */
 __noinline int tl_stateless(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out) {
@@ -138,51 +37,6 @@ __noinline int tl_stateless(struct __sk_buff* skb, __u32 root, __u32 offset, __u
   if (out && (room->destination_flags & TL_IS_LOCAL)) return ALLOW; /* the other end tells */
   if (tl_aggregate(TL_ENTRY_DENIED, 0) == 1) tl_tell(skb, TL_EVENT_STATELESS, 0);
   return ALLOW;
-}
-
-static __always_inline void account(struct tl_flow* flow, struct packet* packet, __u32 reply,
-                                    __u32 at_originator) {
-  if ((flow->needed & TL_BIT_EGRESS) && !at_originator) return;
-  reply &= 1;
-  __sync_fetch_and_add(&flow->packets[reply], 1);
-  __sync_fetch_and_add(&flow->bytes[reply], packet->length);
-  flow->last = bpf_ktime_get_ns();
-  if ((flow->tcp[reply] | packet->tcp_flags) != flow->tcp[reply]) flow->tcp[reply] |= packet->tcp_flags;
-}
-
-/* The same ports begin another connection: what was ends. */
-__noinline int tl_end_flow(void) {
-  struct room* room = room_of();
-  if (!room) return 0;
-  struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
-  if (!flow) return 0;
-  if (flow->told) {
-    struct tl_ended* ended = bpf_ringbuf_reserve(&events, sizeof *ended, 0);
-    if (ended) {
-      ended->time = bpf_ktime_get_ns();
-      ended->kind = TL_EVENT_ENDED;
-      ended->spare = 0;
-      __builtin_memcpy(&ended->key, &room->key, sizeof ended->key);
-      __builtin_memcpy(&ended->flow, flow, sizeof ended->flow);
-      bpf_ringbuf_submit(ended, 0);
-    } else {
-      lose(TL_LOSS_RING);
-    }
-  }
-  bpf_map_delete_elem(&flows, &room->key);
-  return 0;
-}
-
-/* Both ends agreed: told once, of each end that is judged here. */
-__noinline int tl_tell_allowed(struct __sk_buff* skb) {
-  struct room* room = room_of();
-  if (!room) return 0;
-  struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
-  if (!flow || flow->told || !is_complete(flow)) return 0;
-  flow->told = 1;
-  if (flow->needed & TL_BIT_EGRESS) tl_tell(skb, TL_EVENT_ALLOWED, flow->rules[TL_EGRESS]);
-  if (flow->needed & TL_BIT_INGRESS) tl_tell(skb, TL_EVENT_ALLOWED, flow->rules[TL_INGRESS]);
-  return 0;
 }
 
 /* In `side`, beside who begins: what an audited endpoint's denial let through is followed, but never told. */
@@ -255,15 +109,18 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (!flow) return DROP;
   const int allowed = (decided && room->rule.action == TL_ALLOW) || audited;
   const int was_told = flow->told;
-  flow->generations[direction] = end->generations[direction];
-  flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
+  if (allowed || !reply) {
+    /* What an answer ends, its originator's next packet is still to name the rule of. */
+    flow->generations[direction] = end->generations[direction];
+    flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
+  }
   if (!allowed) {
     flow->allowed &= ~bit;
     if (was_told) flow->cut |= bit;
     __u32 rule = room->rule.id, slot = room->rule.slot;
     if (!decided) rule = slot = by_direction(direction, RULE_NO_VERDICT);
     if (reply) rule = slot = by_direction(direction, RULE_CUT);
-    return tl_deny(skb, rule, slot, 0);
+    return was_told ? tl_deny_living(skb, rule, slot) : tl_deny(skb, rule, slot, 0);
   }
   flow->allowed |= bit;
   flow->cut &= ~bit;
@@ -274,10 +131,6 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   }
   return ALLOW;
 }
-
-/* For so long after a connection was missed (no room, or it is older than the map), what belongs to none may be of
-   one that was not noted. */
-#define MISSED_FOR 300000000000ull
 
 /* In `side`: as an answer to the connection, not as its originator's packet. */
 #define ANSWERS 8
@@ -303,15 +156,12 @@ __noinline int tl_join_missed(struct __sk_buff* skb, __u32 root, __u32 offset, _
 __noinline int tl_goes_on(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 out, __u32 side) {
   struct room* room = room_of();
   const struct tl_config* settings = settings_of();
-  if (!room || !settings || !settings->flows_missed_at) return 0;
-  if (bpf_ktime_get_ns() - settings->flows_missed_at > MISSED_FOR) return 0;
+  if (!room || !settings || !may_go_on(&room->packet, settings)) return 0;
   const struct packet* packet = &room->packet;
   const int tcp = packet->protocol == IPPROTO_TCP;
   /* Servers have the lower ports. */
   const int from_server = packet->source_port < packet->destination_port;
-  if (tcp ? (packet->tcp_flags & (SYN | ACK)) == SYN
-          : packet->kind == KIND_ICMP ? !is_answer(packet->protocol, packet->icmp_type) : !from_server)
-    return 0;
+  if (!tcp && (packet->kind == KIND_ICMP ? !is_answer(packet->protocol, packet->icmp_type) : !from_server)) return 0;
   const int only_answers = !tcp || (packet->tcp_flags & SYN);
   const __u32 first = only_answers || from_server ? ANSWERS : 0;
   int result = tl_join_missed(skb, root, offset, out, side | first);
@@ -329,7 +179,7 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (!end) return DROP;
   const struct packet* packet = &room->packet;
   const __u32 direction = out ? TL_EGRESS : TL_INGRESS, audited = end->flags & TL_AUDITED;
-  if (packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (SYN | ACK)) != SYN) {
+  if (packet->protocol == IPPROTO_TCP && !is_first_syn(packet)) {
     __u32 rule = by_direction(direction, RULE_MID_STREAM);
     return tl_deny(skb, rule, rule, audited);
   }
@@ -344,6 +194,8 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
     return tl_deny(skb, RULE_SPOOFED_INGRESS, RULE_SPOOFED_INGRESS, audited);
   const __u32 rule = room->rule.id, slot = room->rule.slot;
   if (room->rule.action != TL_ALLOW) {
+    /* Let out under this key, it would be known here. */
+    room->is_alone = !out;
     /* A local destination's own hook follows it. */
     if (audited && !(out && (room->destination_flags & TL_IS_LOCAL)))
       tl_begin_flow(skb, root, offset, out, high_begins | SILENT);
@@ -378,7 +230,7 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
                       flow->epochs[direction & 1] == FIELD(base, root, struct tl_root, address_epoch);
   const __u32 at_originator = direction == TL_EGRESS;
   if (settled && (flow->allowed & bit) && is_complete(flow)) {
-    const int begins = packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (SYN | ACK)) == SYN;
+    const int begins = packet->protocol == IPPROTO_TCP && is_first_syn(packet);
     const __u32 ends = (flow->tcp[0] & flow->tcp[1] & FIN) | ((flow->tcp[0] | flow->tcp[1]) & RST);
     if (begins && ends) {
       tl_end_flow();
@@ -387,7 +239,7 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
     account(flow, packet, reply, at_originator);
     return ALLOW;
   }
-  if (reply && flow->cut) {
+  if ((reply && flow->cut) || (settled && (flow->cut & bit))) {
     __u32 rule = by_direction(flow->cut & TL_BIT_EGRESS ? TL_EGRESS : TL_INGRESS, RULE_CUT);
     return tl_deny(skb, rule, rule, end->flags & TL_AUDITED);
   }
@@ -402,22 +254,24 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
 }
 
 static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
-  __u32 zero = 0;
-  struct tl_config* settings = bpf_map_lookup_elem(&config, &zero);
+  struct tl_config* settings = settings_of();
   struct room* room = room_of();
   if (!settings || !room) return DROP;
   /* Once: all that a packet meets is of one Program. */
   const __u32 root = *(volatile __u32*)&settings->root;
   char* base = segment_of(root);
-  if (!base) return DROP;
+  const __u32 all_audited = settings->flags & TL_AUDITS;
+  if (!base) return all_audited ? ALLOW : DROP;
   const __u32 offset = find_endpoint(base, root, skb->ifindex);
   begin_packet(skb, &room->packet);
+  room->place = TL_AT_POD;
+  room->is_alone = 0;
   int parsed = parse_fast(skb, &room->packet);
   if (parsed == PARSE_SLOWLY) parsed = tl_parse_slowly(skb);
   const __u32 direction = out ? TL_EGRESS : TL_INGRESS;
   if (!offset) {
     __u32 rule = by_direction(direction, RULE_NO_VERDICT);
-    return parsed == PARSED ? tl_deny(skb, rule, rule, 0) : refuse_frame(rule, 0);
+    return parsed == PARSED ? tl_deny(skb, rule, rule, all_audited) : refuse_frame(rule, all_audited);
   }
   const __u32 audited = FIELD(base, offset, struct tl_endpoint, flags) & TL_AUDITED;
   if (parsed == TRUNCATED || parsed == STRANGE_FRAGMENT) {
@@ -426,13 +280,14 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
   }
   const int guard = out ? tl_guard_out(skb, root, offset, parsed) : tl_guard_in(skb, root, offset, parsed);
   if (guard > 0) {
-    if (parsed != PARSED) return refuse_frame((__u32)guard, audited);
-    return tl_deny(skb, (__u32)guard, (__u32)guard, audited);
+    /* Where single pods are audited, nobody may send in the name of those that are not. */
+    const __u32 goes_on = out ? all_audited : audited;
+    if (parsed != PARSED) return refuse_frame((__u32)guard, goes_on);
+    return tl_deny(skb, (__u32)guard, (__u32)guard, goes_on);
   }
   if (guard < 0) return ALLOW;
-  if (out)
-    skb->tc_index =
-        (__u16)((offset - FIELD(base, root, struct tl_root, endpoints)) / sizeof(struct tl_endpoint) + 1);
+  const __u32 number = (offset - FIELD(base, root, struct tl_root, endpoints)) / sizeof(struct tl_endpoint) + 1;
+  if (out) skb->tc_index = number < TL_CARRIES ? (__u16)number : 0;
   return tl_judge(skb, root, offset, out);
 }
 
@@ -444,6 +299,43 @@ int tierlog_out(struct __sk_buff* skb) {
 SEC("tc")
 int tierlog_in(struct __sk_buff* skb) {
   return handle(skb, 0);
+}
+
+/* At an interface of the node itself: what comes in by it, and what goes out. */
+static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction) {
+  struct tl_config* settings = settings_of();
+  struct room* room = room_of();
+  if (!settings || !room) return ALLOW;
+  const __u32 root = *(volatile __u32*)&settings->root;
+  char* base = segment_of(root);
+  if (!base) return ALLOW;
+  begin_packet(skb, &room->packet);
+  room->place = TL_AT_HOST;
+  room->is_alone = 1;
+  int parsed = parse_fast(skb, &room->packet);
+  if (parsed == PARSE_SLOWLY) parsed = tl_parse_slowly(skb);
+  if (parsed == IS_ARP || parsed == NOT_IP || parsed == TAGGED) return ALLOW;
+  const __u32 offset = find_endpoint(base, root, skb->ifindex);
+  const __u32 flags = offset ? FIELD(base, offset, struct tl_endpoint, flags) : 0;
+  if (flags & TL_HOST) {
+    if (parsed != PARSED) {
+      __u32 rule = by_direction(direction, parsed == TRUNCATED ? RULE_INVALID : RULE_FRAGMENT);
+      return tl_deny(skb, rule, rule, flags & TL_AUDITED);
+    }
+    if (tl_host(skb, root, offset, direction) == DROP) return DROP;
+  }
+  if (direction == TL_INGRESS && parsed == PARSED) tl_carry_origin(skb);
+  return ALLOW;
+}
+
+SEC("tc")
+int tierlog_host_in(struct __sk_buff* skb) {
+  return handle_host(skb, TL_INGRESS);
+}
+
+SEC("tc")
+int tierlog_host_out(struct __sk_buff* skb) {
+  return handle_host(skb, TL_EGRESS);
 }
 
 /* What the rules of one class say to a packet that user space makes up. Attached nowhere. */

@@ -23,6 +23,7 @@ enum {
   RULE_SELF = 13,
   RULE_CUT = 17,
   RULE_INVALID = 19,
+  RULE_FAILSAFE = 27,
   RULE_FRAGMENT = 31,
   RULE_BACKENDS_DIFFER = 35,
   RULE_SOURCE_REWRITTEN = 33
@@ -35,6 +36,9 @@ static __always_inline void count(__u32 slot, __u32 length) {
   counter->bytes += length;
 }
 
+/* Beside the kind. */
+#define IN_CONNECTION 0x100u
+
 /* One verdict to user space. */
 __noinline int tl_tell(struct __sk_buff* skb, __u32 kind, __u32 rule) {
   struct room* room = room_of();
@@ -46,7 +50,9 @@ __noinline int tl_tell(struct __sk_buff* skb, __u32 kind, __u32 rule) {
   }
   const struct packet* packet = &room->packet;
   event->time = bpf_ktime_get_ns();
-  event->kind = kind;
+  event->kind = kind & ~IN_CONNECTION;
+  event->in_connection = kind & IN_CONNECTION ? 1 : 0;
+  event->alone = room->is_alone;
   event->rule = rule;
   event->length = packet->length;
   event->in_interface = skb->ingress_ifindex;
@@ -145,6 +151,18 @@ static __always_inline int refuse_frame(__u32 rule, __u32 audited) {
   return audited ? ALLOW : DROP;
 }
 
+/* Whether one more message of this Log rule may go. Two CPUs at once may let one too many go. */
+static __always_inline int may_tell(__u32 slot) {
+  struct tl_log_limit* limit = bpf_map_lookup_elem(&log_limits, &slot);
+  if (!limit) return 1;
+  const __u64 now = bpf_ktime_get_ns();
+  __u64 paid = limit->paid_until;
+  if (paid < now) paid = now;
+  if (paid - now > limit->depth) return 0;
+  limit->paid_until = paid + limit->cost;
+  return 1;
+}
+
 /* Passing and Log rules on the way. */
 __noinline int tl_count_way(struct __sk_buff* skb) {
   struct room* room = room_of();
@@ -161,7 +179,7 @@ __noinline int tl_count_way(struct __sk_buff* skb) {
     __u64 at = (__u64)room->rules + room->logs[i] * 16;
     __u32 rule = load32(base, at), slot = load32(base, at + 4);
     count(slot, room->packet.length);
-    if (tl_aggregate(TL_ENTRY_LOGGED, rule) != 1) continue;
+    if (tl_aggregate(TL_ENTRY_LOGGED, rule) != 1 || !may_tell(slot)) continue;
     struct tl_counter* counter = bpf_map_lookup_elem(&counters, &slot);
     if (counter && tl_tell(skb, TL_EVENT_LOGGED, rule)) counter->messages += 1;
   }

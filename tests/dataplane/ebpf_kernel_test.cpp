@@ -47,6 +47,7 @@ class EbpfKernel : public ::testing::Test {
       EXPECT_TRUE(backend_->remove_all());
     }
     options.deny_interval = options.log_interval = std::chrono::seconds(0);
+    if (options.log_rate == policy::LogRate{1000, 1}) options.log_rate = {1'000'000'000, 1};
     events_.reset();
     auto opened = EbpfBackend::open(options);
     ASSERT_TRUE(opened) << opened.error().message;
@@ -403,6 +404,27 @@ spec:
     EXPECT_EQ(connection.original.icmp_type, connection.original.protocol == protocol::kIcmp ? 8 : 128);
     EXPECT_EQ(connection.original.destination, ip(connection.original.protocol == protocol::kIcmp ? "10.1.0.1" : "fd00::1"));
   }
+}
+
+// As many messages as the rule's rate has, whoever they are about; every packet counts.
+TEST_F(EbpfKernel, ALogRuleTellsNoMoreThanItsRate) {
+  ebpf::EbpfOptions options;
+  options.log_rate = {3, 3600};
+  open(options);
+  const auto program = enforce(
+      "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: log, namespace: a}\n"
+      "spec: {selector: app == 'p', types: [Egress], egress: [{action: Log}, {action: Allow}]}\n");
+  for (std::uint16_t port = 1; port <= 10; ++port) EXPECT_EQ(out_of_p(from_p("203.0.113.9", port)), kAllow);
+  std::size_t logged = 0;
+  for (const VerdictEvent& event : events()) logged += event.kind == EventKind::Logged ? 1 : 0;
+  EXPECT_EQ(logged, 3u);
+  EXPECT_EQ(counted(program->rules.front().id), 10u);
+  const auto counters = backend_->read_counters();
+  ASSERT_TRUE(counters);
+  for (const RuleCounter& counter : *counters)
+    if (counter.id == program->rules.front().id) {
+      EXPECT_EQ(counter.messages, 3u);
+    }
 }
 
 // Two Programs that share no rule are swapped while packets meet a Log rule and an end: both must be of one.

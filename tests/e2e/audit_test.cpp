@@ -247,7 +247,12 @@ TEST_F(AuditedNamespace, IsEnforcedOnceTheAnnotationIsGone) {
   ASSERT_TRUE(asking) << asking.error().message;
   EXPECT_TRUE(becomes([&] { return answered->load() > 3; }));
   apply(mixed_policies("enforce"));
-  EXPECT_TRUE(becomes([&] { return status()["kernel"]["connections"]["cut_now"].get<int>() > 0; }));
+  // Programs cut with the connection's next packet and count none.
+  if (status()["dataplane"] == "nftables") {
+    EXPECT_TRUE(becomes([&] { return status()["kernel"]["connections"]["cut_now"].get<int>() > 0; }));
+  } else {
+    std::this_thread::sleep_for(300ms);
+  }
   const int then = answered->load();
   std::this_thread::sleep_for(300ms);
   EXPECT_LE(answered->load(), then + 1) << "the connection is cut";

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
@@ -80,6 +81,13 @@ std::vector<IpAddr> addresses_of(const lab::Lab& lab, const std::string& host, F
       if (address.family == family) found.push_back(address);
   }
   return found;
+}
+
+// The node's address on the pods' side: the first of their net.
+IpAddr gateway_of(const lab::Lab& lab, Family family) {
+  IpAddr gateway = addresses_of(lab, "p/client", family).front();
+  gateway.bytes[gateway.size() - 1] = 1;
+  return gateway;
 }
 
 lab::Attempt attempt(const Shot& shot) {
@@ -191,9 +199,13 @@ std::string paths_topology(const std::vector<Shot>& shots, const std::string& cn
   pod("agent-1", kFirstNode, "hostNetwork: true");
   pod("agent-2", kSecondNode, "hostNetwork: true");
   out << "services:\n";
-  for (const auto& [to, ports] : serves)
-    out << "- {name: " << to.substr(2) << ", namespace: p, type: NodePort, selector: {app: " << to.substr(2)
-        << "}, ports: [" << ports << "]}\n";
+  int number = 10;
+  for (const auto& [to, ports] : serves) {
+    // Known to the daemon: programs see packets to a Service before they are translated.
+    out << "- {name: " << to.substr(2) << ", namespace: p, type: NodePort, clusterIPs: [10.96.7." << number
+        << ", \"fd00:96::7:" << number << "\"], selector: {app: " << to.substr(2) << "}, ports: [" << ports << "]}\n";
+    ++number;
+  }
   out << "lab: {cni: " << cni
       << ", masquerade: true, outside: [203.0.113.9, 203.0.113.50, \"2001:db8:113::9\", "
          "\"2001:db8:113::50\"]}\n";
@@ -243,6 +255,10 @@ void aim(std::vector<Shot>& shots, const lab::Lab& lab) {
     shot.from = own[path.source];
     shot.sources = {shot.from};
     shot.observed = path.seen != nullptr ? addresses_of(lab, path.seen, shot.family) : shot.sources;
+    // Programs see the node behind its masquerade: by its address towards the pod.
+    const char* plane = std::getenv("TIERLOG_DATAPLANE");
+    if (is_host(path) && path.via != Via::Direct && plane != nullptr && std::string(plane) == "ebpf")
+      shot.observed.push_back(gateway_of(lab, shot.family));
   }
 }
 

@@ -40,7 +40,7 @@ class Plane : public DatagramNode {
   bool has_tables() const { return on_node("nft list tables | grep -q tierlog"); }
   bool has_programs() const {
     return on_node("for i in /sys/class/net/*; do tc filter show dev ${i##*/} ingress; tc filter show dev ${i##*/} egress; "
-                   "done 2>/dev/null | grep -q 'handle 0x7431'");
+                   "done 2>/dev/null | grep -q 'handle 0x743[12]'");
   }
   bool has_pins() const { return on_node("test -e /sys/fs/bpf/tierlog"); }
 };
