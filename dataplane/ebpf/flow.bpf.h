@@ -143,15 +143,16 @@ __noinline int tl_end_flow(void) {
   return 0;
 }
 
-/* Both ends agreed: told once, of each end that is judged here. */
+/* Both ends agreed: told once, of each end that is judged here and allowed it: not of one that only audit let go. */
 __noinline int tl_tell_allowed(struct __sk_buff* skb) {
   struct room* room = room_of();
   if (!room) return 0;
   struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
   if (!flow || flow->told || !is_complete(flow)) return 0;
   flow->told = 1;
-  if (flow->needed & TL_BIT_EGRESS) tl_tell(skb, TL_EVENT_ALLOWED, flow->rules[TL_EGRESS]);
-  if (flow->needed & TL_BIT_INGRESS) tl_tell(skb, TL_EVENT_ALLOWED, flow->rules[TL_INGRESS]);
+  const __u32 egress = flow->rules[TL_EGRESS], ingress = flow->rules[TL_INGRESS];
+  if ((flow->needed & TL_BIT_EGRESS) && egress) tl_tell(skb, TL_EVENT_ALLOWED, egress);
+  if ((flow->needed & TL_BIT_INGRESS) && ingress) tl_tell(skb, TL_EVENT_ALLOWED, ingress);
   return 0;
 }
 

@@ -185,7 +185,9 @@ Result<std::uint32_t> Installed::place_root(const Program& program, const std::v
       for (const Direction direction : {Direction::Ingress, Direction::Egress}) {
         const Placed& placed = by_class_.at(program.endpoints[ends[i].endpoint].class_of(direction));
         entry.classes[static_cast<int>(direction)] = placed.reference;
-        entry.generations[static_cast<int>(direction)] = placed.generation;
+        // Audited, a verdict of the same class is another one.
+        entry.generations[static_cast<int>(direction)] =
+            (entry.flags & TL_AUDITED) != 0 ? generation_of({TL_AUDITED, placed.generation}) : placed.generation;
       }
     blob.put(table + places[i] * kEntry, entry);
   }

@@ -289,19 +289,19 @@ static __always_inline int is_of_link(struct __sk_buff* skb, struct room* room) 
   return !bpf_skb_load_bytes(skb, ETHER_HEAD + 7, room->buffer, 1) && room->buffer[0] == 255;
 }
 
-/* Of one pod to its link or its node. What is for another pod is judged like everything else. */
-static __always_inline int is_discovery(struct __sk_buff* skb, struct room* room, __u32 root) {
+/* Of one pod to its link, its node or, on a bridge, its neighbours. Everything else would be routed, and is judged. */
+static __always_inline int is_discovery(struct __sk_buff* skb, struct room* room, __u32 root, __u32 bridged) {
   const __u8* to = room->packet.destination;
   if (!is_of_link(skb, room)) return 0;
   if (to[0] == 0xff || is_link_local6(to)) return 1;
   char* base = segment_of(root);
   if (!base) return 0;
   tl_find_identity(FIELD(base, root, struct tl_root, addresses), 1);
-  return room->destination_flags & TL_OF_NODE;
+  return room->destination_flags & (bridged ? TL_OF_NODE | TL_IS_LOCAL : TL_OF_NODE);
 }
 
 static __always_inline int guard_v6(struct __sk_buff* skb, struct room* room, __u32 root, __u32 offset,
-                                    int own) {
+                                    int own, __u32 bridged) {
   struct packet* packet = &room->packet;
   const int icmp = packet->protocol == IPPROTO_ICMPV6 && packet->kind == KIND_ICMP;
   const __u64* words = (const __u64*)packet->source;
@@ -310,7 +310,7 @@ static __always_inline int guard_v6(struct __sk_buff* skb, struct room* room, __
   if (icmp && (own || unspecified || local)) {
     const int advertises = packet->icmp_type == 136 && !unspecified;
     if (advertises && tl_guard_advertisement(skb, root, offset) != GUARD_PASS) return RULE_SPOOFED_EGRESS;
-    if ((advertises || asks(packet->icmp_type)) && (!own || is_discovery(skb, room, root))) return GUARD_PASS;
+    if ((advertises || asks(packet->icmp_type)) && (!own || is_discovery(skb, room, root, bridged))) return GUARD_PASS;
   }
   if (!own) {
     if (local && is_udp(packet, 546, 547)) return GUARD_PASS;
@@ -342,7 +342,7 @@ __noinline int tl_guard_out(struct __sk_buff* skb, __u32 root, __u32 offset, int
     return !sender || is_own(end, room->buffer, 4) ? GUARD_PASS : RULE_SPOOFED_EGRESS;
   }
   const int own = is_own(end, packet->source, packet->family);
-  if (packet->family == 6) return guard_v6(skb, room, root, offset, own);
+  if (packet->family == 6) return guard_v6(skb, room, root, offset, own, end->flags & TL_BRIDGED);
   const __u32 to = *(__u32*)packet->destination;
   if (!own)
     return !*(__u32*)packet->source && to == 0xffffffff && is_udp(packet, 68, 67) ? GUARD_PASS
@@ -364,9 +364,9 @@ __noinline int tl_guard_in(struct __sk_buff* skb, __u32 root, __u32 offset, int 
   const int bridged = end->flags & TL_BRIDGED;
   if (parsed == NOT_IP || parsed == TAGGED)
     return bridged && parsed == TAGGED ? RULE_OTHER_INGRESS : GUARD_PASS;
-  /* The node asks its neighbours, and answers them, by their own addresses too. */
-  if (packet->family == 6 && packet->protocol == IPPROTO_ICMPV6 && !skb->ingress_ifindex && hears(packet->icmp_type) &&
-      is_of_link(skb, room))
+  /* Neighbours ask and answer each other by their own addresses too; the node is one of each. */
+  if (packet->family == 6 && packet->protocol == IPPROTO_ICMPV6 && (bridged || !skb->ingress_ifindex) &&
+      hears(packet->icmp_type) && is_of_link(skb, room))
     return GUARD_PASS;
   if (is_own(end, packet->destination, packet->family)) return GUARD_JUDGE;
   if (packet->family == 6 && packet->protocol == IPPROTO_ICMPV6 && hears(packet->icmp_type))

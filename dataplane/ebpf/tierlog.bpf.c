@@ -39,7 +39,7 @@ __noinline int tl_stateless(struct __sk_buff* skb, __u32 root, __u32 offset, __u
   return ALLOW;
 }
 
-/* In `side`, beside who begins: what an audited endpoint's denial let through is followed, but never told. */
+/* In `side`, beside who begins: what an audited endpoint's denial let through is followed, under no rule. */
 #define SILENT 2
 /* And: this packet is not the first one. */
 #define GOES_ON 4
@@ -57,11 +57,10 @@ __noinline int tl_begin_flow(struct __sk_buff* skb, __u32 root, __u32 offset, __
   flow->packets[0] = 1;
   flow->bytes[0] = room->packet.length;
   flow->first = flow->last = bpf_ktime_get_ns();
-  flow->rules[direction] = room->rule.id;
+  flow->rules[direction] = side & SILENT ? 0 : room->rule.id;
   flow->generations[direction] = end->generations[direction];
   flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
   flow->high_begins = side & 1;
-  flow->told = side & SILENT ? 1 : 0;
   flow->needed = (__u8)(1 << direction);
   if (out && (room->destination_flags & TL_IS_LOCAL)) flow->needed |= TL_BIT_INGRESS;
   flow->allowed = (__u8)(1 << direction);
@@ -93,10 +92,15 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (!end) return DROP;
   direction &= 1;
   const __u32 audited = end->flags & TL_AUDITED, bit = 1u << direction;
+  struct tl_flow* known = bpf_map_lookup_elem(&flows, &room->key);
+  if (!known) return DROP;
+  if (audited && direction == TL_INGRESS && !known->told && (known->needed & TL_BIT_EGRESS) && !known->rules[TL_EGRESS]) {
+    /* Its source's policies would not have let it come here. */
+    known->allowed |= bit;
+    return ALLOW;
+  }
   if (reply) {
     /* Who this connection comes from is seen with its originator's packets only. */
-    struct tl_flow* known = bpf_map_lookup_elem(&flows, &room->key);
-    if (!known) return DROP;
     const int by_node = known->rules[TL_INGRESS] == RULE_HOST && !(config_flags() & TL_HOST_BY_POLICY);
     const __u64* real = (const __u64*)known->real_source;
     if (direction == TL_INGRESS && (by_node || real[0] || real[1])) return ALLOW;
@@ -107,7 +111,7 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (reply) turn(&room->packet);
   struct tl_flow* flow = bpf_map_lookup_elem(&flows, &room->key);
   if (!flow) return DROP;
-  const int allowed = (decided && room->rule.action == TL_ALLOW) || audited;
+  const int by_rule = decided && room->rule.action == TL_ALLOW, allowed = by_rule || audited;
   const int was_told = flow->told;
   if (allowed || !reply) {
     /* What an answer ends, its originator's next packet is still to name the rule of. */
@@ -124,11 +128,16 @@ __noinline int tl_judge_again(struct __sk_buff* skb, __u32 root, __u32 offset, _
   }
   flow->allowed |= bit;
   flow->cut &= ~bit;
-  flow->rules[direction] = room->rule.id;
-  if (!was_told) {
+  flow->rules[direction] = by_rule ? room->rule.id : 0;
+  if (was_told) return ALLOW;
+  if (by_rule) {
     count(room->rule.slot, room->packet.length);
-    tl_tell_allowed(skb);
+  } else {
+    __u32 rule = room->rule.id, slot = room->rule.slot;
+    if (!decided) rule = slot = by_direction(direction, RULE_NO_VERDICT);
+    tl_deny(skb, rule, slot, audited);
   }
+  tl_tell_allowed(skb);
   return ALLOW;
 }
 
@@ -196,9 +205,7 @@ __noinline int tl_judge_first(struct __sk_buff* skb, __u32 root, __u32 offset, _
   if (room->rule.action != TL_ALLOW) {
     /* Let out under this key, it would be known here. */
     room->is_alone = !out;
-    /* A local destination's own hook follows it. */
-    if (audited && !(out && (room->destination_flags & TL_IS_LOCAL)))
-      tl_begin_flow(skb, root, offset, out, high_begins | SILENT);
+    if (audited) tl_begin_flow(skb, root, offset, out, high_begins | SILENT);
     return tl_deny(skb, rule, slot, audited);
   }
   count(slot, packet->length);
