@@ -67,8 +67,7 @@ TEST_F(Plane, IsChangedWithoutALeak) {
   EXPECT_GE(traffic_->denied_sent, kPackets);
   EXPECT_GE(traffic_->allowed_sent, kPackets);
   EXPECT_EQ(traffic_->denied_received, 0u);
-  // docs/ebpf.md: up to some dozen packets around a change.
-  EXPECT_GE(traffic_->allowed_received + 100, traffic_->allowed_sent);
+  EXPECT_EQ(traffic_->allowed_received, traffic_->allowed_sent);
   ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
   ASSERT_TRUE(on_node(std::string(TIERLOG_BINARY_DIR) + "/bin/tierlogd --config " + settings() + " --remove"));
   EXPECT_FALSE(has_tables() || has_programs() || has_pins());
