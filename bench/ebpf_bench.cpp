@@ -1,0 +1,248 @@
+// What the eBPF programs take of a packet, by the kernel's own clock (BPF_PROG_TEST_RUN): how user space was built does
+// not matter. Tuples are asked for in turn, thousands of different ones: one warm packet flatters.
+//
+//   ebpf_bench [ROUNDS]     each round asks for every tuple once
+//
+// A question that the program gives up at once is the yardstick: loading the question, answering. It is taken off.
+#include <bpf/bpf.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/programs.h"
+#include "bench/support.h"
+#include "dataplane/ebpf/backend.h"
+#include "dataplane/ebpf/events.h"
+#include "dataplane/ebpf/layout.h"
+#include "lab/frames.h"
+#include "tests/dataplane/shapes.h"
+
+namespace tierlog::bench {
+namespace {
+
+using dataplane::ebpf::EbpfBackend;
+using dataplane::ebpf::EbpfEvents;
+namespace shapes = dataplane::test;
+
+constexpr std::size_t kTuples = 4096;
+constexpr std::size_t kEtherHead = 14;
+constexpr std::size_t kAgain = 1024;
+constexpr int kPacketRepeats = 20'000;
+
+void need(bool good, const std::string& what) {
+  if (good) return;
+  std::fprintf(stderr, "ebpf_bench: %s\n", what.c_str());
+  std::exit(1);
+}
+
+// The newest program of that name: this process's.
+Fd program_called(const std::string& name) {
+  Fd found;
+  std::uint32_t id = 0;
+  while (::bpf_prog_get_next_id(id, &id) == 0) {
+    Fd program(::bpf_prog_get_fd_by_id(id));
+    bpf_prog_info info{};
+    std::uint32_t length = sizeof info;
+    if (program && ::bpf_obj_get_info_by_fd(program.get(), &info, &length) == 0 && name == info.name)
+      found = std::move(program);
+  }
+  need(static_cast<bool>(found), "no program " + name);
+  return found;
+}
+
+struct Asked {
+  double ns = 0;
+  bool cached = false, answered = false;
+};
+
+class Asker {
+ public:
+  Asker() : program_(program_called("tierlog_ask")), frame_(kEtherHead + sizeof(tl_question) + 32), answer_(frame_.size()) {}
+
+  Asked ask(const tl_question& question) {
+    std::memcpy(frame_.data() + kEtherHead, &question, sizeof question);
+    LIBBPF_OPTS(bpf_test_run_opts, run);
+    run.data_in = frame_.data();
+    run.data_size_in = static_cast<std::uint32_t>(frame_.size());
+    run.data_out = answer_.data();
+    run.data_size_out = static_cast<std::uint32_t>(answer_.size());
+    run.repeat = 1;
+    need(::bpf_prog_test_run_opts(program_.get(), &run) == 0, "cannot run tierlog_ask");
+    tl_answer answer;
+    std::memcpy(&answer, answer_.data() + kEtherHead, sizeof answer);
+    return {static_cast<double>(run.duration), answer.cached != 0, run.retval == 1};
+  }
+
+ private:
+  Fd program_;
+  std::vector<std::uint8_t> frame_, answer_;
+};
+
+tl_question question_of(const policy::Packet& packet, std::uint32_t root, std::uint32_t klass) {
+  tl_question question{};
+  question.root = root;
+  question.klass = klass;
+  std::copy(packet.source.bytes.begin(), packet.source.bytes.end(), question.source);
+  std::copy(packet.destination.bytes.begin(), packet.destination.bytes.end(), question.destination);
+  question.source_port = packet.source_port;
+  question.destination_port = packet.destination_port;
+  question.protocol = packet.protocol;
+  question.family = packet.source.family == Family::V4 ? 4 : 6;
+  question.icmp_type = packet.icmp_type;
+  question.icmp_code = packet.icmp_code;
+  return question;
+}
+
+struct Cell {
+  double again = 0, warm = 0, miss = 0, mib = 0;
+  std::size_t misses = 0;
+};
+
+Cell measure(shapes::Shape shape, std::size_t rules, int rounds) {
+  auto backend = EbpfBackend::open({});
+  need(backend.has_value(), backend ? "" : backend.error().message);
+  const auto shaped = shapes::shaped_program(shape, rules, 7);
+  const auto applied = (*backend)->apply(std::make_shared<const policy::Program>(shaped.program));
+  need(applied.has_value(), applied ? "" : applied.error().message);
+  Asker asker;
+  std::mt19937 engine(11);
+  std::vector<tl_question> questions;
+  for (std::size_t i = 0; i < kTuples; ++i)
+    questions.push_back(question_of(shapes::shaped_packet(shaped, engine), (*backend)->root(),
+                                    (*backend)->installed().class_reference(0)));
+  tl_question nothing{};
+  nothing.root = (TL_SEGMENTS - 1u) << TL_SEGMENT_BITS;  // a segment that nobody made
+  std::vector<double> base, miss, warm;
+  for (int round = 0; round <= rounds; ++round)
+    for (const tl_question& question : questions) {
+      const Asked none = asker.ask(nothing), one = asker.ask(question);
+      need(one.answered, "a question was not answered");
+      base.push_back(none.ns);
+      (one.cached ? warm : miss).push_back(one.ns);
+    }
+  // One tuple after the other, each until it is in the CPU's caches, as packets of a busy pair of workloads come.
+  std::vector<double> again, base_again;
+  for (std::size_t i = 0; i < kTuples; i += kTuples / kAgain) {
+    for (int time = 0; time < 8; ++time) {
+      const Asked one = asker.ask(questions[i]);
+      if (time >= 4) again.push_back(one.ns);
+    }
+    for (int time = 0; time < 8; ++time) {
+      const Asked none = asker.ask(nothing);
+      if (time >= 4) base_again.push_back(none.ns);
+    }
+  }
+  Cell cell;
+  cell.again = median(again) - median(base_again);
+  cell.warm = median(warm) - median(base);
+  cell.misses = miss.size();
+  cell.miss = miss.empty() ? 0 : median(miss) - median(base);
+  cell.mib = static_cast<double>((*backend)->installed().arena().used()) / (1 << 20);
+  return cell;
+}
+
+// Runs one program on one frame over and over; ns of each.
+double per_packet(const Fd& program, const lab::Bytes& frame, int ifindex, int repeat) {
+  __sk_buff context{};
+  context.ifindex = static_cast<std::uint32_t>(ifindex);
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  run.data_in = frame.data();
+  run.data_size_in = static_cast<std::uint32_t>(frame.size());
+  run.ctx_in = &context;
+  run.ctx_size_in = sizeof context;
+  run.repeat = repeat;
+  need(::bpf_prog_test_run_opts(program.get(), &run) == 0, "cannot run tierlog_out");
+  return static_cast<double>(run.duration);
+}
+
+constexpr const char* kPolicy = R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: out, namespace: a}
+spec: {selector: app == 'p', types: [Egress], egress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]}
+)";
+
+void whole_program(int rounds) {
+  must_run({"ip", "link", "add", "pod-p", "type", "veth", "peer", "name", "pod-q"});
+  const int ifindex = static_cast<int>(::if_nametoindex("pod-p"));
+  policy::MemoryRuleIds ids;
+  const auto program = program_of(kPolicy, {local_pod("a", "p", "10.1.0.1", {{"app", "p"}}, "pod-p")}, ids);
+  auto backend = EbpfBackend::open({});
+  need(backend.has_value() && (*backend)->apply(program).has_value(), "cannot enforce");
+  auto events = EbpfEvents::open((*backend)->programs().events(), (*backend)->programs().losses());
+  need(events.has_value(), "no events");
+  const Fd out = program_called("tierlog_out");
+  lab::FrameSpec spec;
+  spec.from = *IpAddr::parse("10.1.0.1");
+  spec.to = *IpAddr::parse("203.0.113.9");
+  spec.protocol = protocol::kTcp;
+  spec.port = 80;
+  spec.mark = "12345678";
+  const lab::Bytes syn = lab::build(spec);
+  spec.tcp_flags = 0x10;
+  const lab::Bytes ack = lab::build(spec);
+  spec.tcp_flags = 0x02;
+  spec.port = 81;
+  const lab::Bytes refused = lab::build(spec);
+  static_cast<void>(per_packet(out, syn, ifindex, 1));
+  std::vector<double> established, quiet, told;
+  tl_config& config = (*backend)->programs().config();
+  std::uint64_t seen = 0;
+  for (int round = 0; round < rounds; ++round) {
+    established.push_back(per_packet(out, ack, ifindex, kPacketRepeats));
+    config.deny_interval = 3'600'000'000'000;
+    quiet.push_back(per_packet(out, refused, ifindex, kPacketRepeats));
+    config.deny_interval = 0;
+    told.push_back(per_packet(out, refused, ifindex, kPacketRepeats));
+    std::vector<dataplane::VerdictEvent> drained;
+    while ((*events)->drain(drained, 1'000'000).value_or(false)) {
+    }
+    seen += drained.size();
+  }
+  std::printf("\none flow, ns a packet, the whole program out of a pod (%d rounds of %d):\n", rounds, kPacketRepeats);
+  std::printf("  established %.0f   denied, counted only %.0f   denied and told %.0f\n", median(established), median(quiet),
+              median(told));
+  need(seen + 2 >= static_cast<std::uint64_t>(rounds) * kPacketRepeats, "events were lost");
+  verdict("an event per denied packet / counted only", paired(told, quiet).median, 1.15);
+}
+
+int run(int rounds) {
+  enter(new_netns());
+  pin_to_cpu(0);
+  const std::vector<std::size_t> sizes{10, 100, 1000, 10'000};
+  std::printf("classification, ns above the yardstick, median of %zu tuples in turn, %d rounds:\n", kTuples, rounds);
+  std::printf("%-6s %7s %12s %10s %10s %8s %10s\n", "shape", "rules", "cached again", "cached", "miss", "misses", "MiB");
+  std::map<shapes::Shape, std::map<std::size_t, Cell>> cells;
+  for (const shapes::Shape shape : shapes::kShapes)
+    for (const std::size_t size : sizes) {
+      const Cell cell = cells[shape][size] = measure(shape, size, rounds);
+      std::printf("%-6s %7zu %12.0f %10.0f %10.0f %8zu %10.2f\n", shapes::name(shape).c_str(), size, cell.again, cell.warm,
+                  cell.miss, cell.misses, cell.mib);
+      std::fflush(stdout);
+    }
+  std::printf("\n");
+  for (const shapes::Shape shape : shapes::kShapes) {
+    auto& of = cells[shape];
+    verdict((shapes::name(shape) + " cached again, 10,000 rules / 10").c_str(), of[10'000].again / of[10].again, 1.3);
+    verdict((shapes::name(shape) + " miss at 10,000 rules, us").c_str(), of[10'000].miss / 1000, 1.5);
+  }
+  whole_program(std::max(5, rounds));
+  return 0;
+}
+
+}  // namespace
+}  // namespace tierlog::bench
+
+int main(int argc, char** argv) {
+  tierlog::bench::need_root("ebpf_bench");
+  return tierlog::bench::run(argc > 1 ? std::max(1, std::atoi(argv[1])) : 5);
+}
