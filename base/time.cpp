@@ -1,7 +1,6 @@
 #include "base/time.h"
 
 #include <charconv>
-#include <cstdio>
 #include <ctime>
 #include <utility>
 
@@ -54,12 +53,23 @@ WallTime SystemClock::wall() const { return WallTime(read_clock(CLOCK_REALTIME))
 Nanoseconds SystemClock::boottime() const { return read_clock(CLOCK_BOOTTIME); }
 
 std::string format_rfc3339(WallTime t) {
-  const std::tm parts = utc(t);
-  const auto fraction = (t.time_since_epoch() - std::chrono::floor<std::chrono::seconds>(t).time_since_epoch());
-  char text[48];
-  std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ", parts.tm_year + 1900,
-                parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
-                static_cast<long>(fraction.count()));
+  // Each record has two of them: digit by digit, a tenth of what snprintf takes.
+  const auto day = std::chrono::floor<std::chrono::days>(t);
+  const std::chrono::year_month_day date(day);
+  const std::int64_t in_day = std::chrono::duration_cast<Nanoseconds>(t - day).count();
+  constexpr std::int64_t kPerSecond = 1'000'000'000;
+  const std::int64_t seconds = in_day / kPerSecond;
+  std::string text = "0000-00-00T00:00:00.000000000Z";
+  const auto put = [&text](std::size_t end, std::int64_t value, int digits) {
+    for (; digits > 0; --digits, value /= 10) text[--end] = static_cast<char>('0' + value % 10);
+  };
+  put(4, static_cast<int>(date.year()), 4);
+  put(7, static_cast<unsigned>(date.month()), 2);
+  put(10, static_cast<unsigned>(date.day()), 2);
+  put(13, seconds / 3600, 2);
+  put(16, seconds / 60 % 60, 2);
+  put(19, seconds % 60, 2);
+  put(29, in_day % kPerSecond, 9);
   return text;
 }
 

@@ -1,7 +1,9 @@
 #include "daemon/export_worker.h"
 
 #include <charconv>
+#include <future>
 
+#include "daemon/backoff.h"
 #include "exporters/file/file_sink.h"
 #include "exporters/fluentbit/connection.h"
 #include "exporters/fluentbit/forward_sink.h"
@@ -15,7 +17,9 @@ using exporters::Output;
 
 constexpr std::size_t kBatch = 2000;
 constexpr std::chrono::milliseconds kIdle{100};
-constexpr std::chrono::milliseconds kRetry{1000};
+constexpr std::chrono::milliseconds kFirstRetry{1000}, kMostRetry{60'000};
+// Keeping the cursor is a write that waits for the disk: while much waits, not after each piece.
+constexpr std::chrono::milliseconds kKeepEvery{200};
 // A cursor that only passes what the filter leaves out is not worth a write each time.
 constexpr std::chrono::milliseconds kKeepPassed{1000};
 
@@ -47,6 +51,7 @@ struct ExportWorker::Source {
   std::int64_t cursor = 0;  // delivered
   std::int64_t kept = 0;    // of it, in state.db
   std::chrono::steady_clock::time_point kept_at{};
+  Backoff retry{kFirstRetry, kMostRetry};
   bool known = false;       // the cursor is not of this start: what is missing behind it was lost
 };
 
@@ -127,22 +132,25 @@ void ExportWorker::keep(Source& source) {
   source.kept_at = std::chrono::steady_clock::now();
 }
 
-void ExportWorker::secure(Source& source, bool at_once) {
-  if (const auto safe = source.output->secure(at_once); !safe) note_failure(safe.error());
-  keep(source);
+void ExportWorker::secure(Source& source, Urgency urgency) {
+  if (const auto safe = source.output->secure(urgency == Urgency::End); !safe) note_failure(safe.error());
+  if (urgency != Urgency::Busy || std::chrono::steady_clock::now() - source.kept_at >= kKeepEvery) keep(source);
 }
 
 // Until what the output took has arrived, or the daemon stops.
 void ExportWorker::bring(Source& source) {
   while (!stop_) {
+    const std::uint64_t before = source.output->counts().messages;
     const auto delivered = source.output->deliver();
+    // A receiver that took something is there: the next attempt soon.
+    if (delivered || source.output->counts().messages > before) source.retry.reset();
     if (delivered) return note_good();
     note_failure(delivered.error());
     {
       const std::lock_guard lock(mutex_);
       status_.counts = source.output->counts();
     }
-    pause(kRetry);
+    pause(source.retry.next());
     const std::lock_guard lock(mutex_);
     ++status_.retries;
   }
@@ -161,7 +169,7 @@ bool ExportWorker::work(Source& source, const store::OutboxPiece& piece) {
     if (stop_) return true;  // what did not arrive is read again by the next start
     rest = rest.subspan(taken);
     move(source, rest.empty() ? piece.through : rest.front().sequence - 1);
-    secure(source, false);
+    secure(source, Urgency::Busy);
   }
   source.known = true;
   if (piece.through <= source.cursor) return !piece.records.empty();
@@ -172,23 +180,30 @@ bool ExportWorker::work(Source& source, const store::OutboxPiece& piece) {
 
 void ExportWorker::run() {
   Source source;
+  // The next piece is read while this one is brought: one thread at a time has the outbox.
+  std::future<Result<store::OutboxPiece>> next;
   while (!stop_) {
     if (!open(source)) {
-      pause(kRetry);
+      pause(source.retry.next());
       continue;
     }
-    const auto piece = source.outbox->read(source.cursor, kBatch);
+    auto piece = next.valid() ? next.get() : source.outbox->read(source.cursor, kBatch);
     if (!piece) {
       note_failure({FailureCause::Index, piece.error()});
       source.outbox.reset();
-      pause(kRetry);
+      pause(source.retry.next());
       continue;
     }
+    if (piece->through < piece->last)
+      next = std::async(std::launch::async, [&outbox = *source.outbox, after = piece->through] {
+        return outbox.read(after, kBatch);
+      });
     if (work(source, *piece)) continue;
-    secure(source, false);
+    secure(source, Urgency::Idle);
     pause(kIdle);
   }
-  if (source.output) secure(source, true);
+  if (next.valid()) next.wait();
+  if (source.output) secure(source, Urgency::End);
 }
 
 }  // namespace tierlog::daemon

@@ -45,11 +45,12 @@ class ExportWorker {
 
  private:
   struct Source;
+  enum class Urgency : std::uint8_t { Busy, Idle, End };  // much waits, nothing waits, the daemon stops
   void run();
   bool open(Source& source);
   bool work(Source& source, const store::OutboxPiece& piece);
   void bring(Source& source);
-  void secure(Source& source, bool at_once);
+  void secure(Source& source, Urgency urgency);
   void move(Source& source, std::int64_t to);
   void keep(Source& source);
   void note_failure(const exporters::Failure& failure);

@@ -181,6 +181,9 @@ Outcome<std::size_t> Connection::receive_raw(std::span<char> into, Deadline dead
   while (true) {
     TL_TRY(wait_for(POLLIN, deadline, what, FailureCause::NoAnswer));
     const ssize_t got = ::recv(socket_.get(), into.data(), into.size(), 0);
+    // A receiver with Nagle's delay sends the next acknowledgement when TCP's own of this one has come. A Unix socket
+    // has no such option, and no such delay.
+    if (got > 0) set(socket_.get(), IPPROTO_TCP, TCP_QUICKACK, 1);
     if (got > 0) return static_cast<std::size_t>(got);
     if (got == 0) return closed(what);
     if (errno != EINTR && errno != EAGAIN) return unavailable(FailureCause::Closed, errno, "recv");

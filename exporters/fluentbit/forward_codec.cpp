@@ -1,13 +1,14 @@
 #include "exporters/fluentbit/forward_codec.h"
 
+#include <libdeflate.h>
 #include <msgpack.hpp>
-#include <zlib.h>
 
 #include <algorithm>
 #include <array>
 #include <limits>
 #include <random>
 
+#include "base/handle.h"
 #include "exporters/fluentbit/record_pack.h"
 
 namespace tierlog::exporters::fluentbit {
@@ -18,8 +19,6 @@ constexpr std::size_t kMaxAckBytes = 4096;
 constexpr std::int8_t kEventTimeType = 0;
 // Records repeat themselves so much that the fastest level does nearly as well (docs/benchmarks.md).
 constexpr int kGzipLevel = 1;
-constexpr int kGzipWindowBits = 15 + 16;  // 16: with gzip's header
-constexpr int kGzipMemory = 8;
 
 struct Appender {
   std::string& out;
@@ -80,11 +79,7 @@ std::size_t envelope_bytes(std::string_view tag, std::string_view chunk) {
 }
 
 struct Gzip::Impl {
-  z_stream stream{};
-  bool ready = false;
-  ~Impl() {
-    if (ready) static_cast<void>(::deflateEnd(&stream));
-  }
+  Owned<libdeflate_compressor, libdeflate_free_compressor> compressor;
 };
 
 Gzip::Gzip() : impl_(std::make_unique<Impl>()) {}
@@ -93,22 +88,12 @@ Gzip& Gzip::operator=(Gzip&&) noexcept = default;
 Gzip::~Gzip() = default;
 
 Result<std::string> Gzip::compress(std::string_view bytes) {
-  z_stream& stream = impl_->stream;
-  if (!impl_->ready) {
-    if (::deflateInit2(&stream, kGzipLevel, Z_DEFLATED, kGzipWindowBits, kGzipMemory, Z_DEFAULT_STRATEGY) != Z_OK)
-      return tierlog::fail(ErrorCode::Io, "compress a chunk: no memory");
-    impl_->ready = true;
-  }
-  static_cast<void>(::deflateReset(&stream));
-  std::string out(::deflateBound(&stream, bytes.size()), '\0');
-  // zlib does not write to what it reads.
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  if (::deflate(&stream, Z_FINISH) != Z_STREAM_END)
-    return tierlog::fail(ErrorCode::Io, "compress a chunk: zlib did not come to an end");
-  out.resize(out.size() - stream.avail_out);
+  if (!impl_->compressor) impl_->compressor.reset(::libdeflate_alloc_compressor(kGzipLevel));
+  libdeflate_compressor* compressor = impl_->compressor.get();
+  if (compressor == nullptr) return tierlog::fail(ErrorCode::Io, "compress a chunk: no memory");
+  std::string out(::libdeflate_gzip_compress_bound(compressor, bytes.size()), '\0');
+  out.resize(::libdeflate_gzip_compress(compressor, bytes.data(), bytes.size(), out.data(), out.size()));
+  if (out.empty()) return tierlog::fail(ErrorCode::Io, "compress a chunk: it became larger than its bound");
   return out;
 }
 

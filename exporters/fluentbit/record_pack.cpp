@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <concepts>
+#include <cstdint>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "store/record_fields.h"
@@ -20,7 +22,15 @@ struct Appender {
 };
 
 bool is_ascii(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0x80) != 0; });
+  constexpr std::uint64_t kHigh = 0x8080808080808080ULL;
+  std::uint64_t seen = 0;
+  for (; text.size() >= sizeof seen; text.remove_prefix(sizeof seen)) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text.data(), sizeof word);
+    seen |= word;
+  }
+  for (const char c : text) seen |= static_cast<unsigned char>(c) & 0x80U;
+  return (seen & kHigh) == 0;
 }
 
 // The text with what is no UTF-8 replaced: as the JSON writer does it, so that all forms agree.
@@ -95,13 +105,25 @@ class MapWriter {
       if (choice_ != nullptr && !choice_->keeps(key)) return false;
       ++keys_;
     }
-    put(key);
+    put_ascii(key);
     return true;
   }
   void put(std::string_view text) {
     if (!is_ascii(text)) return put_checked(text);
-    packer_.pack_str(static_cast<std::uint32_t>(text.size()));
-    packer_.pack_str_body(text.data(), static_cast<std::uint32_t>(text.size()));
+    put_ascii(text);
+  }
+  // Most texts are short: header and body in one piece.
+  void put_ascii(std::string_view text) {
+    constexpr std::size_t kShort = 31;
+    if (text.size() > kShort) {
+      packer_.pack_str(static_cast<std::uint32_t>(text.size()));
+      packer_.pack_str_body(text.data(), static_cast<std::uint32_t>(text.size()));
+      return;
+    }
+    char piece[1 + kShort];
+    piece[0] = static_cast<char>(0xa0U | text.size());
+    text.copy(piece + 1, kShort);
+    out_.append(piece, 1 + text.size());
   }
   void put_checked(std::string_view text) { packer_.pack(as_utf8(text)); }
 

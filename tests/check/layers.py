@@ -48,7 +48,7 @@ FOREIGN = [
     (r"yaml-cpp/", ["base/yaml.cpp"]),
     (r"msgpack", ["exporters/fluentbit/"]),
     (r"openssl/", ["exporters/fluentbit/"]),
-    (r"zlib\.h", ["exporters/fluentbit/"]),
+    (r"libdeflate\.h", ["exporters/fluentbit/"]),
     (r"spdlog/", ["daemon/", "cni/", "cli/"]),
     (r"CLI/", ["daemon/", "cli/"]),
 ]
