@@ -136,7 +136,11 @@ TEST_F(Activity, TheBoardCountsWhatEachPolicyDid) {
   later.connections = 0;
   later.verdict_packets = 0;
   later.end = sample::at(60);
-  insert({first, difference(first, 10, 11), sample::denied_at_end(), sample::allowed(), later});
+  FlowRecord closed = later;  // the kernel forgets it minutes after its last packet
+  closed.start = sample::at(60);
+  closed.end = sample::at(180);
+  closed.ct_state = "closed";
+  insert({first, difference(first, 10, 11), sample::denied_at_end(), sample::allowed(), later, closed});
   ASSERT_TRUE(store_.put_counts(
       std::vector<RuleCount>{{sample::kPassRule, 7, 420}, {sample::kLogRule, 9, 540}}, {}, sample::at(30)));
   const PolicyActivity restrict = policy(sample::kRestrict);

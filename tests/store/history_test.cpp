@@ -68,6 +68,19 @@ TEST_F(History, GivesBackEveryObjectAsItWas) {
   EXPECT_EQ(back.network_sets[0].nets, was.network_sets[0].nets);
 }
 
+TEST_F(History, ASetIsInForceSinceItCameAlsoOverARestart) {
+  ASSERT_TRUE(store_.put_moment(moment(5, "x"), cluster(), {}));
+  for (const int later : {30, 60}) {
+    Catalog catalog = sample::catalog();
+    catalog.since = sample::at(later);
+    ASSERT_TRUE(store_.put_catalog(catalog));
+    ASSERT_TRUE(store_.put_moment(moment(later, "x"), cluster(), {}));
+    EXPECT_EQ(reader().since().value(), sample::at(5));
+  }
+  ASSERT_TRUE(store_.put_moment(moment(90, "y"), cluster(), {}));
+  EXPECT_EQ(reader().since().value(), sample::at(90));
+}
+
 // The names of the pods that were there between two times.
 std::string pods_of(FlowReader reader, int from, int until) {
   std::string names;
