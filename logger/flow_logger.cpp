@@ -120,7 +120,8 @@ store::ToldChanges FlowLogger::take_changes() {
     DeniedFlow& flow = found->second;
     flow.dirty = false;
     flow.stored = true;
-    changes.denied.push_back({key.rule, key.source, key.destination, key.protocol, key.port_or_icmp,
+    if (flow.handle == 0) flow.handle = next_handle_++;
+    changes.denied.push_back({flow.handle, key.rule, key.source, key.destination, key.protocol, key.port_or_icmp,
                               flow.recorded_packets, flow.recorded_bytes, flow.last_packet});
   }
   return changes;
@@ -248,44 +249,32 @@ void FlowLogger::on_counted_flow(const VerdictEvent& event) {
   flow.last_packet = std::max(flow.last_packet, event.time);
   if (flow.described) return;  // one per interval; the counts tell how many
   // Counted before its message came: now the details are known.
-  const auto packets = flow.recorded_packets;
-  const auto bytes = flow.recorded_bytes;
-  const auto [seen, stored, dirty] = std::tuple{flow.seen, flow.stored, flow.dirty};
-  flow = describe(event);
+  describe_by(flow, event);
   flow.described = true;
-  flow.seen = seen;
-  flow.stored = stored;
-  flow.dirty = dirty;
-  flow.recorded_packets = packets;
-  flow.recorded_bytes = bytes;
-  if (packets > 0) return;
+  flow.last = flow.last_packet = event.time;
+  if (flow.recorded_packets > 0) return;
   emit(key, flow, 1, event.length, event.time, event.time);
   changed(key, flow);
 }
 
 FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
   DeniedFlow flow;
+  describe_by(flow, event);
+  flow.last = flow.last_packet = event.time;
+  return flow;
+}
+
+void FlowLogger::describe_by(DeniedFlow& flow, const VerdictEvent& event) {
   flow.what = explain(event);
   flow.first = event;
   flow.world = explainer_.world();
-  flow.last = flow.last_packet = event.time;
-  return flow;
 }
 
 // The same deny rule, but another rule may let it leave now, and another pod may have the address.
 void FlowLogger::describe_anew(DeniedFlow& flow, WallTime at) {
   VerdictEvent event = flow.first;
   event.time = at;
-  DeniedFlow fresh = describe(event);
-  fresh.recorded_packets = flow.recorded_packets;
-  fresh.recorded_bytes = flow.recorded_bytes;
-  fresh.last = flow.last;
-  fresh.last_packet = flow.last_packet;
-  fresh.described = flow.described;
-  fresh.seen = flow.seen;
-  fresh.stored = flow.stored;
-  fresh.dirty = flow.dirty;
-  flow = std::move(fresh);
+  describe_by(flow, event);
 }
 
 void FlowLogger::emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes,
@@ -360,8 +349,10 @@ PacketsOfRules FlowLogger::set_denied_baseline(std::span<const DeniedCount> coun
                                                std::span<const store::ToldDenied> told, PacketsOfRules room,
                                                WallTime watched_until) {
   std::unordered_map<FlowKey, const store::ToldDenied*, FlowKeyHash> known;
-  for (const store::ToldDenied& row : told)
+  for (const store::ToldDenied& row : told) {
     known[{row.rule, row.source, row.destination, row.protocol, row.port_or_icmp}] = &row;
+    next_handle_ = std::max(next_handle_, row.handle + 1);
+  }
   PacketsOfRules news_told;
   for (const DeniedCount& count : counts) {
     // The rules and names of then: both may be others since.
@@ -372,6 +363,7 @@ PacketsOfRules FlowLogger::set_denied_baseline(std::span<const DeniedCount> coun
     flow.described = true;
     const auto row = known.find(key);
     flow.stored = row != known.end();
+    if (flow.stored) flow.handle = row->second->handle;
     // As many as were told, although the entry that was told must have expired: one that was made again.
     const bool anew = flow.stored && (count.packets < row->second->packets ||
                                       (count.packets == row->second->packets &&
@@ -402,7 +394,7 @@ PacketsOfRules FlowLogger::set_denied_baseline(std::span<const DeniedCount> coun
     kept.world = 0;  // what comes next is described by what holds then
     changed(key, kept);
   }
-  for (const auto& [key, row] : known) forgotten_.push_back(*row);
+  for (const auto& [key, row] : known) forgotten_.push_back(row->handle);
   return news_told;
 }
 
@@ -451,10 +443,9 @@ void FlowLogger::forget_expired(WallTime at) {
   if (at >= forgotten_at_ && at - forgotten_at_ < denied_lifetime_ / 4) return;
   forgotten_at_ = at;
   std::erase_if(denied_, [&](const auto& entry) {
-    const auto& [key, flow] = entry;
+    const DeniedFlow& flow = entry.second;
     if (flow.seen == reading_ || at - flow.last_packet < denied_lifetime_) return false;
-    if (flow.stored)
-      forgotten_.push_back({key.rule, key.source, key.destination, key.protocol, key.port_or_icmp, 0, 0, {}});
+    if (flow.stored) forgotten_.push_back(flow.handle);
     return true;
   });
 }

@@ -99,6 +99,7 @@ class FlowLogger {
  private:
   // What the kernel counts flow by flow: denied ones, and allowed ones without a connection.
   struct DeniedFlow {
+    std::int64_t handle = 0;  // in store/told.h; 0: nothing was told yet
     Explained what;
     std::uint64_t recorded_packets = 0, recorded_bytes = 0;  // of the kernel's current entry
     WallTime last{};
@@ -118,6 +119,7 @@ class FlowLogger {
   // Counts what is odd about it.
   Explained explain(const dataplane::VerdictEvent& event);
   DeniedFlow describe(const dataplane::VerdictEvent& event);
+  void describe_by(DeniedFlow& flow, const dataplane::VerdictEvent& event);
   void describe_anew(DeniedFlow& flow, WallTime at);
   void emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start,
             WallTime end);
@@ -142,7 +144,8 @@ class FlowLogger {
   std::uint64_t reading_ = 0;  // number of the latest
   WallTime forgotten_at_{};
   std::vector<FlowKey> dirty_;
-  std::vector<store::ToldDenied> forgotten_;
+  std::vector<std::int64_t> forgotten_;
+  std::int64_t next_handle_ = 1;
   Pending pending_;
   LoggerCounts counts_;
   Connections connections_;

@@ -388,9 +388,24 @@ std::string version_6() {
   return sql;
 }
 
+// Rows of denied flows in the order in which the flows came (store/told.h): what one batch adds stands together.
+std::string version_7() {
+  return R"sql(
+ALTER TABLE denied_told RENAME TO denied_told_6;
+CREATE TABLE denied_told(
+  handle INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, src BLOB NOT NULL, dst BLOB NOT NULL, proto INTEGER NOT NULL,
+  port_or_icmp INTEGER NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  last_packet_ns INTEGER NOT NULL) STRICT;
+INSERT INTO denied_told(rule_id, src, dst, proto, port_or_icmp, packets, bytes, last_packet_ns)
+  SELECT rule_id, src, dst, proto, port_or_icmp, packets, bytes, last_packet_ns FROM denied_told_6;
+DROP TABLE denied_told_6;
+)sql";
+}
+
 // Migration number n takes a file from version n to n + 1.
 using Migration = std::string (*)();
-constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4, version_5, version_6};
+constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4,
+                                     version_5, version_6, version_7};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {

@@ -49,8 +49,9 @@ struct ToldConnection {
   bool operator==(const ToldConnection&) const = default;
 };
 
-// The kernel's entry of a denied flow; the first five fields name it.
+// The kernel's entry of a denied flow; rule to port name it there.
 struct ToldDenied {
+  std::int64_t handle = 0;  // names it here: rows are written in its order, so what is new stands together
   RuleId rule{};
   IpAddr source;
   IpAddr destination;
@@ -73,7 +74,7 @@ struct ToldChanges {
   std::vector<ToldConnection> connections;  // as they stand now
   std::vector<std::int64_t> ended;          // handles
   std::vector<ToldDenied> denied;
-  std::vector<ToldDenied> forgotten;  // by name: the kernel has no such entry any more
+  std::vector<std::int64_t> forgotten;  // handles: the kernel has no such entry any more
 
   bool empty() const { return connections.empty() && ended.empty() && denied.empty() && forgotten.empty(); }
 };

@@ -48,14 +48,15 @@ ToldConnection read_connection(const sqlite::Statement& row) {
 }
 
 ToldDenied read_denied(const sqlite::Statement& row) {
-  return {RuleId{static_cast<std::uint32_t>(row.integer(0))},
-          read_address(row, 1),
+  return {row.integer(0),
+          RuleId{static_cast<std::uint32_t>(row.integer(1))},
           read_address(row, 2),
-          static_cast<std::uint8_t>(row.integer(3)),
-          static_cast<std::uint16_t>(row.integer(4)),
-          row.count(5),
+          read_address(row, 3),
+          static_cast<std::uint8_t>(row.integer(4)),
+          static_cast<std::uint16_t>(row.integer(5)),
           row.count(6),
-          from_ns(row.integer(7))};
+          row.count(7),
+          from_ns(row.integer(8))};
 }
 
 }  // namespace
@@ -74,11 +75,9 @@ Result<ToldRows> ToldRows::open(sqlite::Database& database) {
   TL_ASSIGN(made.drop_connection_, database.prepare("DELETE FROM open_connection WHERE handle = ?1"));
   TL_ASSIGN(
       made.put_denied_,
-      database.prepare("INSERT OR REPLACE INTO denied_told(rule_id, proto, port_or_icmp, packets, bytes,"
-                       " last_packet_ns, src, dst) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"));
-  TL_ASSIGN(made.drop_denied_,
-            database.prepare("DELETE FROM denied_told WHERE rule_id = ?1 AND proto = ?2 AND"
-                             " port_or_icmp = ?3 AND src = ?4 AND dst = ?5"));
+      database.prepare("INSERT OR REPLACE INTO denied_told(handle, rule_id, proto, port_or_icmp, packets, bytes,"
+                       " last_packet_ns, src, dst) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
+  TL_ASSIGN(made.drop_denied_, database.prepare("DELETE FROM denied_told WHERE handle = ?1"));
   TL_ASSIGN(
       made.list_connections_,
       database.prepare("SELECT handle, src, dst, proto, src_port, dst_port, icmp_type, icmp_code, icmp_id,"
@@ -87,8 +86,8 @@ Result<ToldRows> ToldRows::open(sqlite::Database& database) {
                        " ingress_packets_out, ingress_bytes_out, ingress_packets_in, ingress_bytes_in"
                        " FROM open_connection ORDER BY handle"));
   TL_ASSIGN(made.list_denied_,
-            database.prepare("SELECT rule_id, src, dst, proto, port_or_icmp, packets, bytes, last_packet_ns"
-                             " FROM denied_told"));
+            database.prepare("SELECT handle, rule_id, src, dst, proto, port_or_icmp, packets, bytes, last_packet_ns"
+                             " FROM denied_told ORDER BY handle"));
   return made;
 }
 
@@ -106,8 +105,8 @@ Result<void> ToldRows::write_connection(const ToldConnection& c) {
 }
 
 Result<void> ToldRows::write_denied(const ToldDenied& flow) {
-  constexpr int kSource = 7;
-  put_denied_.bind(number(flow.rule), flow.protocol, flow.port_or_icmp, flow.packets, flow.bytes,
+  constexpr int kSource = 8;
+  put_denied_.bind(flow.handle, number(flow.rule), flow.protocol, flow.port_or_icmp, flow.packets, flow.bytes,
                    to_ns(flow.last_packet));
   put_denied_.bind_blob(kSource, bytes_of(flow.source));
   put_denied_.bind_blob(kSource + 1, bytes_of(flow.destination));
@@ -115,15 +114,9 @@ Result<void> ToldRows::write_denied(const ToldDenied& flow) {
 }
 
 Result<void> ToldRows::write(const ToldChanges& changes) {
-  constexpr int kSource = 4;
   for (const std::int64_t handle : changes.ended) TL_TRY(drop_connection_.bind(handle).run());
   for (const ToldConnection& connection : changes.connections) TL_TRY(write_connection(connection));
-  for (const ToldDenied& flow : changes.forgotten) {
-    drop_denied_.bind(number(flow.rule), flow.protocol, flow.port_or_icmp);
-    drop_denied_.bind_blob(kSource, bytes_of(flow.source));
-    drop_denied_.bind_blob(kSource + 1, bytes_of(flow.destination));
-    TL_TRY(drop_denied_.run());
-  }
+  for (const std::int64_t handle : changes.forgotten) TL_TRY(drop_denied_.bind(handle).run());
   for (const ToldDenied& flow : changes.denied) TL_TRY(write_denied(flow));
   return {};
 }

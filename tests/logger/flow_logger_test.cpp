@@ -361,7 +361,7 @@ TEST_F(FlowLoggerTest, ARestartTellsNothingTwiceHoweverLateItReads) {
     FlowLogger next(std::chrono::seconds(60), 1000);
     next.set_program(program_, {}, at(0));
     const DeniedCount entry = count(rule, 1);
-    const store::ToldDenied told{rule, entry.source, entry.destination, entry.protocol, entry.port_or_icmp, 1, entry.bytes, at(100)};
+    const store::ToldDenied told{1, rule, entry.source, entry.destination, entry.protocol, entry.port_or_icmp, 1, entry.bytes, at(100)};
     DeniedCount found = entry;
     found.idle = {};
     next.set_denied_baseline(std::vector{found}, at(100 + touched), std::vector{told}, {{rule, 100}});
@@ -371,7 +371,7 @@ TEST_F(FlowLoggerTest, ARestartTellsNothingTwiceHoweverLateItReads) {
   FlowLogger next(std::chrono::seconds(60), 1000);
   next.set_program(program_, {}, at(0));
   const DeniedCount entry = count(rule, 1);
-  const store::ToldDenied told{rule, entry.source, entry.destination, entry.protocol, entry.port_or_icmp, 1, entry.bytes, at(100)};
+  const store::ToldDenied told{1, rule, entry.source, entry.destination, entry.protocol, entry.port_or_icmp, 1, entry.bytes, at(100)};
   DeniedCount found = entry;
   found.idle = {};
   next.set_denied_baseline(std::vector{found}, at(170), std::vector{told}, {{rule, 100}});

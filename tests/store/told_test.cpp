@@ -30,8 +30,8 @@ ToldConnection connection(std::int64_t handle, const char* source) {
   return made;
 }
 
-ToldDenied denied_flow(const char* source, std::uint64_t packets) {
-  return {sample::kDenyRule, *IpAddr::parse(source), *IpAddr::parse("10.0.0.1"), protocol::kUdp, 53, packets,
+ToldDenied denied_flow(std::int64_t handle, const char* source, std::uint64_t packets) {
+  return {handle, sample::kDenyRule, *IpAddr::parse(source), *IpAddr::parse("10.0.0.1"), protocol::kUdp, 53, packets,
           packets * 60,      sample::at(3)};
 }
 
@@ -49,14 +49,14 @@ TEST(Told, IsReadBackAsItStandsNow) {
     auto store = sample::open_store(folder.file("flows.db"));
     ToldChanges changes;
     changes.connections = {connection(1, "10.0.0.2"), connection(2, "fd00::2")};
-    changes.denied = {denied_flow("10.0.0.3", 5), denied_flow("10.0.0.4", 6)};
+    changes.denied = {denied_flow(7, "10.0.0.3", 5), denied_flow(8, "10.0.0.4", 6)};
     ASSERT_TRUE(store.insert(std::vector{sample::denied()}, changes));
     ToldChanges later;
     later.ended = {2};
     later.connections = {connection(1, "10.0.0.2")};
     later.connections[0].ingress.amounts.bytes_in = 6'000'000'000;
-    later.forgotten = {denied_flow("10.0.0.4", 0), denied_flow("10.0.0.9", 0)};
-    later.denied = {denied_flow("10.0.0.3", 9)};
+    later.forgotten = {8, 99};
+    later.denied = {denied_flow(7, "10.0.0.3", 9)};
     ASSERT_TRUE(store.insert({}, later));
   }
   auto store = sample::open_store(folder.file("flows.db"));
@@ -67,7 +67,7 @@ TEST(Told, IsReadBackAsItStandsNow) {
   ASSERT_EQ(told->connections.size(), 1u);
   EXPECT_TRUE(told->connections[0] == expected);
   ASSERT_EQ(told->denied.size(), 1u);
-  EXPECT_TRUE(told->denied[0] == denied_flow("10.0.0.3", 9));
+  EXPECT_TRUE(told->denied[0] == denied_flow(7, "10.0.0.3", 9));
 }
 
 TEST(Told, IsWrittenWithItsRecordsOrNotAtAll) {
@@ -77,7 +77,7 @@ TEST(Told, IsWrittenWithItsRecordsOrNotAtAll) {
   execute(path, "CREATE TRIGGER refuse BEFORE INSERT ON denied_told BEGIN SELECT raise(ABORT, 'full'); END");
   auto store = sample::open_store(path);
   ToldChanges changes;
-  changes.denied = {denied_flow("10.0.0.3", 5)};
+  changes.denied = {denied_flow(7, "10.0.0.3", 5)};
   EXPECT_FALSE(store.insert(std::vector{sample::denied()}, changes));
   EXPECT_TRUE(store.read_after(0, 10)->empty());
   execute(path, "DROP TRIGGER refuse");
@@ -139,7 +139,7 @@ TEST_P(Migration, KeepsEverything) {
   EXPECT_EQ(told->connections.size(), GetParam().told);
   EXPECT_EQ(told->denied.size(), GetParam().told);
   ToldChanges changes;
-  changes.denied = {denied_flow("10.0.0.3", 5)};
+  changes.denied = {denied_flow(7, "10.0.0.3", 5)};
   EXPECT_TRUE(store.insert(std::vector{sample::denied()}, changes));
   auto reader = FlowReader::open(path);
   ASSERT_TRUE(reader) << reader.error().message;
