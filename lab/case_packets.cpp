@@ -330,6 +330,10 @@ std::vector<Flight> Bench::plan(const PolicyCase& test_case, const Program& prog
   return flights;
 }
 
+bool all_told(const std::vector<Flight*>& round) {
+  return std::all_of(round.begin(), round.end(), [](const Flight* flight) { return flight->told(); });
+}
+
 using End = std::pair<IpAddr, std::uint16_t>;
 using Key = std::tuple<End, End, std::uint8_t>;
 
@@ -392,22 +396,27 @@ Result<void> Bench::forget_connections() {
 
 Result<void> Bench::fly(std::vector<Flight*>& round) {
   if (round.empty()) return {};
-  TL_TRY(forget_connections());
   std::vector<Shot> shots;
   for (const Flight* flight : round) shots.push_back(flight->shot);
-  TL_ASSIGN(const auto arrivals, wire_->shoot(shots));
-  for (std::size_t i = 0; i < round.size(); ++i) round[i]->arrival = arrivals[i];
-  return learn(round);
+  // The kernel had no memory at hand for a denied flow's entry and says so: the packet is sent again.
+  constexpr int kMostAttempts = 4;
+  for (int attempt = 1;; ++attempt) {
+    TL_ASSIGN(const std::uint64_t before, plane_.backend->read_overflow());
+    TL_TRY(forget_connections());
+    TL_ASSIGN(const auto arrivals, wire_->shoot(shots));
+    for (std::size_t i = 0; i < round.size(); ++i) round[i]->arrival = arrivals[i];
+    TL_TRY(learn(round));
+    TL_ASSIGN(const std::uint64_t after, plane_.backend->read_overflow());
+    if (after == before || attempt == kMostAttempts || all_told(round)) return {};
+    for (Flight* flight : round) flight->denial = flight->egress = flight->ingress = std::nullopt;
+  }
 }
 
 // Until the flow index tells of every packet, or will not any more.
 Result<void> Bench::learn(std::vector<Flight*>& round) {
   const auto begin = Clock::now();
-  const auto all_told = [&] {
-    return std::all_of(round.begin(), round.end(), [](const Flight* flight) { return flight->told(); });
-  };
   std::vector<dataplane::VerdictEvent> events;
-  while (!all_told() && Clock::now() - begin < run_.patience) {
+  while (!all_told(round) && Clock::now() - begin < run_.patience) {
     pollfd ready{plane_.ready, POLLIN, 0};
     static_cast<void>(::poll(&ready, 1, 20));
     for (bool more = true; more;) {
