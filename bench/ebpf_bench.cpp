@@ -24,6 +24,7 @@
 #include "dataplane/ebpf/events.h"
 #include "dataplane/ebpf/layout.h"
 #include "lab/frames.h"
+#include "tests/dataplane/question.h"
 #include "tests/dataplane/shapes.h"
 
 namespace tierlog::bench {
@@ -87,21 +88,6 @@ class Asker {
   std::vector<std::uint8_t> frame_, answer_;
 };
 
-tl_question question_of(const policy::Packet& packet, std::uint32_t root, std::uint32_t klass) {
-  tl_question question{};
-  question.root = root;
-  question.klass = klass;
-  std::copy(packet.source.bytes.begin(), packet.source.bytes.end(), question.source);
-  std::copy(packet.destination.bytes.begin(), packet.destination.bytes.end(), question.destination);
-  question.source_port = packet.source_port;
-  question.destination_port = packet.destination_port;
-  question.protocol = packet.protocol;
-  question.family = packet.source.family == Family::V4 ? 4 : 6;
-  question.icmp_type = packet.icmp_type;
-  question.icmp_code = packet.icmp_code;
-  return question;
-}
-
 struct Cell {
   double again = 0, warm = 0, miss = 0, mib = 0;
   std::size_t misses = 0;
@@ -117,7 +103,7 @@ Cell measure(shapes::Shape shape, std::size_t rules, int rounds) {
   std::mt19937 engine(11);
   std::vector<tl_question> questions;
   for (std::size_t i = 0; i < kTuples; ++i)
-    questions.push_back(question_of(shapes::shaped_packet(shaped, engine), (*backend)->root(),
+    questions.push_back(shapes::question_of(shapes::shaped_packet(shaped, engine), (*backend)->root(),
                                     (*backend)->installed().class_reference(0)));
   tl_question nothing{};
   nothing.root = (TL_SEGMENTS - 1u) << TL_SEGMENT_BITS;  // a segment that nobody made

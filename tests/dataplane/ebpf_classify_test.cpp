@@ -13,6 +13,7 @@
 #include "lab/cases.h"
 #include "policy/compile.h"
 #include "policy/evaluate.h"
+#include "tests/dataplane/question.h"
 #include "tests/dataplane/shapes.h"
 #include "tests/lab/random_case.h"
 
@@ -25,21 +26,6 @@ using policy::Packet;
 using policy::Program;
 
 constexpr std::size_t kTuples = 8192;
-
-tl_question question_of(const Packet& packet, std::uint32_t root, std::uint32_t klass) {
-  tl_question question{};
-  question.root = root;
-  question.klass = klass;
-  std::copy(packet.source.bytes.begin(), packet.source.bytes.end(), question.source);
-  std::copy(packet.destination.bytes.begin(), packet.destination.bytes.end(), question.destination);
-  question.source_port = packet.source_port;
-  question.destination_port = packet.destination_port;
-  question.protocol = packet.protocol;
-  question.family = packet.source.family == Family::V4 ? 4 : 6;
-  question.icmp_type = packet.icmp_type;
-  question.icmp_code = packet.icmp_code;
-  return question;
-}
 
 // What the evaluator expects; empty: the kernel says the same.
 std::string difference(const Program& program, std::uint32_t endpoint_class, const Packet& packet,
