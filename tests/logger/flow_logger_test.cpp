@@ -315,6 +315,22 @@ TEST_F(FlowLoggerTest, WhatWasCountedBeforeUsIsNoNews) {
   EXPECT_EQ(records[0].verdict_packets, 1u);
 }
 
+// Two policy sets may have the rule that decided; the way to it is that of the set in force then.
+TEST_F(FlowLoggerTest, ALateEventIsTracedByThePoliciesOfItsTime) {
+  auto changed = std::make_shared<policy::Program>(*program_);
+  for (policy::ProgramTier& tier : changed->tiers)
+    if (tier.name == "platform") tier.name = "renamed";
+  logger_.set_program(changed, {}, at(100));
+  const auto last_tier = [&](const char* from, int when) {
+    const auto records = give(event(EventKind::Denied, rule_of(2), from, "10.0.0.1", 5432, when));
+    EXPECT_EQ(records.size(), 1u);
+    return records.empty() || records[0].trace.empty() ? "" : records[0].trace.back().tier;
+  };
+  EXPECT_EQ(last_tier("192.0.2.1", 99), "platform");
+  EXPECT_EQ(last_tier("192.0.2.2", 101), "renamed");
+  EXPECT_EQ(logger_.counts().mismatches, 0u);
+}
+
 // The rules and the names of then, the time of its packets, and nothing twice.
 TEST_F(FlowLoggerTest, WhatWasDeniedWhileNobodyWatchedIsToldByTheRulesOfThen) {
   const RuleId old_rule = rule_of(2);
