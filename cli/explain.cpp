@@ -231,8 +231,7 @@ int show(const policy::Explanation& explanation, Format format) {
 }
 
 std::string in_force_text(const query::Past& past) {
-  return "\nBy the policies in force since " + format_for_people(past.set.since) + " UTC (revision " +
-         std::to_string(past.set.revision) + ") and the pods of that moment.\n";
+  return "\nBy the policies in force since " + format_for_people(past.set.since) + " UTC and the pods of that moment.\n";
 }
 
 // A recorded verdict, explained by what was in force then; by the record's own trace where that is not kept.

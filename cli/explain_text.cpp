@@ -322,6 +322,8 @@ std::string service_text(const policy::ExplainedService& service, const policy::
     return (address.family == Family::V6 ? "[" + text + "]" : text) + ":" + std::to_string(port);
   };
   std::string text = "Service " + printable(service.name) + " (" + with_port(service.address, service.port) + ") ";
+  if (!service.has_port)
+    return text + "has no such port: judged as it was sent; nothing answers there\n\n";
   if (service.backends.empty())
     return text + "has no backend: judged as it was sent; nothing answers there\n\n";
   text += "leads to " + counted(service.backends.size(), "backend") + ":\n";

@@ -22,9 +22,9 @@ std::uint16_t target_of(const ServicePort& port, const policy::Endpoint& pod) {
   return 0;
 }
 
-// The Service and the number of its port that a packet is sent to.
-std::optional<std::pair<const Service*, std::size_t>> service_of(std::span<const Service> services,
-                                                                 const policy::Packet& packet) {
+// The Service that a packet is sent to, and the number of its port; no number: it has no such port.
+std::optional<std::pair<const Service*, std::optional<std::size_t>>> service_of(std::span<const Service> services,
+                                                                                const policy::Packet& packet) {
   if (!protocol::has_ports(packet.protocol)) return std::nullopt;
   for (const Service& service : services) {
     if (std::find(service.cluster_ips.begin(), service.cluster_ips.end(), packet.destination) ==
@@ -32,7 +32,8 @@ std::optional<std::pair<const Service*, std::size_t>> service_of(std::span<const
       continue;
     for (std::size_t i = 0; i < service.ports.size(); ++i)
       if (service.ports[i].protocol == packet.protocol && service.ports[i].port == packet.destination_port)
-        return std::pair{&service, i};
+        return std::pair{&service, std::optional(i)};
+    return std::pair{&service, std::optional<std::size_t>()};
   }
   return std::nullopt;
 }
@@ -78,9 +79,10 @@ policy::Explanation explain(const policy::Program& program, const policy::Packet
   const auto met = service_of(services, packet);
   if (!met) return policy::explain(program, packet);
   const auto& [service, port] = *met;
-  policy::ExplainedService told{service->display(), packet.destination, packet.destination_port, {}};
+  policy::ExplainedService told{service->display(), packet.destination, packet.destination_port, port.has_value(), {}};
   std::optional<policy::Explanation> shown;
-  const auto backends = backends_of(*service, port, packet.destination.family, *program.cluster);
+  const auto backends = port ? backends_of(*service, *port, packet.destination.family, *program.cluster)
+                             : std::vector<ServiceBackend>();
   for (const auto& [address, target] : backends) {
     policy::Packet behind = packet;
     behind.destination = address;

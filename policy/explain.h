@@ -48,6 +48,7 @@ struct ExplainedService {
   std::string name;  // "ns/service"
   IpAddr address;
   std::uint16_t port = 0;
+  bool has_port = true;           // false: the Service has no such port
   std::vector<Backend> backends;  // none: the packet is judged as it stands
 };
 

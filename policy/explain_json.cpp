@@ -153,12 +153,13 @@ Json to_json(const ExplainedService& service) {
   return {{"name", service.name},
           {"ip", service.address.to_string()},
           {"port", service.port},
+          {"has_port", service.has_port},
           {"backends", std::move(backends)}};
 }
 
 ExplainedService service_of(const nlohmann::json& json) {
   ExplainedService service{json.at("name").get<std::string>(), address_of(json.at("ip")),
-                           json.at("port").get<std::uint16_t>(), {}};
+                           json.at("port").get<std::uint16_t>(), json.at("has_port").get<bool>(), {}};
   for (const auto& backend : json.at("backends"))
     service.backends.push_back({address_of(backend.at("ip")), backend.at("port").get<std::uint16_t>(),
                                 backend.at("name").get<std::string>(),

@@ -95,6 +95,7 @@ TEST(ExplainText, AServiceIsShownWithTheVerdictOfEachBackend) {
       "tenant-01/db",
       *IpAddr::parse("fd00:96::1"),
       80,
+      true,
       {{*IpAddr::parse("10.244.1.9"), 5432, "tenant-01/db", Action::Deny},
        {*IpAddr::parse("10.244.1.10"), 5432, "tenant-01/db-1", Action::Allow}}};
   EXPECT_EQ(explain_text(explanation, kPlain).substr(0, 300),
@@ -108,6 +109,8 @@ Service tenant-01/db ([fd00:96::1]:80) leads to 2 backends:
                 .substr(0, 300));
   explanation.service->backends.clear();
   EXPECT_NE(explain_text(explanation, kPlain).find("has no backend: judged as it was sent"), std::string::npos);
+  explanation.service->has_port = false;
+  EXPECT_NE(explain_text(explanation, kPlain).find("has no such port: judged as it was sent"), std::string::npos);
 }
 
 TEST(ExplainText, NoLineIsLongerThanTheTerminal) {

@@ -107,8 +107,13 @@ TEST_F(ServiceBackends, EachIsJudgedBehindTheTranslationAndTheDeniedOneIsShown) 
 
   EXPECT_EQ(ask("shop/far", 443).action, Action::Allow);
   EXPECT_TRUE(ask("shop/nobody", 80).service->backends.empty());
-  EXPECT_FALSE(ask("10.96.0.1", 81).service) << "no port of the Service";
-  EXPECT_FALSE(ask("10.96.0.1", 80, protocol::kUdp).service);
+  EXPECT_TRUE(ask("shop/nobody", 80).service->has_port);
+  for (const auto& other : {ask("10.96.0.1", 81), ask("10.96.0.1", 80, protocol::kUdp)}) {
+    ASSERT_TRUE(other.service);
+    EXPECT_FALSE(other.service->has_port);
+    EXPECT_TRUE(other.service->backends.empty());
+    EXPECT_EQ(other.packet.destination, *IpAddr::parse("10.96.0.1"));
+  }
   EXPECT_FALSE(ask("10.1.0.7", 6432).service);
 }
 
