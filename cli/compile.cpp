@@ -28,7 +28,7 @@ using policy::RuleRef;
 
 struct CompileArguments {
   std::vector<std::string> files;
-  std::string topology, node, via = "nftables", output = "table";
+  std::string topology, node, via = "nftables", limits, output = "table";
 };
 
 struct KernelTable {
@@ -339,8 +339,8 @@ Json json_of_ebpf(const EbpfObjects& objects) {
   return classes;
 }
 
-Result<void> print_ebpf(const Compiled& compiled, Format format) {
-  TL_ASSIGN(const EbpfObjects objects, ebpf_objects(compiled.program));
+Result<void> print_ebpf(const Compiled& compiled, const dataplane::ebpf::Limits& limits, Format format) {
+  TL_ASSIGN(const EbpfObjects objects, ebpf_objects(compiled.program, limits));
   if (format == Format::Json) {
     out(Json{{"via", "ebpf"},
              {"node", or_null(compiled.node)},
@@ -362,9 +362,12 @@ Result<int> run(const CompileArguments& arguments) {
   TL_ASSIGN(const Format format, parse_format(arguments.output, kTextOrJson));
   if (arguments.via != "nftables" && arguments.via != "ebpf")
     return fail(ErrorCode::InvalidArgument, "--via \"" + arguments.via + "\" is unknown; expected nftables or ebpf");
+  if (!arguments.limits.empty() && arguments.via != "ebpf")
+    return fail(ErrorCode::InvalidArgument, "--limits needs --via ebpf: nftables has none to be set");
+  TL_ASSIGN(const auto limits, dataplane::ebpf::parse_limits(arguments.limits));
   TL_ASSIGN(const Compiled compiled, compile_files(arguments));
   if (arguments.via == "ebpf") {
-    TL_TRY(print_ebpf(compiled, format));
+    TL_TRY(print_ebpf(compiled, limits, format));
   } else {
     print(compiled, format);
   }
@@ -396,6 +399,7 @@ Command compile_command() {
                      {"--topology", "FILE", "who there is", &arguments->topology},
                      {"--node", "NAME", "only what this node enforces", &arguments->node},
                      {"--via", "HOW", "nftables (default) or ebpf", &arguments->via},
+                     {"--limits", "NAME=N,…", "of --via ebpf, as in tierlogd.yaml: max_rules=1000", &arguments->limits},
                      output_option(arguments->output, kTextOrJson)};
   command.examples = {
       {"tierlog compile -f policies/ --topology topology.yaml", "Everything"},

@@ -36,7 +36,8 @@ EbpfTier tier_of(const Blob& blob, std::uint32_t index) {
 
 }  // namespace
 
-Result<EbpfObjects> ebpf_objects(const Program& program) {
+Result<EbpfObjects> ebpf_objects(const Program& program, const ebpf::Limits& limits) {
+  TL_TRY(ebpf::check_limits(program, limits));
   EbpfObjects objects;
   ebpf::GroupNumbers groups;
   ebpf::IdentityNumbers identities;
@@ -45,7 +46,7 @@ Result<EbpfObjects> ebpf_objects(const Program& program) {
     wanted.insert({endpoint.ingress_class, endpoint.egress_class});
   for (const std::uint32_t index : wanted) {
     const auto slot_of = [](RuleId id) -> Result<std::uint32_t> { return number(id); };
-    TL_ASSIGN(const ebpf::EncodedClass encoded, ebpf::encode_class(program, index, groups, slot_of));
+    TL_ASSIGN(const ebpf::EncodedClass encoded, ebpf::encode_class(program, index, groups, slot_of, limits));
     const policy::EndpointClass& source = program.classes[index];
     EbpfClass& told = objects.classes.emplace_back();
     told.index = index;
@@ -60,7 +61,7 @@ Result<EbpfObjects> ebpf_objects(const Program& program) {
       told.tiers.back().tier = program.tiers[source.tiers[tier].tier].name;
     }
   }
-  TL_ASSIGN(const Blob addresses, ebpf::encode_addresses(program, groups, identities));
+  TL_ASSIGN(const Blob addresses, ebpf::encode_addresses(program, groups, identities, limits));
   objects.address_bytes = addresses.size();
   return objects;
 }

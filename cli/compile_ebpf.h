@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "dataplane/ebpf/limits.h"
 #include "policy/program.h"
 
 namespace tierlog::cli {
@@ -31,7 +32,7 @@ struct EbpfObjects {
 };
 
 // Errors: InvalidArgument with the limit that is passed.
-Result<EbpfObjects> ebpf_objects(const policy::Program& program);
+Result<EbpfObjects> ebpf_objects(const policy::Program& program, const dataplane::ebpf::Limits& limits);
 std::string text_of(const EbpfObjects& objects);
 
 }  // namespace tierlog::cli

@@ -179,13 +179,31 @@ Reader count(std::size_t Config::*field, std::int64_t highest) {
   };
 }
 
+Reader limit(const dataplane::ebpf::LimitSetting& setting) {
+  return [&setting](const Node& value, Config& config, Diagnostics& findings) {
+    const auto parsed = value.as_int();
+    if (parsed && *parsed >= setting.least && *parsed <= setting.most)
+      config.ebpf_limits.*setting.value = static_cast<std::uint32_t>(*parsed);
+    else
+      findings.error(value.place, "\"" + value.text + "\" is out of range; expected a number from " +
+                                      std::to_string(setting.least) + " to " + std::to_string(setting.most));
+  };
+}
+
 struct Key {
   std::string name;  // "store.path": path in the store map
   Reader read;
 };
 
+std::vector<Key> with_limits(std::vector<Key> table) {
+  auto place = std::find_if(table.begin(), table.end(), [](const Key& key) { return key.name == "flow_interval"; });
+  for (const auto& setting : dataplane::ebpf::limit_settings())
+    place = table.insert(place, {"ebpf." + std::string(setting.name), limit(setting)}) + 1;
+  return table;
+}
+
 const std::vector<Key>& keys() {
-  static const std::vector<Key> table{
+  static const std::vector<Key> table = with_limits({
       {"node", read_node},
       {"cluster", text(&Config::cluster)},
       {"dataplane", one_of({"nftables", "ebpf", "auto"}, [](Config& c, const std::string& v) { c.dataplane = v; })},
@@ -225,7 +243,7 @@ const std::vector<Key>& keys() {
       {"exports", read_exports},
       {"log.level", one_of({"debug", "info", "warning", "error"},
                            [](Config& c, const std::string& v) { c.log_level = v; })},
-  };
+  });
   return table;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/diagnostics.h"
+#include "dataplane/ebpf/limits.h"
 #include "exporters/options.h"
 #include "policy/program.h"
 #include "store/query.h"
@@ -39,6 +40,7 @@ struct Config {
   std::uint64_t store_max_rows = 0;
   std::uint16_t nflog_group = 4610;
   std::vector<std::string> nftables_without;  // "owner", "egress-hook": do as on a kernel without it
+  dataplane::ebpf::Limits ebpf_limits;
   std::chrono::milliseconds flow_interval{60'000};
   std::chrono::milliseconds deny_interval{10'000};
   std::chrono::milliseconds log_interval{10'000};

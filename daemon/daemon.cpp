@@ -195,6 +195,7 @@ Result<void> Daemon::take_over() {
   for (const std::string& what : removed) spdlog::info("removed: {}, of the other data plane", what);
   if (!plane_.is_nftables()) {
     spdlog::info("dataplane=ebpf maps={}", plane_.adopted ? "adopted" : "made");
+    if (!plane_.taken_over.empty()) spdlog::warn("{}", plane_.taken_over);
     return {};
   }
   const auto& tables = *plane_.tables;

@@ -84,14 +84,17 @@ Result<Plane> open_ebpf(const Config& config) {
   options.log_rate = config.log_rate;
   options.audits = config.audits;
   options.older = connections_of_kernel;
+  options.limits = config.ebpf_limits;
   TL_ASSIGN(options.pins, ebpf::make_pin_folder());
   TL_ASSIGN(auto backend, ebpf::EbpfBackend::open(options));
-  TL_ASSIGN(auto events, ebpf::EbpfEvents::open(backend->programs().events(), backend->programs().losses()));
+  TL_ASSIGN(auto events, ebpf::EbpfEvents::open(backend->programs().events(), backend->programs().losses(),
+                                                      backend->older_rings()));
   plane.connections = std::make_unique<ebpf::EbpfConnections>(*backend, *events);
   plane.events_fd = events->fd();
   plane.adopted = backend->adopted();
   plane.highest_found = backend->highest_found();
   plane.found_interfaces = backend->found_interfaces();
+  plane.taken_over = backend->taken_over();
   plane.programs = backend.get();
   plane.backend = std::move(backend);
   plane.events = std::move(events);

@@ -43,6 +43,7 @@ struct Plane {
   std::unique_ptr<dataplane::nftables::TableWatch> watch;  // only where nothing else protects the tables
   std::unique_ptr<dataplane::nftables::LabelWatch> labels;
   bool adopted = false;
+  std::string taken_over;  // of maps of another version: what was, and what could not be; empty: there were none
   // What was there: above which no rule id may begin anew, and interfaces that were enforced.
   RuleId highest_found{};
   std::set<std::string> found_interfaces;

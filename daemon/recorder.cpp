@@ -364,6 +364,7 @@ std::vector<store::LossCount> Recorder::losses() const {
       {"store-aggregated", RuleId::None, merged}};
   if (loss.ring_full > 0) all.push_back({"ring-full", RuleId::None, loss.ring_full});
   if (loss.logs_untold > 0) all.push_back({"log-rules-untold", RuleId::None, loss.logs_untold});
+  if (loss.left_behind > 0) all.push_back({"left-behind", RuleId::None, loss.left_behind});
   append(all, books_.losses());
   return all;
 }

@@ -66,6 +66,7 @@ struct EventLoss {
   std::uint64_t undecodable = 0;    // messages that made no sense
   std::uint64_t ring_full = 0;      // messages that found no room in the ring buffer
   std::uint64_t logs_untold = 0;    // packets that matched more Log rules than can be told of one
+  std::uint64_t left_behind = 0;    // entries of an earlier version's maps that could not be taken over
 
   std::uint64_t messages() const { return sequence_gaps + overruns + undecodable + ring_full; }
 };

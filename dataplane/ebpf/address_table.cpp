@@ -24,14 +24,14 @@ struct Belongs {
 
 class AddressEncoder {
  public:
-  AddressEncoder(const Program& program, const GroupNumbers& groups, IdentityNumbers& identities)
-      : program_(program), groups_(groups), identities_(identities) {}
+  AddressEncoder(const Program& program, const GroupNumbers& groups, IdentityNumbers& identities, const Limits& limits)
+      : program_(program), groups_(groups), identities_(identities), limits_(limits) {}
 
   Result<Blob> run() {
     head_at_ = blob_.make_room(sizeof(tl_addresses));
     collect_terms();
     collect_flags();
-    TL_ASSIGN(const std::uint32_t nobody, identity_of({}));
+    TL_ASSIGN(const std::uint32_t nobody, identity_of({}, {}));
     blob_.put_offset(head_at_ + static_cast<std::uint32_t>(offsetof(tl_addresses, nobody)), nobody);
     v4_ = blob_.make_room(65536 * 4);
     v6_ = blob_.make_room(65536 * 4);
@@ -50,7 +50,8 @@ class AddressEncoder {
   void collect_terms();
   void collect_flags();
   Result<void> write_nets();
-  Result<std::uint32_t> identity_of(const Belongs& belongs);
+  Result<std::uint32_t> identity_of(const Belongs& belongs, const Cidr& net);
+  std::string who_names(const std::vector<std::uint32_t>& groups) const;
   void insert(const Cidr& net, std::uint32_t identity);
   std::uint32_t block_below(std::uint32_t entry_at);
   void fill(std::uint32_t entry_at, std::uint32_t identity);
@@ -59,6 +60,7 @@ class AddressEncoder {
   const Program& program_;
   const GroupNumbers& groups_;
   IdentityNumbers& identities_;
+  const Limits& limits_;
   Blob blob_;
   std::uint32_t head_at_ = 0, v4_ = 0, v6_ = 0;
   std::map<Term, std::uint32_t> term_index_;
@@ -98,7 +100,34 @@ void AddressEncoder::collect_flags() {
     nets_[Cidr::host(address)].flags |= TL_IS_LOCAL;
 }
 
-Result<std::uint32_t> AddressEncoder::identity_of(const Belongs& belongs) {
+// The policies whose rules name these groups, as many as a line has room for.
+std::string AddressEncoder::who_names(const std::vector<std::uint32_t>& groups) const {
+  std::set<Term> terms;
+  for (const auto& [group, number] : groups_.used())
+    if (std::binary_search(groups.begin(), groups.end(), number)) terms.insert(group.begin(), group.end());
+  const auto has = [&](bool of_port_set, std::uint32_t set) {
+    return std::any_of(terms.begin(), terms.end(),
+                       [&](const Term& term) { return term.of_port_set == of_port_set && term.set == set; });
+  };
+  const auto names_one = [&](const policy::PeerMatch& peer) {
+    for (const auto* list : {&peer.in_sets, &peer.not_in_sets})
+      for (const std::uint32_t set : *list)
+        if (has(false, set)) return true;
+    for (const auto& set : {peer.port_set, peer.not_port_set, peer.service_ports})
+      if (set && has(true, *set)) return true;
+    return false;
+  };
+  std::string names;
+  std::set<std::uint32_t> told;
+  for (const policy::ProgramRule& rule : program_.rules)
+    for (const policy::Match& match : rule.any_of)
+      if ((names_one(match.source) || names_one(match.destination)) && told.insert(rule.policy).second &&
+          names.size() < 200)
+        names += (names.empty() ? "" : ", ") + program_.policies[rule.policy].display;
+  return names;
+}
+
+Result<std::uint32_t> AddressEncoder::identity_of(const Belongs& belongs, const Cidr& net) {
   std::vector<std::uint32_t> numbers;
   for (const std::uint32_t term : belongs.terms) {
     const auto begin_here = by_first_.find(term);
@@ -108,10 +137,10 @@ Result<std::uint32_t> AddressEncoder::identity_of(const Belongs& belongs) {
         numbers.push_back(number);
   }
   std::sort(numbers.begin(), numbers.end());
-  if (numbers.size() > TL_SETS)
-    return fail(ErrorCode::InvalidArgument, "one address is in " + std::to_string(numbers.size()) +
-                                                " sets that policies name; " +
-                                                std::to_string(TL_SETS) + " are the limit");
+  if (numbers.size() > limits_.sets)
+    return fail(ErrorCode::InvalidArgument, who_names(numbers) + ": address " + net.to_string() + " is in " +
+                                                std::to_string(numbers.size()) + " of the sets that policies name" +
+                                                limit_text(&Limits::sets, limits_));
   const auto [known, is_new] = written_.try_emplace({belongs.flags, numbers}, 0);
   if (!is_new) return known->second;
   const std::uint32_t at = blob_.make_room(sizeof(tl_identity) + numbers.size() * 4);
@@ -135,7 +164,7 @@ Result<void> AddressEncoder::write_nets() {
     }
     std::sort(belongs.terms.begin(), belongs.terms.end());
     belongs.terms.erase(std::unique(belongs.terms.begin(), belongs.terms.end()), belongs.terms.end());
-    TL_ASSIGN(const std::uint32_t identity, identity_of(belongs));
+    TL_ASSIGN(const std::uint32_t identity, identity_of(belongs, net));
     if (net.address.family == Family::V6 && net.prefix == 128)
       exact6_.emplace_back(net.address, identity);
     else
@@ -221,8 +250,8 @@ void AddressEncoder::write_exact() {
 }  // namespace
 
 Result<Blob> encode_addresses(const Program& program, const GroupNumbers& groups,
-                              IdentityNumbers& identities) {
-  return AddressEncoder(program, groups, identities).run();
+                              IdentityNumbers& identities, const Limits& limits) {
+  return AddressEncoder(program, groups, identities, limits).run();
 }
 
 }  // namespace tierlog::dataplane::ebpf

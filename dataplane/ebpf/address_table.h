@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "dataplane/ebpf/blob.h"
 #include "dataplane/ebpf/cells.h"
+#include "dataplane/ebpf/limits.h"
 #include "policy/program.h"
 
 namespace tierlog::dataplane::ebpf {
@@ -31,6 +32,6 @@ class IdentityNumbers {
 
 // For all groups in use. Errors: InvalidArgument with the limit and the number that is beyond it.
 Result<Blob> encode_addresses(const policy::Program& program, const GroupNumbers& groups,
-                              IdentityNumbers& identities);
+                              IdentityNumbers& identities, const Limits& limits = {});
 
 }  // namespace tierlog::dataplane::ebpf

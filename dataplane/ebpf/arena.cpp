@@ -20,9 +20,10 @@ void Arena::Unmap::operator()(std::uint8_t* bytes) const noexcept {
 
 Result<void> Arena::add_segment() {
   const auto index = static_cast<std::uint32_t>(mapped_.size());
-  if (index == TL_SEGMENTS)
-    return fail(ErrorCode::Refused, "the policies need more than " + std::to_string(TL_SEGMENTS) +
-                                        " segments of 4 MiB, the limit");
+  if (index >= most_)
+    return fail(ErrorCode::InvalidArgument, "classes and addresses need another segment of 4 MiB beside " +
+                                                std::to_string(index) + "; " + std::to_string(most_) +
+                                                " are the limit (ebpf.max_segments)");
   LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
   Segment segment;
   segment.map = Fd(::bpf_map_create(BPF_MAP_TYPE_ARRAY, "segment", 4, TL_SEGMENT_SIZE, 1, &options));
@@ -40,6 +41,9 @@ Result<void> Arena::add_segment() {
 
 Result<std::uint32_t> Arena::put(const Blob& blob) {
   const std::uint32_t length = (blob.size() + kAlignment - 1) / kAlignment * kAlignment;
+  if (length > TL_SEGMENT_SIZE - TL_FIRST_OFFSET)
+    return fail(ErrorCode::InvalidArgument, "one object needs " + std::to_string(length) + " bytes; " +
+                                                std::to_string(TL_SEGMENT_SIZE - TL_FIRST_OFFSET) + " are the limit");
   for (std::uint32_t index = 0;; ++index) {
     if (index == mapped_.size()) TL_TRY(add_segment());
     Segment& segment = mapped_[index];

@@ -14,17 +14,19 @@
 #include "base/handle.h"
 #include "base/result.h"
 #include "dataplane/ebpf/blob.h"
+#include "dataplane/ebpf/layout.h"
 
 namespace tierlog::dataplane::ebpf {
 
 class Arena {
  public:
   // `segments`: the map that holds them; borrowed.
-  explicit Arena(int segments) : segments_(segments) {}
+  explicit Arena(int segments, std::uint32_t most = TL_SEGMENTS) : segments_(segments), most_(most) {}
   Arena(Arena&&) = default;
   Arena& operator=(Arena&&) = default;
 
-  // Alignment 128. Errors: Refused, no memory or more segments than there may be.
+  // `most`: segments there may be. Alignment 128. Errors: InvalidArgument, more than that, or an object that is larger
+  // than one; Refused, no memory.
   Result<std::uint32_t> put(const Blob& blob);
   void free(std::uint32_t reference);
   std::uint64_t used() const;  // bytes
@@ -42,6 +44,7 @@ class Arena {
   Result<void> add_segment();
 
   int segments_;
+  std::uint32_t most_;
   std::vector<Segment> mapped_;
   std::map<std::uint32_t, std::uint32_t> lengths_;  // of what was put, by reference
 };

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "dataplane/ebpf/connections.h"
+#include "dataplane/ebpf/dump.h"
 #include "dataplane/ebpf/events.h"
 #include "dataplane/ebpf/remove.h"
 #include "dataplane/ebpf/stations.h"
@@ -24,34 +25,16 @@ using Steady = std::chrono::steady_clock;
 // No packet is on its way through a program that long.
 constexpr std::chrono::milliseconds kGrace{100};
 constexpr std::chrono::seconds kExpireEvery{5};
-constexpr std::uint32_t kBatch = 4096;
 // For so long after a first start, packets in mid-stream may be of connections that are older (nanoseconds).
 constexpr std::uint64_t kOlder = 300'000'000'000;
+// As MISSED_FOR in flow.bpf.h; and how long filters may take to be replaced, with the connections that began meanwhile.
+constexpr std::uint64_t kMissedFor = 300'000'000'000, kReplacing = 10'000'000'000;
 // Senders that were silent for so long give their place back (nanoseconds).
 constexpr std::uint64_t kOriginKept = 600'000'000'000;
 
 // Connections without packets are forgotten, by protocol and what was seen of them.
 constexpr std::chrono::seconds kTcpOpen{432'000}, kTcpHalf{120}, kTcpClosing{120}, kTcpReset{10};
 constexpr std::chrono::seconds kAnswered{120}, kUnanswered{30};
-
-template <typename Key, typename Value, typename Each>
-Result<void> dump(int map, const std::string& name, const Each& each) {
-  std::vector<Key> keys(kBatch);
-  std::vector<Value> values(kBatch);
-  std::uint32_t cursor = 0;
-  bool first = true, more = true;
-  while (more) {
-    std::uint32_t count = kBatch;
-    LIBBPF_OPTS(bpf_map_batch_opts, options);
-    const int failed = ::bpf_map_lookup_batch(map, first ? nullptr : &cursor, &cursor, keys.data(),
-                                              values.data(), &count, &options);
-    first = false;
-    more = failed == 0;
-    if (failed != 0 && errno != ENOENT) return fail(Error::from_errno(errno, "read BPF map", name));
-    for (std::uint32_t i = 0; i < count; ++i) each(keys[i], values[i]);
-  }
-  return {};
-}
 
 std::uint64_t monotonic_now() {
   timespec time{};
@@ -87,7 +70,12 @@ std::string display(const Program& program, const Attached& end) {
 
 Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& options) {
   std::unique_ptr<EbpfBackend> backend(new EbpfBackend(options));
-  TL_ASSIGN(backend->programs_, Programs::load(options.pins, options.sizes));
+  if (!options.pins.empty()) {
+    TL_ASSIGN(backend->older_, OlderMaps::find(options.pins, options.limits));
+  }
+  TL_ASSIGN(backend->programs_, Programs::load(options.pins, options.limits));
+  backend->adopted_ = backend->programs_->adopted();
+  TL_TRY(backend->take_older_maps());
   tl_config& config = backend->programs_->config();
   config.deny_interval = static_cast<std::uint64_t>(Nanoseconds(options.deny_interval).count());
   config.log_interval = static_cast<std::uint64_t>(Nanoseconds(options.log_interval).count());
@@ -95,8 +83,8 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
   if (options.spares_midstream && !backend->adopted()) config.older_until = monotonic_now() + kOlder;
   config.flags = (options.host_to_pod_by_policy ? TL_HOST_BY_POLICY : 0) | (options.audits ? TL_AUDITS : 0);
   const auto first = static_cast<std::uint32_t>(::time(nullptr)) << 8 | 1;
-  backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first, options.audits);
-  backend->services_ = std::make_unique<Services>(backend->programs_->services());
+  backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first, options.audits, options.limits);
+  backend->services_ = std::make_unique<Services>(backend->programs_->services(), options.limits.services);
   TL_TRY(backend->adopt_slots());
   TL_ASSIGN(const auto filters, filters_of_ours());
   for (const OurFilter& filter : filters)
@@ -105,26 +93,52 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
 }
 
 Result<void> EbpfBackend::adopt_slots() {
-  if (!adopted()) return {};
-  for (std::uint32_t slot = TL_FIRST_SLOT;; ++slot) {
-    std::uint32_t rule = 0;
-    if (::bpf_map_lookup_elem(programs_->slots(), &slot, &rule) != 0 || rule == 0) break;
-    slots_[RuleId{rule}] = slot;
+  if (!programs_->adopted() && !older_) return {};
+  before_.clear();
+  for (std::uint32_t slot = 0;; ++slot) {
+    tl_slot entry{};
+    if (::bpf_map_lookup_elem(programs_->slots(), &slot, &entry) != 0) break;
+    const auto& before = entry.before;
+    if (before.packets + before.messages + before.frames > 0) before_[slot] = before;
+    if (slot < TL_FIRST_SLOT) continue;
+    if (entry.rule == 0) break;
+    slots_[RuleId{entry.rule}] = slot;
     next_slot_ = slot + 1;
-    highest_found_ = std::max(highest_found_, RuleId{rule});
+    highest_found_ = std::max(highest_found_, RuleId{entry.rule});
   }
+  return {};
+}
+
+// Until each filter has been replaced, programs of before note what begins in their own maps: for so long, and a
+// little longer, packets of connections that are not known here are judged both ways.
+Result<void> EbpfBackend::take_older_maps() {
+  if (!older_) return {};
+  TL_TRY(older_->copy(*programs_, options_.limits));
+  taken_over_ = older_->told();
+  adopted_ = adopted_ || older_->has_flows();
+  if (const std::uint64_t now = monotonic_now(); now > kMissedFor)
+    programs_->config().flows_missed_at = now - kMissedFor + kReplacing;
+  return {};
+}
+
+Result<void> EbpfBackend::finish_older_maps(Steady::time_point now) {
+  if (!older_ || !applied_ || now < *applied_ + kGrace) return {};
+  TL_TRY(older_->finish(*programs_, options_.limits));
+  TL_TRY(adopt_slots());
+  older_.reset();
   return {};
 }
 
 Result<std::uint32_t> EbpfBackend::slot_of(RuleId id) {
   if (number(id) < kFirstPolicyRuleId) return number(id);
   if (const auto known = slots_.find(id); known != slots_.end()) return known->second;
-  const std::uint32_t rule = number(id);
+  const tl_slot entry{number(id), 0, {}};
   std::uint32_t slot = next_slot_;
-  if (next_slot_ == TL_SLOTS) {
+  if (next_slot_ == options_.limits.slots()) {
     TL_ASSIGN(slot, free_slot());
   }
-  if (::bpf_map_update_elem(programs_->slots(), &slot, &rule, BPF_ANY) != 0)
+  before_.erase(slot);
+  if (::bpf_map_update_elem(programs_->slots(), &slot, &entry, BPF_ANY) != 0)
     return fail(Error::from_errno(errno, "write BPF map", "slots"));
   next_slot_ = std::max(next_slot_, slot + 1);
   slots_[id] = slot;
@@ -140,8 +154,8 @@ Result<std::uint32_t> EbpfBackend::free_slot() {
         free_slots_->push_back(known);
   }
   if (free_slots_->empty())
-    return fail(ErrorCode::InvalidArgument, "the policies have more than " + std::to_string(TL_SLOTS - TL_FIRST_SLOT) +
-                                                " rules, the limit of one node");
+    return fail(ErrorCode::InvalidArgument, "the rules that are in force and those that come have together no place to count in" +
+                                                limit_text(&Limits::rules, options_.limits));
   const auto [rule, slot] = free_slots_->back();
   free_slots_->pop_back();
   const std::vector<tl_counter> zeros(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
@@ -221,6 +235,7 @@ Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
   }
   flip();
   installed_->commit(Steady::now());
+  if (!applied_) applied_ = Steady::now();
   program_ = std::move(program);
   detach_others(ends);
   return {};
@@ -267,6 +282,7 @@ Result<void> EbpfBackend::take_older(const Program& program) {
 Result<void> EbpfBackend::sweep_when_due() {
   const auto now = Steady::now();
   installed_->forget_older(now - kGrace);
+  TL_TRY(finish_older_maps(now));
   if (now < expire_at_) return {};
   expire_at_ = now + kExpireEvery;
   return expire();
@@ -276,7 +292,10 @@ Result<std::vector<RuleCounter>> EbpfBackend::read_counters() {
   std::vector<RuleCounter> counters;
   const auto add = [&](RuleId id, std::uint32_t slot) -> Result<void> {
     TL_ASSIGN(const auto sums, sum_of_cpus(programs_->counters(), slot, sizeof(tl_counter) / 8));
-    counters.push_back({id, sums[0], sums[1], sums[2], sums[3]});
+    const auto known = before_.find(slot);
+    const tl_counter before = known == before_.end() ? tl_counter{} : known->second;
+    counters.push_back({id, sums[0] + before.packets, sums[1] + before.bytes, sums[2] + before.messages,
+                        sums[3] + before.frames});
     return {};
   };
   for (const ReservedRule& reserved_rule : reserved_rules())
@@ -288,7 +307,7 @@ Result<std::vector<RuleCounter>> EbpfBackend::read_counters() {
 Result<std::vector<DeniedCount>> EbpfBackend::read_denied() {
   std::vector<DeniedCount> counts;
   const std::uint64_t now = monotonic_now();
-  TL_TRY((dump<tl_denied_key, tl_denied>(
+  TL_TRY((dump_map<tl_denied_key, tl_denied>(
       programs_->denied(), "denied", [&](const tl_denied_key& key, const tl_denied& value) {
         if (key.kind != TL_ENTRY_DENIED) return;
         counts.push_back(
@@ -305,13 +324,12 @@ Nanoseconds EbpfBackend::denied_lifetime() const {
 }
 
 Result<std::uint64_t> EbpfBackend::read_overflow() {
-  TL_ASSIGN(const auto lost, sum_of_cpus(programs_->losses(), TL_LOSS_DENIED_FULL, 1));
-  return lost.front();
+  return lost(programs_->losses(), TL_LOSS_DENIED_FULL);
 }
 
 Result<std::vector<KnownFlow>> EbpfBackend::read_flows() const {
   std::vector<KnownFlow> found;
-  TL_TRY((dump<tl_flow_key, tl_flow>(programs_->flows(), "flows",
+  TL_TRY((dump_map<tl_flow_key, tl_flow>(programs_->flows(), "flows",
                                      [&](const tl_flow_key& key, const tl_flow& flow) {
                                        found.push_back({key, flow});
                                      })));
@@ -319,8 +337,7 @@ Result<std::vector<KnownFlow>> EbpfBackend::read_flows() const {
 }
 
 Result<std::uint64_t> EbpfBackend::read_flows_refused() const {
-  TL_ASSIGN(const auto lost, sum_of_cpus(programs_->losses(), TL_LOSS_FLOW_FULL, 1));
-  return lost.front();
+  return lost(programs_->losses(), TL_LOSS_FLOW_FULL);
 }
 
 Result<void> EbpfBackend::forget_flows() {
@@ -336,7 +353,7 @@ Result<void> EbpfBackend::expire() {
     return now > last && now - last > static_cast<std::uint64_t>(lifetime.count());
   };
   std::vector<tl_denied_key> silent;
-  TL_TRY((dump<tl_denied_key, tl_denied>(programs_->denied(), "denied",
+  TL_TRY((dump_map<tl_denied_key, tl_denied>(programs_->denied(), "denied",
                                          [&](const tl_denied_key& key, const tl_denied& value) {
                                            if (is_over(value.last, denied_lifetime())) silent.push_back(key);
                                          })));
@@ -356,7 +373,7 @@ Result<void> EbpfBackend::expire() {
 
 void EbpfBackend::expire_origins(std::uint64_t now) {
   std::vector<std::uint32_t> silent;
-  const auto read = dump<std::uint32_t, tl_origin_of>(
+  const auto read = dump_map<std::uint32_t, tl_origin_of>(
       programs_->origins(), "origins", [&](const std::uint32_t& slot, const tl_origin_of& origin) {
         if (now > origin.last && now - origin.last > kOriginKept) silent.push_back(slot);
       });
@@ -410,8 +427,7 @@ Result<void> EbpfBackend::remove_all() {
       static_cast<void>(Programs::detach(static_cast<int>(ifindex), hook));
   attached_.clear();
   if (options_.pins.empty()) return {};
-  for (const char* name : {"flows", "denied", "counters", "slots", "losses", "events"})
-    ::unlink((options_.pins + "/" + name).c_str());
+  for (const PinnedMap& pinned : pinned_maps(options_.limits)) ::unlink((options_.pins + "/" + pinned.name).c_str());
   ::rmdir(options_.pins.c_str());
   return {};
 }

@@ -20,6 +20,7 @@
 #include "dataplane/backend.h"
 #include "dataplane/connection.h"
 #include "dataplane/ebpf/installed.h"
+#include "dataplane/ebpf/older_maps.h"
 #include "dataplane/ebpf/programs.h"
 #include "dataplane/ebpf/services.h"
 
@@ -37,7 +38,7 @@ struct EbpfOptions {
   bool audits = false;                 // nothing is dropped; verdicts are counted and told all the same
   // Connections that are older than the first start, as somebody else knows them: asked for once.
   std::function<Result<std::vector<Connection>>()> older;
-  MapSizes sizes{};
+  Limits limits{};
 };
 
 // One living connection as the programs know it.
@@ -68,7 +69,11 @@ class EbpfBackend final : public Backend {
   Result<void> set_services(const std::vector<ServiceTarget>& targets);
   Programs& programs() { return *programs_; }
   const Installed& installed() const { return *installed_; }
-  bool adopted() const { return programs_->adopted(); }
+  bool adopted() const { return adopted_; }  // connections of a process before this one
+  // What an earlier version's maps, or such of other sizes, gave; empty: there were none. Rings of theirs; borrowed until
+  // the first sweep behind an apply.
+  const std::string& taken_over() const { return taken_over_; }
+  std::vector<int> older_rings() const { return older_ ? older_->rings() : std::vector<int>(); }
   // What was there before: above which no rule id may begin anew, and interfaces with filters of ours.
   RuleId highest_found() const { return highest_found_; }
   const std::set<std::string>& found_interfaces() const { return found_interfaces_; }
@@ -84,6 +89,8 @@ class EbpfBackend final : public Backend {
  private:
   explicit EbpfBackend(EbpfOptions options) : options_(std::move(options)) {}
   Result<void> adopt_slots();
+  Result<void> take_older_maps();
+  Result<void> finish_older_maps(std::chrono::steady_clock::time_point now);
   Result<std::uint32_t> slot_of(RuleId id);
   Result<std::uint32_t> free_slot();
   Result<void> attach(const std::vector<Attached>& ends, const policy::Program& program);
@@ -97,6 +104,11 @@ class EbpfBackend final : public Backend {
   std::unique_ptr<Programs> programs_;
   std::unique_ptr<Installed> installed_;
   std::unique_ptr<Services> services_;
+  std::unique_ptr<OlderMaps> older_;  // until no program uses them
+  std::string taken_over_;
+  bool adopted_ = false;
+  std::optional<std::chrono::steady_clock::time_point> applied_;  // the first time
+  std::map<std::uint32_t, tl_counter> before_;  // what maps before these counted, by slot
   std::shared_ptr<const policy::Program> program_;
   const policy::Program* coming_ = nullptr;  // while it is prepared
   std::optional<std::vector<std::pair<RuleId, std::uint32_t>>> free_slots_;  // for it, once they are asked for

@@ -43,7 +43,8 @@ __noinline int tl_origin(struct __sk_buff* skb, __u32 root) {
   const __u32 table = FIELD(base, root, struct tl_root, endpoints);
   if (mark - 1 > FIELD(base, root, struct tl_root, endpoint_mask)) return 0;
   const __u32 at = table + (mark - 1) * sizeof(struct tl_endpoint);
-  return load32(base, at) ? (int)at : 0;
+  /* Of all others the interface tells. */
+  return load32(base, at) && (FIELD(base, at, struct tl_endpoint, flags) & TL_BRIDGED) ? (int)at : 0;
 }
 
 static __always_inline void deny_by(struct room* room, __u32 rule) {
@@ -114,6 +115,53 @@ __noinline int tl_restore_source(struct __sk_buff* skb, __u32 root) {
   return 1;
 }
 
+/* room->rule, by room->klass. What goes to a Service is judged by where that leads: all its backends must agree. Inlined
+   at both places, as frames are few. 0: nobody decides. */
+static __always_inline int classify_at_backends(__u32 root, struct tl_endpoint* end, __u32 may_be_service) {
+  struct room* room = room_of();
+  char* base = segment_of(root);
+  if (!room || !base) return 0;
+  struct packet* packet = &room->packet;
+  const __u32 addresses = FIELD(base, root, struct tl_root, addresses);
+  const struct tl_service* service = may_be_service ? find_service(room) : 0;
+  const __u32 backends = service ? service->count : 1;
+  if (backends > TL_BACKENDS) {
+    room->destination_flags = 0;
+    deny_by(room, RULE_BACKENDS_DIFFER);
+    return 1;
+  }
+  __u32 action = TL_NONE;
+  for (__u32 i = 0; i < TL_BACKENDS; i++) {
+    if (i >= backends) break;
+    if (service) {
+      __builtin_memcpy(packet->destination, service->backends[i].address, 16);
+      packet->destination_port = service->backends[i].port;
+      tl_find_identity(addresses, 1);
+    }
+    if (!tl_classify(addresses)) return 0;
+    if (service && is_own(end, packet->destination, packet->family)) {
+      room->rule.id = room->rule.slot = by_direction(TL_EGRESS, RULE_SELF);
+      room->rule.action = TL_ALLOW;
+      room->pass_count = room->log_count = 0;
+    }
+    if (action != TL_NONE && action != room->rule.action) {
+      deny_by(room, RULE_BACKENDS_DIFFER);
+      break;
+    }
+    action = room->rule.action;
+  }
+  if (service) {
+    /* Its own hook sees the backend as another connection. */
+    room->destination_flags = 0;
+    packet->one_backend = backends == 1;
+    if (backends != 1) {
+      __builtin_memcpy(packet->destination, room->service_key.address, 16);
+      packet->destination_port = room->service_key.port;
+    }
+  }
+  return 1;
+}
+
 /* Who decides about room->packet in `direction`: room->rule. 0: nobody. */
 __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 direction) {
   struct room* room = room_of();
@@ -153,43 +201,7 @@ __noinline int tl_decide(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 
       return 1;
     }
   }
-  /* What goes to a Service is judged by where that leads: all its backends must agree. */
-  const struct tl_service* service = direction == TL_EGRESS ? find_service(room) : 0;
-  const __u32 backends = service ? service->count : 1;
-  if (backends > TL_BACKENDS) {
-    room->destination_flags = 0;
-    deny_by(room, RULE_BACKENDS_DIFFER);
-    return 1;
-  }
-  __u32 action = TL_NONE;
-  for (__u32 i = 0; i < TL_BACKENDS; i++) {
-    if (i >= backends) break;
-    if (service) {
-      __builtin_memcpy(packet->destination, service->backends[i].address, 16);
-      packet->destination_port = service->backends[i].port;
-      tl_find_identity(addresses, 1);
-    }
-    if (!tl_classify(addresses)) return 0;
-    if (service && is_own(end, packet->destination, packet->family)) {
-      room->rule.id = room->rule.slot = by_direction(direction, RULE_SELF);
-      room->rule.action = TL_ALLOW;
-      room->pass_count = room->log_count = 0;
-    }
-    if (action != TL_NONE && action != room->rule.action) {
-      deny_by(room, RULE_BACKENDS_DIFFER);
-      break;
-    }
-    action = room->rule.action;
-  }
-  if (service) {
-    /* Its own hook sees the backend as another connection. */
-    room->destination_flags = 0;
-    packet->one_backend = backends == 1;
-    if (backends != 1) {
-      __builtin_memcpy(packet->destination, room->service_key.address, 16);
-      packet->destination_port = room->service_key.port;
-    }
-  }
+  if (!classify_at_backends(root, end, direction == TL_EGRESS)) return 0;
   tl_count_way(skb);
   return 1;
 }

@@ -66,8 +66,13 @@ class Rows {
 
 class Encoder {
  public:
-  Encoder(const Program& program, std::uint32_t index, GroupNumbers& groups, const SlotOf& slot_of)
-      : program_(program), class_(program.classes[index]), groups_(groups), slot_of_(slot_of), rows_(blob_) {}
+  Encoder(const Program& program, std::uint32_t index, GroupNumbers& groups, const SlotOf& slot_of, const Limits& limits)
+      : program_(program),
+        class_(program.classes[index]),
+        groups_(groups),
+        slot_of_(slot_of),
+        limits_(limits),
+        rows_(blob_) {}
 
   Result<EncodedClass> run() {
     head_at_ = blob_.make_room(sizeof(tl_class));
@@ -95,6 +100,7 @@ class Encoder {
   };
 
   Result<void> place_tier(const policy::ClassTier& tier);
+  std::size_t count_matches() const;
   void pad_word() {
     while (order_.size() % 64 != 0) order_.push_back(kPadding);
   }
@@ -142,6 +148,7 @@ class Encoder {
   const policy::EndpointClass& class_;
   GroupNumbers& groups_;
   const SlotOf& slot_of_;
+  const Limits& limits_;
   Blob blob_;
   Rows rows_;
   std::uint32_t head_at_ = 0;
@@ -149,6 +156,19 @@ class Encoder {
   std::vector<std::uint32_t> order_;  // position -> cell
   std::vector<PlacedTier> tiers_;
 };
+
+// Of all tiers: how many too many there are.
+std::size_t Encoder::count_matches() const {
+  std::size_t count = 0;
+  GroupNumbers groups;
+  for (const policy::ClassTier& tier : class_.tiers)
+    for (const std::uint32_t index : tier.policies)
+      if (const policy::ProgramPolicy& policy = program_.policies[index]; !policy.staged)
+        for (const std::uint32_t rule : policy.rules(class_.direction))
+          for (const policy::Match& match : program_.rules[rule].any_of)
+            count += cells_of(program_, match, groups).size();
+  return count;
+}
 
 Result<void> Encoder::place_tier(const policy::ClassTier& tier) {
   std::vector<std::uint32_t> deciding, logging;
@@ -167,10 +187,10 @@ Result<void> Encoder::place_tier(const policy::ClassTier& tier) {
           cells_.push_back(std::move(cell));
         }
       ++priority;
-      if (cells_.size() > TL_POSITIONS)
+      if (cells_.size() > limits_.matches)
         return fail(ErrorCode::InvalidArgument,
-                    policy.display + ": with its rules an endpoint has more than " +
-                        std::to_string(TL_POSITIONS) + " matches in one direction, the limit of one class");
+                    policy.display + ": with its rules an endpoint has " + std::to_string(count_matches()) +
+                        " matches in " + std::string(name(class_.direction)) + limit_text(&Limits::matches, limits_));
     }
   }
   PlacedTier placed;
@@ -411,8 +431,8 @@ Result<void> Encoder::write_sets() {
 }  // namespace
 
 Result<EncodedClass> encode_class(const Program& program, std::uint32_t endpoint_class, GroupNumbers& groups,
-                                  const SlotOf& slot_of) {
-  return Encoder(program, endpoint_class, groups, slot_of).run();
+                                  const SlotOf& slot_of, const Limits& limits) {
+  return Encoder(program, endpoint_class, groups, slot_of, limits).run();
 }
 
 }  // namespace tierlog::dataplane::ebpf

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "dataplane/ebpf/blob.h"
 #include "dataplane/ebpf/cells.h"
+#include "dataplane/ebpf/limits.h"
 #include "policy/program.h"
 
 namespace tierlog::dataplane::ebpf {
@@ -27,6 +28,6 @@ struct EncodedClass {
 
 // Errors: InvalidArgument with the limit, the number and the policy that is beyond it.
 Result<EncodedClass> encode_class(const policy::Program& program, std::uint32_t endpoint_class,
-                                  GroupNumbers& groups, const SlotOf& slot_of);
+                                  GroupNumbers& groups, const SlotOf& slot_of, const Limits& limits = {});
 
 }  // namespace tierlog::dataplane::ebpf

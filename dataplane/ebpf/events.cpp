@@ -34,15 +34,19 @@ IpAddr address_of(const std::uint8_t (&bytes)[16], std::uint8_t family) {
   return address;
 }
 
-Result<std::unique_ptr<EbpfEvents>> EbpfEvents::open(int events, int losses) {
+Result<std::unique_ptr<EbpfEvents>> EbpfEvents::open(int events, int losses, const std::vector<int>& older) {
   std::unique_ptr<EbpfEvents> source(new EbpfEvents);
-  source->events_ = Fd(::fcntl(events, F_DUPFD_CLOEXEC, 0));
+  for (const int ring : older) source->rings_.emplace_back(::fcntl(ring, F_DUPFD_CLOEXEC, 0));
+  source->rings_.emplace_back(::fcntl(events, F_DUPFD_CLOEXEC, 0));
   source->losses_ = Fd(::fcntl(losses, F_DUPFD_CLOEXEC, 0));
   const auto on_sample = [](void* self, void* data, std::size_t size) {
     return EbpfEvents::on_sample(self, data, size);
   };
-  source->ring_ = ::ring_buffer__new(source->events_.get(), on_sample, source.get(), nullptr);
-  if (source->ring_ == nullptr) return fail(Error::from_errno(errno, "open BPF ring buffer", "events"));
+  source->ring_ = ::ring_buffer__new(source->rings_.front().get(), on_sample, source.get(), nullptr);
+  bool opened = source->ring_ != nullptr;
+  for (std::size_t i = 1; opened && i < source->rings_.size(); ++i)
+    opened = ::ring_buffer__add(source->ring_, source->rings_[i].get(), on_sample, source.get()) == 0;
+  if (!opened) return fail(Error::from_errno(errno, "open BPF ring buffer", "events"));
   return source;
 }
 
@@ -101,8 +105,9 @@ Result<bool> EbpfEvents::drain(std::vector<VerdictEvent>& into, std::size_t limi
 EventLoss EbpfEvents::loss() const {
   EventLoss loss;
   loss.undecodable = undecodable_;
-  if (const auto lost = sum_of_cpus(losses_.get(), TL_LOSS_RING, 1)) loss.ring_full = lost->front();
-  if (const auto lost = sum_of_cpus(losses_.get(), TL_LOSS_LOGS, 1)) loss.logs_untold = lost->front();
+  loss.ring_full = lost(losses_.get(), TL_LOSS_RING).value_or(0);
+  loss.logs_untold = lost(losses_.get(), TL_LOSS_LOGS).value_or(0);
+  loss.left_behind = lost(losses_.get(), TL_LOSS_LEFT).value_or(0);
   return loss;
 }
 

@@ -22,7 +22,8 @@ namespace tierlog::dataplane::ebpf {
 class EbpfEvents final : public EventSource {
  public:
   // `events`, `losses`: maps; the source keeps them open. Errors: Refused.
-  static Result<std::unique_ptr<EbpfEvents>> open(int events, int losses);
+  // `older`: rings of programs before these, read first.
+  static Result<std::unique_ptr<EbpfEvents>> open(int events, int losses, const std::vector<int>& older = {});
   ~EbpfEvents() override;
 
   Result<bool> drain(std::vector<VerdictEvent>& into, std::size_t limit) override;
@@ -37,7 +38,8 @@ class EbpfEvents final : public EventSource {
   EbpfEvents() = default;
   static int on_sample(void* self, void* data, unsigned long size);
 
-  Fd events_, losses_;
+  std::vector<Fd> rings_;
+  Fd losses_;
   ring_buffer* ring_ = nullptr;
   std::vector<VerdictEvent>* into_ = nullptr;
   std::size_t left_ = 0;

@@ -156,6 +156,42 @@ __noinline int tl_tell_allowed(struct __sk_buff* skb) {
   return 0;
 }
 
+/* What a map before this one has of a connection. One that began in both meanwhile was counted in both. */
+static __always_inline int merge_flow(struct tl_merged* merged) {
+  const struct tl_flow* more = &merged->flow.value;
+  if (merged->is_new) {
+    const long failed = bpf_map_update_elem(&flows, &merged->flow.key, more, BPF_NOEXIST);
+    return !failed || failed == -17;
+  }
+  struct tl_flow* known = bpf_map_lookup_elem(&flows, &merged->flow.key);
+  if (!known) return 1; /* it ended meanwhile */
+  for (int side = 0; side < 2; side++) {
+    __sync_fetch_and_add(&known->packets[side], more->packets[side]);
+    __sync_fetch_and_add(&known->bytes[side], more->bytes[side]);
+    known->tcp[side] |= more->tcp[side];
+  }
+  if (known->last < more->last) known->last = more->last;
+  if (more->told) known->told = 1;
+  return 1;
+}
+
+static __always_inline int merge_denied(struct tl_merged* merged) {
+  const struct tl_denied* more = &merged->denied.value;
+  for (int attempt = 0; attempt < 2; attempt++) {
+    struct tl_denied* known = bpf_map_lookup_elem(&denied, &merged->denied.key);
+    if (known) {
+      __sync_fetch_and_add(&known->packets, more->packets);
+      __sync_fetch_and_add(&known->bytes, more->bytes);
+      if (known->last < more->last) known->last = more->last;
+      return 1;
+    }
+    const long failed = bpf_map_update_elem(&denied, &merged->denied.key, more, BPF_NOEXIST);
+    if (!failed) return 1;
+    if (failed != -17) return 0;
+  }
+  return 0;
+}
+
 #define MISSED_FOR 300000000000ull
 
 /* A connection's beginning, whatever a scanner calls one. */

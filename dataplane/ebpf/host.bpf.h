@@ -94,31 +94,7 @@ __noinline int tl_host_decide(struct __sk_buff* skb, __u32 root, __u32 offset, _
     }
     if (rewritten) tl_find_identity(addresses, 0);
   }
-  const struct tl_service* service = ingress && (how & FORWARDED) ? find_service(room) : 0;
-  const __u32 backends = service ? service->count : 1;
-  if (backends > TL_BACKENDS) {
-    deny_by(room, RULE_BACKENDS_DIFFER);
-    return 1;
-  }
-  __u32 action = TL_NONE;
-  for (__u32 i = 0; i < TL_BACKENDS; i++) {
-    if (i >= backends) break;
-    if (service) {
-      __builtin_memcpy(packet->destination, service->backends[i].address, 16);
-      packet->destination_port = service->backends[i].port;
-      tl_find_identity(addresses, 1);
-    }
-    if (!tl_classify(addresses)) return 0;
-    if (action != TL_NONE && action != room->rule.action) {
-      deny_by(room, RULE_BACKENDS_DIFFER);
-      break;
-    }
-    action = room->rule.action;
-  }
-  if (service && backends != 1) {
-    __builtin_memcpy(packet->destination, room->service_key.address, 16);
-    packet->destination_port = room->service_key.port;
-  }
+  if (!classify_at_backends(root, end, ingress && (how & FORWARDED))) return 0;
   tl_count_way(skb);
   return 1;
 }
@@ -137,7 +113,7 @@ __noinline int tl_begin_host_flow(struct __sk_buff* skb, __u32 root, __u32 offse
   struct tl_flow* known = bpf_map_lookup_elem(&flows, &room->key);
   if (known) {
     /* It came in by another interface of the node. */
-    known->rules[direction] = room->rule.id;
+    known->rules[direction] = side & HOST_SILENT ? 0 : room->rule.id;
     known->generations[direction] = end->generations[direction];
     known->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
     known->needed |= bit;
@@ -149,7 +125,7 @@ __noinline int tl_begin_host_flow(struct __sk_buff* skb, __u32 root, __u32 offse
   flow->packets[0] = 1;
   flow->bytes[0] = room->packet.length;
   flow->first = flow->last = bpf_ktime_get_ns();
-  flow->rules[direction] = room->rule.id;
+  flow->rules[direction] = side & HOST_SILENT ? 0 : room->rule.id;
   flow->generations[direction] = end->generations[direction];
   flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
   flow->high_begins = side & 1;
@@ -202,7 +178,11 @@ __noinline int tl_host_first(struct __sk_buff* skb, __u32 root, __u32 offset, __
       packet->kind == KIND_FRAGMENT ||
       (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type));
   const int mid_stream = packet->protocol == IPPROTO_TCP && packet->kind == KIND_PORTS && !is_first_syn(packet);
-  if (mid_stream && may_go_on(packet, settings)) {
+  /* Without a beginning of its own; of the others servers have the lower ports. */
+  const int may_answer = packet->protocol == IPPROTO_TCP  ? mid_stream
+                         : packet->kind == KIND_ICMP ? is_answer(packet->protocol, packet->icmp_type)
+                                                     : packet->source_port < packet->destination_port;
+  if (may_answer && may_go_on(packet, settings)) {
     /* As an answer, then as its originator's. */
     turn(packet);
     packet->is_reply = 1;
@@ -266,7 +246,7 @@ __noinline int tl_host_again(struct __sk_buff* skb, __u32 root, __u32 offset, __
   if (allowed) {
     flow->allowed |= bit;
     flow->cut &= ~bit;
-    flow->rules[direction] = room->rule.id;
+    flow->rules[direction] = decided && room->rule.action == TL_ALLOW ? room->rule.id : 0;
     return ALLOW;
   }
   flow->allowed &= ~bit;
@@ -331,7 +311,12 @@ __noinline int tl_host(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 di
   const __u32 of = (reply ? !direction : direction) & 1;
   const __u8 bit = (__u8)(1 << of);
   if (!(flow->needed & bit)) {
-    /* Of a connection at another interface, which this one judges as well; or of none. */
+    /* Of a connection at another interface, which this one judges as well. What answers one that was allowed may take
+       another way back; anything else begins something. */
+    if (reply && is_complete(flow) && !is_first_syn(packet)) {
+      account(flow, packet, reply, 1);
+      return ALLOW;
+    }
     if (reply) bpf_map_delete_elem(&flows, &room->key);
     return tl_host_first(skb, root, offset, direction, side);
   }
@@ -356,7 +341,8 @@ __noinline int tl_carry_origin(struct __sk_buff* skb) {
   struct room* room = room_of();
   if (!room) return 0;
   const struct packet* packet = &room->packet;
-  if (!find_service(room)) return 0;
+  /* Who decided about it may have put the backend in the Service's place. */
+  if (!packet->is_service && !find_service(room)) return 0;
   const __u32* words = (const __u32*)packet->source;
   const __u32 hash = tl_hash6(words);
   struct tl_origin_of* fresh = &room->origin;

@@ -119,7 +119,7 @@ Result<tl_endpoint> Installed::host_entry(const Program& program, const Attached
 
 Result<Installed::Placed> Installed::place_class(const Program& program, std::uint32_t index,
                                                  const SlotOf& slot_of) {
-  TL_ASSIGN(EncodedClass encoded, encode_class(program, index, groups_, slot_of));
+  TL_ASSIGN(EncodedClass encoded, encode_class(program, index, groups_, slot_of, limits_));
   const std::string content = content_of(encoded.blob);
   if (const auto known = classes_.find(content); known != classes_.end()) {
     known->second.wanted = true;
@@ -196,6 +196,7 @@ Result<std::uint32_t> Installed::place_root(const Program& program, const std::v
 
 Result<std::uint32_t> Installed::prepare(const Program& program, const std::vector<Attached>& ends,
                                          const SlotOf& slot_of) {
+  TL_TRY(check_limits(program, limits_));
   groups_.begin_program();
   by_class_.clear();
   for (auto& [content, placed] : classes_) placed.wanted = false;
@@ -214,7 +215,7 @@ Result<std::uint32_t> Installed::prepare(const Program& program, const std::vect
     }
     by_class_.emplace(index, *placed);
   }
-  auto addresses = encode_addresses(program, groups_, identities_);
+  auto addresses = encode_addresses(program, groups_, identities_, limits_);
   if (!addresses) {
     abandon();
     return fail(addresses.error());

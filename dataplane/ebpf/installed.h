@@ -21,6 +21,7 @@
 #include "dataplane/ebpf/cells.h"
 #include "dataplane/ebpf/encode_class.h"
 #include "dataplane/ebpf/layout.h"
+#include "dataplane/ebpf/limits.h"
 
 namespace tierlog::dataplane::ebpf {
 
@@ -43,8 +44,8 @@ class Installed {
  public:
   // `first`: numbers of generations and address epochs begin there; no process before this used them.
   // `audits`: the whole node is only watched.
-  Installed(int segments, std::uint32_t first, bool audits = false)
-      : arena_(segments), audits_(audits), next_generation_(first), next_epoch_(first) {}
+  Installed(int segments, std::uint32_t first, bool audits = false, const Limits& limits = {})
+      : arena_(segments, limits.segments), limits_(limits), audits_(audits), next_generation_(first), next_epoch_(first) {}
 
   // Puts the Program into the arena and returns its root; nothing reads it yet. On an error nothing of it is
   // left. Errors: InvalidArgument (a limit, with the number), Refused.
@@ -73,6 +74,7 @@ class Installed {
   Result<std::uint32_t> place_root(const policy::Program& program, const std::vector<Attached>& ends);
 
   Arena arena_;
+  Limits limits_;
   bool audits_;
   GroupNumbers groups_;
   IdentityNumbers identities_;

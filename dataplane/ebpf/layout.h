@@ -6,13 +6,13 @@
 // The arena is segments of 4 MiB; a reference is segment << 22 | offset, inside one object an offset from
 // the segment's start. 0 refers to nothing; offset 0 of each segment begins an empty row and an empty page.
 // Numbers are in host byte order but for addresses, which are bytes: an IPv4 address takes the first four of
-// sixteen. A change of anything that is pinned (flow, denied, counter, event) is another TL_LAYOUT.
+// sixteen. A change of anything that is pinned (flow, denied, counter, slot, loss, event) is another TL_LAYOUT.
 #ifndef TIERLOG_EBPF_LAYOUT_H
 #define TIERLOG_EBPF_LAYOUT_H
 
 #include <linux/types.h>
 
-#define TL_LAYOUT 2
+#define TL_LAYOUT 3 /* those before it that are taken over: older_maps.h */
 #define TL_SEGMENT_BITS 22
 #define TL_SEGMENT_SIZE (1u << TL_SEGMENT_BITS)
 #define TL_SEGMENTS 256
@@ -200,7 +200,13 @@ struct tl_denied {
 struct tl_counter {
   __u64 packets, bytes, messages, frames;
 };
+/* The rule of a counter's slot, and what maps before these counted for it. Only user space reads and writes it. */
+struct tl_slot {
+  __u32 rule, spare; /* 0: free, or reserved */
+  struct tl_counter before;
+};
 #define TL_SLOTS 65536
+#define TL_RING_BYTES 16777216
 #define TL_FIRST_SLOT 256 /* below it the slot of a reserved rule is its id */
 
 enum {
@@ -208,7 +214,8 @@ enum {
   TL_LOSS_DENIED_FULL,
   TL_LOSS_FLOW_FULL,
   TL_LOSS_LOGS, /* Log rules of one packet beyond TL_LOGS */
-  TL_LOSSES
+  TL_LOSS_LEFT, /* entries of maps before these that were not taken over */
+  TL_LOSSES     /* behind these, the same of maps before these: written by user space only */
 };
 
 /* As EventKind in user space, and the end of a connection. */
@@ -282,6 +289,23 @@ struct tl_origin_of {
 struct tl_log_limit {
   __u64 cost, depth;
   __u64 paid_until; /* CLOCK_MONOTONIC */
+};
+
+/* To the program `merge`, behind an Ethernet header: what a map before this one noted of a connection or a denied flow
+   since it was copied, or all of it. */
+enum { TL_MERGE_FLOW, TL_MERGE_DENIED };
+struct tl_merged {
+  __u32 kind, is_new;
+  union {
+    struct {
+      struct tl_flow_key key;
+      struct tl_flow value;
+    } flow;
+    struct {
+      struct tl_denied_key key;
+      struct tl_denied value;
+    } denied;
+  };
 };
 
 /* To the program `ask`, behind an Ethernet header; the answer takes its place. */

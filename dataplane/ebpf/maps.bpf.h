@@ -91,24 +91,23 @@ struct {
   __type(value, struct tl_counter);
 } counters SEC(".maps");
 
-/* The rule of each slot; only user space reads and writes it, for who comes after it. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, TL_SLOTS);
   __type(key, __u32);
-  __type(value, __u32);
+  __type(value, struct tl_slot);
 } slots SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, TL_LOSSES);
+  __uint(max_entries, 2 * TL_LOSSES);
   __type(key, __u32);
   __type(value, __u64);
 } losses SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
-  __uint(max_entries, 16777216);
+  __uint(max_entries, TL_RING_BYTES);
 } events SEC(".maps");
 
 struct cache_key {
@@ -171,6 +170,7 @@ struct room {
   struct tl_flow flow;
   struct bpf_fib_lookup route;
   struct tl_origin_of origin;
+  struct tl_merged merged;
   struct tl_denied_key denied_key;
   struct tl_denied denied_value;
   struct tl_fragment_key fragment_key;

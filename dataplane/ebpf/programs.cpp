@@ -13,7 +13,6 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
-#include <optional>
 
 #include "base/handle.h"
 
@@ -67,33 +66,38 @@ bpf_tc_opts ours(bool of_node) {
 
 constexpr std::size_t kEtherHead = 14;
 
-// Of a map that a process before this one left; it keeps its size.
-std::optional<std::uint32_t> size_of_pinned(const std::string& path) {
-  const Fd map(::bpf_obj_get(path.c_str()));
-  bpf_map_info info{};
-  std::uint32_t length = sizeof info;
-  if (!map || ::bpf_obj_get_info_by_fd(map.get(), &info, &length) != 0) return std::nullopt;
-  return info.max_entries;
+void set_sizes(const tierlog_bpf& skeleton, const Limits& limits) {
+  const auto& maps = skeleton.maps;
+  ::bpf_map__set_max_entries(maps.flows, limits.flows);
+  ::bpf_map__set_max_entries(maps.denied, limits.denied);
+  ::bpf_map__set_max_entries(maps.services, limits.services);
+  ::bpf_map__set_max_entries(maps.tuples, limits.tuples);
+  ::bpf_map__set_max_entries(maps.segments, limits.segments);
+  for (bpf_map* map : {maps.counters, maps.slots, maps.log_limits}) ::bpf_map__set_max_entries(map, limits.slots());
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Programs>> Programs::load(const std::string& pins, const MapSizes& sizes) {
+std::vector<PinnedMap> pinned_maps(const Limits& limits) {
+  return {{"flows", BPF_MAP_TYPE_HASH, sizeof(tl_flow_key), sizeof(tl_flow), limits.flows},
+          {"denied", BPF_MAP_TYPE_HASH, sizeof(tl_denied_key), sizeof(tl_denied), limits.denied},
+          {"counters", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(tl_counter), limits.slots()},
+          {"slots", BPF_MAP_TYPE_ARRAY, 4, sizeof(tl_slot), limits.slots()},
+          {"losses", BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 2 * TL_LOSSES},
+          {"events", BPF_MAP_TYPE_RINGBUF, 0, 0, TL_RING_BYTES}};
+}
+
+Result<std::unique_ptr<Programs>> Programs::load(const std::string& pins, const Limits& limits) {
   ::libbpf_set_print(keep_message);
   std::unique_ptr<Programs> programs(new Programs);
   programs->skeleton_ = tierlog_bpf::open();
   if (programs->skeleton_ == nullptr) return fail(Error::from_errno(errno, "open BPF programs"));
-  const auto& maps = programs->skeleton_->maps;
-  ::bpf_map__set_max_entries(maps.flows, sizes.flows);
-  ::bpf_map__set_max_entries(maps.denied, sizes.denied);
+  set_sizes(*programs->skeleton_, limits);
   if (!pins.empty()) {
-    for (bpf_map* map : {maps.flows, maps.denied, maps.counters, maps.slots, maps.losses, maps.events}) {
-      const std::string path = pins + "/" + ::bpf_map__name(map);
-      if (const auto size = size_of_pinned(path)) {
-        programs->adopted_ = true;
-        ::bpf_map__set_max_entries(map, *size);
-      }
-      ::bpf_map__set_pin_path(map, path.c_str());
+    for (const PinnedMap& pinned : pinned_maps(limits)) {
+      const std::string path = pins + "/" + pinned.name;
+      programs->adopted_ = programs->adopted_ || ::access(path.c_str(), F_OK) == 0;
+      ::bpf_map__set_pin_path(::bpf_object__find_map_by_name(programs->skeleton_->obj, pinned.name), path.c_str());
     }
   }
   if (const int error = tierlog_bpf::load(programs->skeleton_); error != 0) {
@@ -103,7 +107,7 @@ Result<std::unique_ptr<Programs>> Programs::load(const std::string& pins, const 
     return fail(std::move(refused));
   }
   void* config = ::mmap(nullptr, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)), PROT_READ | PROT_WRITE,
-                        MAP_SHARED, ::bpf_map__fd(maps.config), 0);
+                        MAP_SHARED, ::bpf_map__fd(programs->skeleton_->maps.config), 0);
   if (config == MAP_FAILED) return fail(Error::from_errno(errno, "map a BPF map's memory", "config"));
   programs->config_ = static_cast<tl_config*>(config);
   return programs;
@@ -209,6 +213,18 @@ bool Programs::detach(int ifindex, Hook hook) {
   return was_there;
 }
 
+Result<bool> Programs::merge(const tl_merged& merged) const {
+  std::array<std::uint8_t, kEtherHead + sizeof(tl_merged) + 32> frame{};
+  std::memcpy(frame.data() + kEtherHead, &merged, sizeof merged);
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  run.data_in = frame.data();
+  run.data_size_in = static_cast<std::uint32_t>(frame.size());
+  run.repeat = 1;
+  if (::bpf_prog_test_run_opts(::bpf_program__fd(skeleton_->progs.tierlog_merge), &run) != 0)
+    return fail(Error::from_errno(errno, "run BPF program", "tierlog_merge"));
+  return run.retval != 0;
+}
+
 Result<tl_answer> Programs::ask(const tl_question& question) const {
   std::array<std::uint8_t, kEtherHead + sizeof(tl_question) + 32> frame{}, answered{};
   std::memcpy(frame.data() + kEtherHead, &question, sizeof question);
@@ -250,6 +266,12 @@ Result<std::vector<std::uint64_t>> sum_of_cpus(int map, std::uint32_t key, std::
     return fail(Error::from_errno(errno, "read a BPF map's entry", std::to_string(key)));
   for (std::size_t i = 0; i < values.size(); ++i) sums[i % words] += values[i];
   return sums;
+}
+
+Result<std::uint64_t> lost(int map, std::uint32_t cause) {
+  TL_ASSIGN(const auto here, sum_of_cpus(map, cause, 1));
+  TL_ASSIGN(const auto before, sum_of_cpus(map, TL_LOSSES + cause, 1));
+  return here.front() + before.front();
 }
 
 }  // namespace tierlog::dataplane::ebpf

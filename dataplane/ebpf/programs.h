@@ -14,6 +14,7 @@
 
 #include "base/result.h"
 #include "dataplane/ebpf/layout.h"
+#include "dataplane/ebpf/limits.h"
 
 struct tierlog_bpf;
 
@@ -26,16 +27,12 @@ inline constexpr std::uint32_t kFilterPriority = 4610;
 
 enum class Hook : std::uint8_t { Out, In };  // out of the pod (tc ingress), into it (tc egress)
 
-struct MapSizes {
-  std::uint32_t flows = 262'144;
-  std::uint32_t denied = 65'536;
-};
-
 class Programs {
  public:
   // `pins`: a folder of a BPF file system; empty: nothing outlives the process. Errors: Refused, with what
   // the kernel says of the program it did not take.
-  static Result<std::unique_ptr<Programs>> load(const std::string& pins, const MapSizes& sizes);
+  // Maps that are there already have these sizes (older_maps.h sees to it).
+  static Result<std::unique_ptr<Programs>> load(const std::string& pins, const Limits& limits);
   ~Programs();
 
   int segments() const;
@@ -63,6 +60,8 @@ class Programs {
   // Whether there was one of ours.
   static bool detach(int ifindex, Hook hook);
 
+  // Adds to what the programs count. False: there was no room for the entry. Errors: Refused.
+  Result<bool> merge(const tl_merged& merged) const;
   // The kernel's answer to `question`. Errors: Refused.
   Result<tl_answer> ask(const tl_question& question) const;
   // Runs a program on a frame of `interface`; TC_ACT_….
@@ -79,5 +78,15 @@ class Programs {
 
 // The sum over all CPUs of an entry's words. Errors: Refused.
 Result<std::vector<std::uint64_t>> sum_of_cpus(int map, std::uint32_t key, std::size_t words);
+
+// A cause's losses, those of maps before these included. Errors: Refused.
+Result<std::uint64_t> lost(int map, std::uint32_t cause);
+
+// The maps that are pinned, by name.
+struct PinnedMap {
+  const char* name;
+  std::uint32_t type, key_size, value_size, max_entries;
+};
+std::vector<PinnedMap> pinned_maps(const Limits& limits);
 
 }  // namespace tierlog::dataplane::ebpf

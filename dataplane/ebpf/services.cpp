@@ -39,12 +39,10 @@ Result<void> Services::set(const std::vector<ServiceTarget>& targets) {
     }
     wanted[bytes_of(key)] = bytes_of(value);
   }
-  for (const auto& [key, value] : wanted) {
-    if (const auto known = written_.find(key); known != written_.end() && known->second == value) continue;
-    if (::bpf_map_update_elem(map_, key.data(), value.data(), BPF_ANY) != 0)
-      return fail(Error::from_errno(errno, "write BPF map", "services"));
-    written_[key] = value;
-  }
+  if (wanted.size() > most_)
+    return fail(ErrorCode::InvalidArgument, "Services have " + std::to_string(wanted.size()) +
+                                                " addresses and ports; " + std::to_string(most_) +
+                                                " are the limit (ebpf.max_services)");
   for (auto known = written_.begin(); known != written_.end();) {
     if (!wanted.contains(known->first)) {
       static_cast<void>(::bpf_map_delete_elem(map_, known->first.data()));
@@ -52,6 +50,12 @@ Result<void> Services::set(const std::vector<ServiceTarget>& targets) {
     } else {
       ++known;
     }
+  }
+  for (const auto& [key, value] : wanted) {
+    if (const auto known = written_.find(key); known != written_.end() && known->second == value) continue;
+    if (::bpf_map_update_elem(map_, key.data(), value.data(), BPF_ANY) != 0)
+      return fail(Error::from_errno(errno, "write BPF map", "services"));
+    written_[key] = value;
   }
   return {};
 }

@@ -13,6 +13,7 @@
 
 #include "base/net_types.h"
 #include "base/result.h"
+#include "dataplane/ebpf/layout.h"
 
 namespace tierlog::dataplane::ebpf {
 
@@ -27,12 +28,14 @@ struct ServiceTarget {
 class Services {
  public:
   // `map`: borrowed.
-  explicit Services(int map) : map_(map) {}
-  // All there are. More than TL_BACKENDS of one: its packets are denied, `service-backends-differ`. Errors: Refused.
+  explicit Services(int map, std::uint32_t most = TL_SERVICES) : map_(map), most_(most) {}
+  // All there are. More than TL_BACKENDS of one: its packets are denied, `service-backends-differ`. Errors: InvalidArgument,
+  // there are more than the limit; Refused.
   Result<void> set(const std::vector<ServiceTarget>& targets);
 
  private:
   int map_;
+  std::uint32_t most_;
   std::map<std::string, std::string> written_;  // entries as bytes
 };
 

@@ -253,6 +253,7 @@ __noinline int tl_judge(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 o
   if (reply && !flow->told) {
     /* Nobody let the other side's packet through to here, so this one begins something. */
     bpf_map_delete_elem(&flows, &room->key);
+    if (tl_goes_on(skb, root, offset, out, side)) return ALLOW;
     return tl_judge_first(skb, root, offset, out, side);
   }
   account(flow, packet, reply, at_originator);
@@ -316,6 +317,8 @@ static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction) {
   const __u32 root = *(volatile __u32*)&settings->root;
   char* base = segment_of(root);
   if (!base) return ALLOW;
+  /* Nobody who sends to this node says for whom. */
+  if (direction == TL_INGRESS && (skb->tc_index & TL_CARRIES)) skb->tc_index = 0;
   begin_packet(skb, &room->packet);
   room->place = TL_AT_HOST;
   room->is_alone = 1;
@@ -343,6 +346,14 @@ int tierlog_host_in(struct __sk_buff* skb) {
 SEC("tc")
 int tierlog_host_out(struct __sk_buff* skb) {
   return handle_host(skb, TL_EGRESS);
+}
+
+/* Adds to an entry that programs count on at the same time. Attached nowhere. 0: it found no room. */
+SEC("tc")
+int tierlog_merge(struct __sk_buff* skb) {
+  struct room* room = room_of();
+  if (!room || bpf_skb_load_bytes(skb, ETHER_HEAD, &room->merged, sizeof room->merged)) return 0;
+  return room->merged.kind == TL_MERGE_FLOW ? merge_flow(&room->merged) : merge_denied(&room->merged);
 }
 
 /* What the rules of one class say to a packet that user space makes up. Attached nowhere. */

@@ -40,6 +40,22 @@ spec:
   - action: Dney
 )";
 
+TEST_F(Files, CompileForEbpfRefusesWhatIsBeyondALimit) {
+  const auto compile = [](Words more) {
+    Words words{"compile", "-f", kPolicies, "--topology", kTopology};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  };
+  EXPECT_EQ(compile({"--via", "ebpf"}).code, 0);
+  const Outcome refused = compile({"--via", "ebpf", "--limits", "max_rules=3"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(has(refused.err, "pass the limit; 3 are the limit (ebpf.max_rules)")) << refused.err;
+  const Outcome unknown = compile({"--via", "ebpf", "--limits", "max_rule=3"});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_TRUE(has(unknown.err, "unknown limit \"max_rule\"; expected one of max_endpoints, ")) << unknown.err;
+  EXPECT_EQ(compile({"--limits", "max_rules=3"}).code, 2) << "of nftables there are none";
+}
+
 TEST_F(Files, LintOfGoodFilesIsQuiet) {
   const Outcome outcome = run({"lint", kPolicies});
   EXPECT_EQ(outcome.code, 0) << outcome.err;

@@ -20,6 +20,7 @@ deny_interval: 1m
 log_interval: 2s
 nftables: {without: [owner]}
 log_rate: 5/m
+ebpf: {max_rules: 500, max_flows: 1000}
 failsafe: {inbound: [tcp:2222, "udp:10.0.0.0/8:68"], outbound: []}
 host_to_pod: policy
 exports:
@@ -57,6 +58,8 @@ log: {level: debug}
   EXPECT_EQ(c.http_certificate + c.http_key + c.http_token, "/c/k/t");
   EXPECT_TRUE(c.metrics_rules && !c.metrics_node && c.metrics_snake);
   EXPECT_EQ(c.metrics_max_series + c.metrics_remotes, 16u);
+  EXPECT_EQ(c.ebpf_limits.rules + c.ebpf_limits.flows, 1500u);
+  EXPECT_EQ(c.ebpf_limits.sets, 64u);
   EXPECT_EQ(c.log_level, "debug");
 }
 

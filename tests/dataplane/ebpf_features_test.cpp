@@ -1,5 +1,6 @@
 // The programs use what Linux 5.10 has: read from the instructions and maps of the object that is embedded, as no such
 // kernel is at hand to load them.
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <elf.h>
 #include <gtest/gtest.h>
@@ -92,6 +93,69 @@ TEST(EbpfFeatures, MapsAreOfLinux510) {
     ++count;
   }
   EXPECT_GE(count, 10u);
+}
+
+const btf_type* bare(const btf* types, std::uint32_t id) {
+  const btf_type* type = btf__type_by_id(types, id);
+  while (type != nullptr && (btf_is_mod(type) || btf_is_typedef(type))) type = btf__type_by_id(types, type->type);
+  return type;
+}
+
+// Functions that are verified for themselves take numbers and the packet, at most five, and return a number: pointers to
+// memory came with 5.12. Names of those that do not.
+std::vector<std::string> functions_newer(const btf* types, std::size_t* looked_at = nullptr) {
+  const auto is_number = [](const btf_type* type) { return type != nullptr && (btf_is_int(type) || btf_is_enum(type)); };
+  const auto is_packet = [&](const btf_type* type) {
+    if (type == nullptr || !btf_is_ptr(type)) return false;
+    const btf_type* to = bare(types, type->type);
+    return to != nullptr && btf_is_struct(to) && std::string(btf__name_by_offset(types, to->name_off)) == "__sk_buff";
+  };
+  std::vector<std::string> found;
+  for (std::uint32_t id = 1; id < btf__type_cnt(types); ++id) {
+    const btf_type* function = btf__type_by_id(types, id);
+    if (!btf_is_func(function) || btf_vlen(function) != BTF_FUNC_GLOBAL) continue;
+    if (looked_at != nullptr) ++*looked_at;
+    const btf_type* prototype = btf__type_by_id(types, function->type);
+    bool good = btf_vlen(prototype) <= 5 && is_number(bare(types, prototype->type));
+    for (std::uint16_t i = 0; i < btf_vlen(prototype); ++i) {
+      const btf_type* parameter = bare(types, btf_params(prototype)[i].type);
+      good = good && (is_number(parameter) || is_packet(parameter));
+    }
+    if (!good) found.emplace_back(btf__name_by_offset(types, function->name_off));
+  }
+  return found;
+}
+
+using Types = std::unique_ptr<btf, decltype(&::btf__free)>;
+
+TEST(EbpfFeatures, ArgumentsOfFunctionsAreOfLinux510) {
+  const Types types(btf__parse_elf(kObject, nullptr), &::btf__free);
+  ASSERT_TRUE(types);
+  std::size_t count = 0;
+  EXPECT_EQ(functions_newer(types.get(), &count), std::vector<std::string>{});
+  EXPECT_GE(count, 30u) << "functions are looked at at all";
+}
+
+// The control.
+TEST(EbpfFeatures, ArgumentsThatAreNewerAreSeen) {
+  const Types types(btf__new_empty(), &::btf__free);
+  btf* of = types.get();
+  const int number = btf__add_int(of, "int", 4, BTF_INT_SIGNED);
+  const int other = btf__add_struct(of, "room", 4), packet = btf__add_struct(of, "__sk_buff", 4);
+  const int to_other = btf__add_ptr(of, other), to_packet = btf__add_ptr(of, packet), to_number = btf__add_ptr(of, number);
+  const auto add = [&](const char* name, int returns, const std::vector<int>& arguments, btf_func_linkage linkage) {
+    const int prototype = btf__add_func_proto(of, returns);
+    for (const int argument : arguments) btf__add_func_param(of, "a", argument);
+    btf__add_func(of, name, linkage, prototype);
+  };
+  add("good", number, {to_packet, number, number}, BTF_FUNC_GLOBAL);
+  add("inlined", to_other, {to_other}, BTF_FUNC_STATIC);
+  add("memory", number, {to_packet, to_other}, BTF_FUNC_GLOBAL);
+  add("place", number, {to_number}, BTF_FUNC_GLOBAL);
+  add("returns memory", to_other, {}, BTF_FUNC_GLOBAL);
+  add("returns nothing", 0, {number}, BTF_FUNC_GLOBAL);
+  add("six", number, std::vector<int>(6, number), BTF_FUNC_GLOBAL);
+  EXPECT_EQ(functions_newer(of), (std::vector<std::string>{"memory", "place", "returns memory", "returns nothing", "six"}));
 }
 
 // The control: each of these must be found.

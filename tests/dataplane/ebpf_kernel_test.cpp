@@ -1,139 +1,18 @@
 // The programs at a pod's interface, frame by frame, in a network namespace of this process: what is guarded,
 // judged, followed, judged again after a change, counted and told; and swaps under packets.
-#include <gtest/gtest.h>
-#include <net/if.h>
-#include <sched.h>
-#include <unistd.h>
+#include <bpf/bpf.h>
+#include <sys/mman.h>
 
 #include <atomic>
-#include <cstdlib>
+#include <functional>
 #include <thread>
 
-#include "dataplane/ebpf/backend.h"
+#include "base/handle.h"
 #include "dataplane/ebpf/connections.h"
-#include "dataplane/ebpf/events.h"
-#include "lab/frames.h"
-#include "tests/dataplane/programs.h"
+#include "tests/dataplane/ebpf_pods.h"
 
 namespace tierlog::dataplane::test {
 namespace {
-
-using ebpf::EbpfBackend;
-using ebpf::EbpfEvents;
-using ebpf::Hook;
-using lab::FrameSpec;
-using lab::Mac;
-
-constexpr int kAllow = -1, kDrop = 2;
-constexpr Mac kPodMac{2, 0, 0, 0, 0, 1}, kNodeMac{2, 0, 0, 0, 0, 2};
-
-IpAddr ip(const std::string& text) {
-  return *IpAddr::parse(text);
-}
-
-class EbpfKernel : public ::testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    if (::geteuid() != 0) return;
-    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
-    ASSERT_EQ(std::system("ip link add pod-p type veth peer name pod-q"), 0);
-  }
-  void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "needs CAP_BPF and CAP_NET_ADMIN (run as root)";
-    open({});
-  }
-  void open(ebpf::EbpfOptions options) {
-    if (backend_) {
-      EXPECT_TRUE(backend_->remove_all());
-    }
-    options.deny_interval = options.log_interval = std::chrono::seconds(0);
-    if (options.log_rate == policy::LogRate{1000, 1}) options.log_rate = {1'000'000'000, 1};
-    events_.reset();
-    auto opened = EbpfBackend::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
-    backend_ = std::move(*opened);
-    auto events = EbpfEvents::open(backend_->programs().events(), backend_->programs().losses());
-    ASSERT_TRUE(events) << events.error().message;
-    events_ = std::move(*events);
-  }
-  void TearDown() override {
-    if (backend_) {
-      EXPECT_TRUE(backend_->remove_all());
-    }
-  }
-
-  std::shared_ptr<const policy::Program> enforce(const std::string& policies) {
-    auto p = tierlog::testing::local_pod("a", "p", {"10.1.0.1", "fd00::1"}, {{"app", "p"}});
-    p.interface = "pod-p";
-    p.mac = "02:00:00:00:00:01";
-    auto q = tierlog::testing::local_pod("a", "q", {"10.1.0.2", "fd00::2"}, {{"app", "q"}});
-    q.interface = "pod-q";
-    auto program = tierlog::testing::compile(policies, {p, q}, ids_);
-    const auto applied = backend_->apply(program);
-    EXPECT_TRUE(applied) << applied.error().message;
-    return program;
-  }
-
-  int run(Hook hook, const char* interface, const FrameSpec& frame, int came_from = 0) const {
-    const auto verdict = backend_->programs().run(hook, lab::build(frame),
-                                                  static_cast<int>(::if_nametoindex(interface)), came_from);
-    EXPECT_TRUE(verdict) << verdict.error().message;
-    return verdict.value_or(99);
-  }
-  int out_of_p(const FrameSpec& frame) const { return run(Hook::Out, "pod-p", frame); }
-  int into_p(const FrameSpec& frame) const { return run(Hook::In, "pod-p", frame, 77); }
-
-  static FrameSpec from_p(const std::string& to, std::uint16_t port,
-                          std::uint8_t protocol_number = protocol::kTcp) {
-    FrameSpec frame;
-    frame.source = kPodMac;
-    frame.destination = kNodeMac;
-    frame.from = ip(to.find(':') != std::string::npos ? "fd00::1" : "10.1.0.1");
-    frame.to = ip(to);
-    frame.protocol = protocol_number;
-    frame.port = port;
-    frame.mark = "12345678";
-    return frame;
-  }
-  static FrameSpec answer_to(const FrameSpec& frame) {
-    FrameSpec back = frame;
-    std::swap(back.from, back.to);
-    std::swap(back.source, back.destination);
-    std::swap(back.source_port, back.port);
-    back.tcp_flags = 0x12;
-    return back;
-  }
-
-  std::vector<VerdictEvent> events() {
-    std::vector<VerdictEvent> found;
-    EXPECT_TRUE(events_->drain(found, 100'000));
-    return found;
-  }
-  std::uint64_t counted(RuleId id) {
-    const auto counters = backend_->read_counters();
-    EXPECT_TRUE(counters);
-    for (const RuleCounter& counter : *counters)
-      if (counter.id == id) return counter.packets;
-    return 0;
-  }
-
-  policy::MemoryRuleIds ids_;
-  std::unique_ptr<EbpfBackend> backend_;
-  std::unique_ptr<EbpfEvents> events_;
-};
-
-const char* const kOnlyPort80 = R"(
-apiVersion: projectcalico.org/v3
-kind: NetworkPolicy
-metadata: {name: out, namespace: a}
-spec:
-  selector: app == 'p'
-  types: [Egress]
-  egress:
-  - {action: Allow, protocol: TCP, destination: {ports: [80]}}
-  - {action: Allow, protocol: UDP, destination: {ports: [53]}}
-  - {action: Allow, protocol: ICMP}
-)";
 
 TEST_F(EbpfKernel, APodSendsOnlyAsItself) {
   enforce(kOnlyPort80);
@@ -278,19 +157,12 @@ FrameSpec from_port(FrameSpec frame, std::uint16_t source_port, std::uint8_t tcp
   return frame;
 }
 
-// Nothing may begin a connection to the pod, or its packets could be answers to one.
-std::string closed_to_others() {
-  std::string policy = kOnlyPort80;
-  policy.replace(policy.find("[Egress]"), 8, "[Ingress, Egress]");
-  return policy;
-}
-
 constexpr std::uint8_t kSyn = 2, kAck = 0x10;
 
 // Both ways of connections that found no room are judged by the rules; what they deny stays denied.
 TEST_F(EbpfKernel, AFullMapChangesNoVerdict) {
   ebpf::EbpfOptions options;
-  options.sizes.flows = 2;
+  options.limits.flows = 2;
   open(options);
   enforce(closed_to_others());
   for (std::uint16_t port = 40'000; port < 40'010; ++port) {
@@ -427,38 +299,84 @@ TEST_F(EbpfKernel, ALogRuleTellsNoMoreThanItsRate) {
     }
 }
 
-// Two Programs that share no rule are swapped while packets meet a Log rule and an end: both must be of one.
-TEST_F(EbpfKernel, NoPacketMeetsTwoPrograms) {
-  const auto text = [](const std::string& name) {
-    return "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: " + name +
-           ", namespace: a}\nspec: {selector: app == 'p', types: [Egress], egress: [{action: Log}]}\n";
+class EbpfSwap : public EbpfKernel {
+ protected:
+  // Two Programs that share no rule: a Log rule and an end each.
+  struct Side {
+    RuleId log{}, end{};
+    std::uint32_t root = 0, klass = 0;
   };
-  const auto one = enforce(text("one"));
-  const std::uint32_t first_root = backend_->root();
-  const auto two = enforce(text("two"));  // nothing is swept before the next apply
-  const std::uint32_t second_root = backend_->root();
-  const RuleId logs[] = {one->rules.front().id, two->rules.front().id};
-  const RuleId ends[] = {one->ends.front().id, two->ends.front().id};
-  std::atomic<bool> stop{false};
-  std::thread swapper([&] {
-    for (std::uint64_t i = 0; !stop; ++i)
-      __atomic_store_n(&backend_->programs().config().root, i % 2 == 0 ? first_root : second_root,
-                       __ATOMIC_RELEASE);
-  });
-  std::size_t of[2] = {0, 0}, mixed = 0;
-  for (int round = 0; round < 200; ++round) {
-    for (int i = 0; i < 100; ++i) static_cast<void>(out_of_p(from_p("203.0.113.9", 80)));
-    const auto told = events();
-    ASSERT_EQ(told.size() % 2, 0u);
-    for (std::size_t i = 0; i < told.size(); i += 2)
-      for (std::size_t which = 0; which < 2; ++which)
-        if (told[i].rule == logs[which]) told[i + 1].rule == ends[which] ? ++of[which] : ++mixed;
+  Side put(const std::string& name) {
+    const auto program = enforce("apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: " + name +
+                                 ", namespace: a}\nspec: {selector: app == 'p', types: [Egress], egress: [{action: Log}]}\n");
+    const std::uint32_t klass = program->endpoints.front().egress_class;
+    return {program->rules.front().id, program->ends.front().id, backend_->root(), backend_->installed().class_reference(klass)};
   }
-  stop = true;
-  swapper.join();
-  EXPECT_EQ(mixed, 0u);
-  EXPECT_GT(of[0], 100u);
-  EXPECT_GT(of[1], 100u);
+  // Packets meet both while `swap` goes on: how many met one and the other, and how many a part of each.
+  struct Met {
+    std::size_t of[2] = {0, 0}, mixed = 0;
+  };
+  Met meet(const Side& one, const Side& two, int rounds, const std::function<void(std::uint64_t)>& swap) {
+    std::atomic<bool> stop{false};
+    std::thread swapper([&] {
+      for (std::uint64_t i = 0; !stop; ++i) swap(i);
+    });
+    const RuleId logs[] = {one.log, two.log}, ends[] = {one.end, two.end};
+    Met met;
+    for (int round = 0; round < rounds; ++round) {
+      for (int i = 0; i < 100; ++i) static_cast<void>(out_of_p(from_p("203.0.113.9", 80)));
+      const auto told = events();
+      EXPECT_EQ(told.size() % 2, 0u);
+      for (std::size_t i = 0; i + 1 < told.size(); i += 2)
+        for (std::size_t which = 0; which < 2; ++which)
+          if (told[i].rule == logs[which]) told[i + 1].rule == ends[which] ? ++met.of[which] : ++met.mixed;
+    }
+    stop = true;
+    swapper.join();
+    return met;
+  }
+  // The memory that programs read a segment from.
+  std::uint8_t* map_segment(std::uint32_t index) const {
+    std::uint32_t id = 0;
+    EXPECT_EQ(::bpf_map_lookup_elem(backend_->programs().segments(), &index, &id), 0);
+    const Fd map(::bpf_map_get_fd_by_id(id));
+    void* bytes = ::mmap(nullptr, TL_SEGMENT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, map.get(), 0);
+    EXPECT_NE(bytes, MAP_FAILED);
+    return static_cast<std::uint8_t*>(bytes);
+  }
+};
+
+// Swapped while packets meet a Log rule and an end: both must be of one.
+TEST_F(EbpfSwap, NoPacketMeetsTwoPrograms) {
+  const Side one = put("one"), two = put("two");  // nothing is swept before the next apply
+  const Met met = meet(one, two, 200, [&](std::uint64_t i) {
+    __atomic_store_n(&backend_->programs().config().root, i % 2 == 0 ? one.root : two.root, __ATOMIC_RELEASE);
+  });
+  EXPECT_EQ(met.mixed, 0u);
+  EXPECT_GT(met.of[0], 100u);
+  EXPECT_GT(met.of[1], 100u);
+}
+
+// The control: the rules of one are written over with those of the other, one by one, where packets read them. That must
+// be seen.
+TEST_F(EbpfSwap, WhatIsWrittenOverInPlaceIsMixed) {
+  const Side one = put("one"), two = put("two");
+  std::uint8_t* bytes = map_segment(two.klass >> TL_SEGMENT_BITS);
+  ASSERT_EQ(one.klass >> TL_SEGMENT_BITS, two.klass >> TL_SEGMENT_BITS);
+  const auto head = [&](const Side& side) { return reinterpret_cast<tl_class*>(bytes + (side.klass & (TL_SEGMENT_SIZE - 1))); };
+  const auto rules = [&](const Side& side) { return reinterpret_cast<tl_rule*>(bytes + head(side)->rules); };
+  const auto tier = [&](const Side& side) { return reinterpret_cast<tl_tier*>(bytes + head(side)->tiers); };
+  const std::uint32_t log = tier(two)->log_word * 64, end = tier(two)->end;
+  const tl_rule both[2][2] = {{rules(one)[log], rules(one)[end]}, {rules(two)[log], rules(two)[end]}};
+  ASSERT_EQ(both[1][0].id, number(two.log));
+  ASSERT_EQ(both[1][1].id, number(two.end));
+  const Met met = meet(one, two, 200, [&](std::uint64_t i) {
+    rules(two)[log] = both[i % 2][0];
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    rules(two)[end] = both[i % 2][1];
+  });
+  ::munmap(bytes, TL_SEGMENT_SIZE);
+  EXPECT_GT(met.mixed, 0u);
 }
 
 }  // namespace

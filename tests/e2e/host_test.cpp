@@ -103,6 +103,7 @@ TEST_F(Host, ApplyOnForwardJudgesWhatPassesThrough) {
     EXPECT_FALSE(passes("outside", "node", family, 7005)) << "what the node gets itself, too";
     EXPECT_TRUE(passes("outside", "node", family, 7006));
   }
+  EXPECT_TRUE(passes("outside", "node", Family::V4, 30080)) << "a Service's port, with the first packet";
   expect_balanced();
   EXPECT_GE(told(7005, "policy", "default//forward").denied, 4u);
   EXPECT_GE(told(7007, "policy", "default//forward").denied, 2u);

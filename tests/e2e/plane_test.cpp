@@ -3,6 +3,9 @@
 //
 // The control takes the rules away before the other data plane comes. That must leak, or this test could not
 // see a leak.
+#include <algorithm>
+
+#include "tests/dataplane/older_layout.h"
 #include "tests/e2e/datagram_node.h"
 
 namespace tierlog::testing {
@@ -85,20 +88,13 @@ TEST_F(Plane, TakenAwayFirstLeaks) {
 class PlaneOfPrograms : public Plane {
  protected:
   void SetUp() override { begin("ebpf"); }
-};
 
-TEST_F(PlaneOfPrograms, KeepsCountersAndBooksOverAKilledDaemon) {
-  if (!lab_) return;
-  for (int round = 0; round < 3; ++round) {
-    ASSERT_TRUE(becomes([&, sent = traffic_->denied_sent.load()] { return traffic_->denied_sent > sent + 1000; }));
-    ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
-    ASSERT_TRUE(becomes([&, sent = traffic_->denied_sent.load()] { return traffic_->denied_sent > sent + 1000; }));
-    ASSERT_TRUE(lab_->start_daemon());
+  bool goes_on() const {
+    return becomes([&, sent = traffic_->denied_sent.load()] { return traffic_->denied_sent > sent + 1000; });
   }
-  traffic_->stop = true;
-  std::string problem;
-  EXPECT_TRUE(becomes([&] {
-    problem.clear();
+  // What the books say against what was sent; empty: every denied packet is counted, and told or declared.
+  std::string books_problem() const {
+    std::string problem;
     std::uint64_t denied = 0;
     for (const store::RuleActivity& rule : rules()) {
       if (rule.rule.policy == "default/a/db" && rule.rule.action == "Deny") denied += rule.kernel_packets;
@@ -110,8 +106,76 @@ TEST_F(PlaneOfPrograms, KeepsCountersAndBooksOverAKilledDaemon) {
     }
     if (denied != traffic_->denied_sent)
       problem += "denied " + std::to_string(denied) + " of " + std::to_string(traffic_->denied_sent) + "\n";
-    return problem.empty();
-  }, 15s)) << problem;
+    return problem;
+  }
+  std::string log() const {
+    std::ifstream file(lab_->folder() + "/tierlogd.log");
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+};
+
+TEST_F(PlaneOfPrograms, KeepsCountersAndBooksOverAKilledDaemon) {
+  if (!lab_) return;
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(goes_on());
+    ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+    ASSERT_TRUE(goes_on());
+    ASSERT_TRUE(lab_->start_daemon());
+  }
+  traffic_->stop = true;
+  std::string problem;
+  EXPECT_TRUE(becomes([&] { return (problem = books_problem()).empty(); }, 15s)) << problem;
+}
+
+// Once with maps as an earlier version had them, once with such as other settings make.
+TEST_F(PlaneOfPrograms, TakesOverMapsOfAnotherLayoutAndOfOtherSizes) {
+  if (!lab_) return;
+  for (const char* left : {"v2", "v3-1"}) {
+    SCOPED_TRACE(left);
+    ASSERT_TRUE(goes_on());
+    ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+    if (std::string(left) == "v2") {
+      const auto made = lab_->run_in("node", [] { return dataplane::test::make_layout_2("/sys/fs/bpf/tierlog"); });
+      ASSERT_EQ(made.value_or(-1), 0);
+    } else {
+      std::ofstream(settings(), std::ios::app) << "ebpf: {max_rules: 3000, max_flows: 5000, max_denied_flows: 3000}\n";
+    }
+    ASSERT_TRUE(goes_on()) << "the programs of before go on";
+    ASSERT_TRUE(lab_->start_daemon());
+    EXPECT_EQ(status()["in_sync"], true);
+    ASSERT_TRUE(goes_on());
+    EXPECT_NE(log().find("maps of " + std::string(left) + " taken over: "), std::string::npos);
+    EXPECT_TRUE(becomes([&] { return on_node("test $(ls /sys/fs/bpf/tierlog) = v" + std::to_string(TL_LAYOUT)); }));
+  }
+  traffic_->stop = true;
+  EXPECT_EQ(log().find("LEFT BEHIND"), std::string::npos);
+  becomes([&] { return traffic_->allowed_received == traffic_->allowed_sent; }, 2s);
+  EXPECT_EQ(traffic_->denied_received, 0u);
+  EXPECT_EQ(traffic_->allowed_received, traffic_->allowed_sent);
+  std::string problem;
+  EXPECT_TRUE(becomes([&] { return (problem = books_problem()).empty(); }, 15s)) << problem;
+}
+
+// The control: of maps whose form nobody knows nothing comes, so the books have less than was sent. It is said and counted.
+TEST_F(PlaneOfPrograms, OfMapsThatNobodyKnowsNothingComes) {
+  if (!lab_) return;
+  ASSERT_TRUE(goes_on());
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  const std::string folder = "/sys/fs/bpf/tierlog/";
+  ASSERT_TRUE(on_node("mv " + folder + "v" + std::to_string(TL_LAYOUT) + " " + folder + "v99"));
+  ASSERT_TRUE(goes_on());
+  ASSERT_TRUE(lab_->start_daemon());
+  traffic_->stop = true;
+  std::this_thread::sleep_for(500ms);
+  EXPECT_NE(books_problem(), "");
+  EXPECT_NE(log().find("LEFT BEHIND"), std::string::npos);
+  EXPECT_NE(log().find("what v99 holds"), std::string::npos);
+  auto reader = store::FlowReader::open(lab_->database());
+  ASSERT_TRUE(reader);
+  const auto losses = reader->losses();
+  ASSERT_TRUE(losses);
+  EXPECT_TRUE(std::ranges::any_of(*losses, [](const auto& loss) { return loss.cause == "left-behind" && loss.packets > 0; }));
+  EXPECT_EQ(traffic_->denied_received, 0u) << "enforced all the same";
 }
 
 }  // namespace
