@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <future>
 #include <map>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/files.h"
+#include "exporters/fluentbit/chunk_packer.h"
 #include "exporters/fluentbit/connection.h"
 #include "exporters/fluentbit/forward_codec.h"
 #include "exporters/fluentbit/handshake.h"
@@ -24,9 +26,15 @@ constexpr std::chrono::milliseconds kMostPatience{60'000};
 
 struct Chunk {
   std::string tag, id;
-  std::string entries;  // while it is being filled
-  std::string message;  // afterwards
+  std::string entries;                // while it is being filled
+  std::future<std::string> packing{};  // afterwards
+  std::string message{};               // and then
   std::size_t records = 0;
+
+  const std::string& bytes() {
+    if (packing.valid()) message = packing.get();
+    return message;
+  }
 };
 
 // The first line of a file that holds a secret.
@@ -43,17 +51,26 @@ Outcome<std::string> read_secret(const std::string& path) {
 }  // namespace
 
 struct ForwardSink::Impl {
+  Impl(ForwardOptions settings, store::Origin from, const std::atomic<bool>* ends, TagPattern tag, RecordFormat form)
+      : options(std::move(settings)),
+        origin(std::move(from)),
+        stop(ends),
+        pattern(std::move(tag)),
+        format(std::move(form)),
+        packer(options.compression),
+        patience(options.timeout) {}
+
   ForwardOptions options;
   store::Origin origin;
   const std::atomic<bool>* stop;
   TagPattern pattern;
   RecordFormat format;
-  Gzip gzip;
+  ChunkPacker packer;
   std::optional<Connection> connection;
   bool keepalive = true;
   // For an ack. A receiver that needs longer gets longer the next time, and less at a time: otherwise it would get
   // the same chunks for ever.
-  std::chrono::milliseconds patience{};
+  std::chrono::milliseconds patience;
   std::deque<Chunk> chunks;  // of take(), until they are acknowledged
   OutputCounts counts;
 
@@ -70,16 +87,7 @@ struct ForwardSink::Impl {
 };
 
 void ForwardSink::Impl::seal(Chunk& chunk) {
-  Compression compression = options.compression;
-  if (compression == Compression::Gzip) {
-    // Where there is no memory for it the chunk goes as it is.
-    if (auto packed = gzip.compress(chunk.entries))
-      chunk.entries = std::move(*packed);
-    else
-      compression = Compression::None;
-  }
-  chunk.message = wrap_entries({chunk.tag, chunk.id, chunk.records, compression}, chunk.entries);
-  chunk.entries = std::string();
+  chunk.packing = packer.pack({chunk.tag, chunk.id, std::exchange(chunk.entries, {}), chunk.records});
   chunks.push_back(std::move(chunk));
 }
 
@@ -172,7 +180,7 @@ Outcome<void> ForwardSink::Impl::send_all() {
     const bool hurries = keepalive && patience <= options.timeout;
     const std::size_t at_most = hurries ? std::max<std::size_t>(1, options.in_flight) : 1;
     while (sent < chunks.size() && sent < at_most) {
-      TL_TRY(connection->send_all(chunks[sent].message, options.timeout));
+      TL_TRY(connection->send_all(chunks[sent].bytes(), options.timeout));
       ++sent;
     }
     TL_TRY(await_one(reader, sent));
@@ -192,9 +200,8 @@ Result<std::unique_ptr<ForwardSink>> ForwardSink::make(ForwardOptions options, s
                                                        const std::atomic<bool>* stop) {
   TL_ASSIGN(TagPattern pattern, TagPattern::parse(options.tag));
   RecordFormat format(options.format);
-  const auto patience = options.timeout;
-  return std::unique_ptr<ForwardSink>(new ForwardSink(std::unique_ptr<Impl>(
-      new Impl{std::move(options), std::move(origin), stop, std::move(pattern), std::move(format), Gzip(), {}, true, patience, {}, {}})));
+  return std::unique_ptr<ForwardSink>(new ForwardSink(std::make_unique<Impl>(
+      std::move(options), std::move(origin), stop, std::move(pattern), std::move(format))));
 }
 
 std::string ForwardSink::target() const {
@@ -211,7 +218,7 @@ std::size_t ForwardSink::take(std::span<const store::StoredRecord> records) {
     tag.clear();
     impl_->pattern.append(tag, stored.record, impl_->origin);
     auto found = open.find(tag);
-    if (found == open.end()) found = open.emplace(tag, Chunk{tag, make_chunk_id(), {}, {}, 0}).first;
+    if (found == open.end()) found = open.emplace(tag, Chunk{tag, make_chunk_id(), {}}).first;
     Chunk* chunk = &found->second;
     const std::size_t before = chunk->entries.size();
     append_entry(chunk->entries, impl_->format, stored.record, impl_->origin);
@@ -221,7 +228,7 @@ std::size_t ForwardSink::take(std::span<const store::StoredRecord> records) {
       chunk->entries.resize(before);
       if (chunk->records > 0) {
         impl_->seal(*chunk);
-        *chunk = Chunk{tag, make_chunk_id(), {}, {}, 0};
+        *chunk = Chunk{tag, make_chunk_id(), {}};
       }
       chunk->entries = entry;
       if (!impl_->fits(*chunk)) {

@@ -215,6 +215,9 @@ TEST(ForwardSink, SurvivesAReceiverThatClosesAtAnyByte) {
 TEST(ForwardSink, NoSignalWhenTheReceiverGoesAwayInside) {
   std::uint16_t port = 0;
   const Fd listener = testing::listen_on_loopback(Family::V4, 1, port);
+  // So that the kernel does not take all of it on a slow day.
+  const int little = 65'536;
+  ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
   std::thread receiver([&] {
     const Fd socket(::accept(listener.get(), nullptr, nullptr));
     ::shutdown(socket.get(), SHUT_WR);
