@@ -71,7 +71,10 @@ Result<void> write_rules(sqlite::Database& database, std::span<const RuleRow> ru
                .run());
     for (const std::string& policy : rule.also_policies) TL_TRY(put_also.bind(number(rule.id), policy).run());
   }
-  return {};
+  // Who keeps the names looks here whether they are still the same.
+  return database.execute(
+      "INSERT INTO meta(key, value) VALUES ('catalog_version', '1')"
+      " ON CONFLICT(key) DO UPDATE SET value = CAST(value + 1 AS TEXT)");
 }
 
 Result<void> write_catalog(sqlite::Database& database, const Catalog& catalog) {

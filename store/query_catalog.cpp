@@ -76,11 +76,14 @@ constexpr const char* kRules =
     "SELECT rules.rule_id, rules.tier, rules.policy, rules.policy_kind, rules.policy_namespace, "
     "rules.policy_name,"
     " also_policies, direction, rule_index, action, reason, rules.policy_revision, text, rules.source, live,"
-    " kernel_packets, kernel_bytes, recorded_packets, unattributed, suppressed,"
+    " kernel_packets, kernel_bytes, recorded_packets, coalesce(declared.packets, 0), suppressed,"
     " nullif(max(coalesce((SELECT last_ns FROM recorded WHERE recorded.rule_id = rules.rule_id), 0),"
     " coalesce((SELECT grown_ns FROM counter WHERE counter.rule_id = rules.rule_id"
     " AND rules.action IN ('Pass', 'Log')), 0)), 0)"
     " FROM rules LEFT JOIN policy ON policy.display = rules.policy AND policy.kind = rules.policy_kind"
+    // Table lost is by cause: to look there for each rule is to read it all for each rule.
+    " LEFT JOIN (SELECT rule_id, sum(now_packets + before_packets) AS packets FROM lost GROUP BY rule_id) AS declared"
+    " ON declared.rule_id = rules.rule_id"
     " WHERE live OR ?1 ORDER BY rules.policy IS NULL, NOT live, policy.position IS NULL, policy.position,"
     " rules.policy, direction DESC, rule_index = -1, rule_index, rules.rule_id";
 
