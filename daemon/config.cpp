@@ -1,11 +1,14 @@
 #include "daemon/config.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <utility>
@@ -299,6 +302,50 @@ void read_overrides(const std::vector<Override>& overrides, Config& config, Diag
   }
 }
 
+SourceRef place_of_tls(const yaml::Documents& documents) {
+  if (!documents.documents.empty())
+    if (const Node* http = documents.documents.front().find("http"))
+      if (const Node* tls = http->find("tls")) return tls->place;
+  return {"--http.tls", 0, 0};
+}
+
+// What a file is for that a setting names: others than its owner and group may not read a secret.
+enum class Content : std::uint8_t { Public, Secret };
+
+void look_at_file(const Node& value, Content content, Diagnostics& findings) {
+  struct stat status {};
+  if (value.kind != Kind::Scalar || value.text.empty()) return;
+  if (::stat(value.text.c_str(), &status) != 0)
+    return findings.warning(value.place, value.text + ": " + std::string(std::strerror(errno)) +
+                                             "; it is read when it is needed");
+  if (content == Content::Secret && (status.st_mode & S_IROTH) != 0)
+    findings.warning(value.place, "everybody on this machine can read " + value.text + "; expected mode 0600 or 0640");
+}
+
+void look_at_files(const Node& settings, const std::vector<std::pair<const char*, Content>>& keys, Diagnostics& findings) {
+  for (const auto& [key, content] : keys)
+    if (const Node* value = settings.find(key)) look_at_file(*value, content, findings);
+}
+
+// Files that are read later, so that a wrong name is no surprise then.
+void look_at_files(const yaml::Documents& documents, Diagnostics& findings) {
+  using enum Content;
+  if (documents.documents.empty()) return;
+  const Node& top = documents.documents.front();
+  if (const Node* http = top.find("http")) {
+    look_at_files(*http, {{"token", Secret}}, findings);
+    if (const Node* tls = http->find("tls")) look_at_files(*tls, {{"cert", Public}, {"key", Secret}}, findings);
+  }
+  const Node* exports = top.find("exports");
+  if (exports == nullptr) return;
+  for (const Node& one : exports->items) {
+    if (const Node* tls = one.find("tls"))
+      look_at_files(*tls, {{"ca", Public}, {"cert", Public}, {"key", Secret}}, findings);
+    if (const Node* auth = one.find("auth"))
+      look_at_files(*auth, {{"shared_key_file", Secret}, {"password_file", Secret}}, findings);
+  }
+}
+
 LoadedConfig from_documents(const yaml::Documents& documents, const std::vector<Override>& overrides) {
   LoadedConfig loaded;
   Config& config = loaded.config;
@@ -315,8 +362,7 @@ LoadedConfig from_documents(const yaml::Documents& documents, const std::vector<
   }
   read_overrides(overrides, config, loaded.findings);
   if (config.http_certificate.empty() != config.http_key.empty())
-    loaded.findings.error({documents.documents.empty() ? "--http.tls" : documents.documents.front().place.file, 0, 0},
-                          "http.tls has only one of cert and key; expected both");
+    loaded.findings.error(place_of_tls(documents), "http.tls has only one of cert and key; expected both");
   if (config.cni_spool.empty())
     config.cni_spool = (std::filesystem::path(config.socket).parent_path() / "cni-spool").string();
   loaded.findings.sort();
@@ -330,7 +376,11 @@ std::string Config::state_path() const {
 }
 
 LoadedConfig load_config(const std::string& path, const std::vector<Override>& overrides) {
-  return from_documents(yaml::parse_file(path), overrides);
+  const yaml::Documents documents = yaml::parse_file(path);
+  LoadedConfig loaded = from_documents(documents, overrides);
+  look_at_files(documents, loaded.findings);
+  loaded.findings.sort();
+  return loaded;
 }
 
 LoadedConfig config_from_text(const std::string& content, const std::string& file_name,

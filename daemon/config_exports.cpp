@@ -43,10 +43,10 @@ void read_truth(const Node& value, bool& into, Diagnostics& findings) {
 
 void read_time(const Node& value, milliseconds& into, Diagnostics& findings, bool or_never) {
   const auto parsed = or_never && value.text == "0" ? std::optional(Nanoseconds(0)) : parse_duration(value.text);
-  if (value.kind == Kind::Scalar && parsed && (parsed->count() == 0 || *parsed >= milliseconds(100)))
+  if (value.kind == Kind::Scalar && parsed && ((or_never && parsed->count() == 0) || *parsed >= milliseconds(100)))
     into = std::chrono::duration_cast<milliseconds>(*parsed);
   else
-    findings.error(value.place, "\"" + value.text + "\" is no time; expected one such as 5s or 24h" +
+    findings.error(value.place, "\"" + value.text + "\" is no time; expected at least 100ms, such as 5s or 24h" +
                                     (or_never ? ", or 0 for never" : ""));
 }
 
@@ -81,6 +81,7 @@ void read_tls(const Node& value, ExportConfig& target, Diagnostics& findings) {
     return;
   }
   tls.on = true;
+  if (value.kind != Kind::Map) return expected(value, findings, "a map, or true or false");
   const auto text = [](std::string& into) {
     return [&into](const Node& node, Diagnostics& found) { read_text(node, into, found); };
   };

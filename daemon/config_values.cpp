@@ -14,8 +14,11 @@ void expected(const Node& value, Diagnostics& findings, const std::string& what)
 std::optional<std::uint16_t> read_number(const Node& value, std::int64_t low, Diagnostics& findings) {
   const auto parsed = value.as_int();
   if (parsed && *parsed >= low && *parsed <= 65535) return static_cast<std::uint16_t>(*parsed);
-  findings.error(value.place, "\"" + value.text + "\" is out of range; expected a number from " +
-                                  std::to_string(low) + " to 65535");
+  const std::string wanted = "a number from " + std::to_string(low) + " to 65535";
+  if (parsed)
+    findings.error(value.place, "\"" + value.text + "\" is out of range; expected " + wanted);
+  else
+    expected(value, findings, wanted);
   return std::nullopt;
 }
 

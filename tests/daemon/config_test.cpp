@@ -2,6 +2,10 @@
 #include "daemon/config.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 
 namespace tierlog::daemon {
 namespace {
@@ -155,6 +159,34 @@ TEST(Config, AnEmptyFileIsTheDefaults) {
   EXPECT_EQ(loaded.config.socket, "/run/tierlog/tierlogd.sock");
 }
 
+// They are read later: what is wrong with them now is a warning.
+TEST(Config, FilesThatAreNotThereAndSecretsOfEverybodyAreWarnings) {
+  const auto folder = std::filesystem::temp_directory_path() / ("tierlog-config-" + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder);
+  const auto file = [&](const char* name, int mode) {
+    const std::string path = (folder / name).string();
+    std::ofstream(path) << "x\n";
+    std::filesystem::permissions(path, static_cast<std::filesystem::perms>(mode));
+    return path;
+  };
+  const std::string open = file("open", 0644), closed = file("closed", 0640), settings = (folder / "c.yaml").string();
+  std::ofstream(settings) << "http: {token: " << open << "}\nexports:\n- tls: {ca: " << open << ", cert: /none, key: " << open
+                          << "}\n  auth: {shared_key_file: " << closed << ", user: u, password_file: " << open << "}\n";
+  const auto loaded = load_config(settings);
+  EXPECT_FALSE(loaded.findings.has_errors());
+  const auto everybody = [&](const char* place) {
+    return settings + ":" + place + ": warning: everybody on this machine can read " + open +
+           "; expected mode 0600 or 0640\n";
+  };
+  const std::string text = loaded.findings.to_string(), expected = everybody("1:15");
+  for (const auto& one : loaded.findings.all()) EXPECT_GT(one.place.column, 0) << one.to_string();
+  EXPECT_EQ(loaded.findings.warnings(), 4u) << text;
+  EXPECT_EQ(text.substr(0, expected.size()), expected);
+  EXPECT_NE(text.find(": warning: /none: No such file or directory; it is read when it is needed\n"), std::string::npos);
+  EXPECT_EQ(text.find(closed), std::string::npos) << text;
+  std::filesystem::remove_all(folder);
+}
+
 struct Mistake {
   const char* title;
   const char* text;
@@ -190,7 +222,13 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"listen", "http: {listen: node-1}\n",
                 "c.yaml:1:16: \"node-1\" is no address to listen on; expected one like 127.0.0.1:9477 or [::1]:9477, "
                 "or none\n"},
-        Mistake{"half_of_tls", "http: {tls: {cert: /c}}\n", "c.yaml: http.tls has only one of cert and key; expected both\n"},
+        Mistake{"half_of_tls", "http: {tls: {cert: /c}}\n", "c.yaml:1:13: http.tls has only one of cert and key; expected both\n"},
+        Mistake{"export_port", "exports: [{port: many}]\n",
+                "c.yaml:1:18: this is a string; expected a number from 1 to 65535\n"},
+        Mistake{"export_timeout", "exports: [{timeout: 0s}]\n",
+                "c.yaml:1:21: \"0s\" is no time; expected at least 100ms, such as 5s or 24h\n"},
+        Mistake{"export_tls", "exports: [{tls: maybe}]\n",
+                "c.yaml:1:17: this is a string; expected a map, or true or false\n"},
         Mistake{"series", "metrics: {max_series: 0}\n",
                 "c.yaml:1:23: \"0\" is out of range; expected a number from 1 to 1000000\n"},
         Mistake{"export_type", "exports: [{type: syslog}]\n",
