@@ -66,7 +66,8 @@ def dashboard(uid, title, what, panels):
     return {"uid": uid, "title": title, "description": what, "tags": ["tierlog"], "timezone": "browser", "editable": True,
             "schemaVersion": 38, "version": 1, "refresh": "30s", "time": {"from": "now-1h", "to": "now"},
             "templating": {"list": variables()}, "panels": panels,
-            "links": [{"type": "dashboards", "tags": ["tierlog"], "title": "Tierlog", "asDropdown": True}]}
+            "links": [{"type": "dashboards", "tags": ["tierlog"], "title": "Tierlog", "icon": "", "tooltip": "", "url": "",
+                       "asDropdown": True, "targetBlank": False, "includeVars": True, "keepTime": True}]}
 
 
 def rate(metric, labels, by):

@@ -44,6 +44,25 @@ TEST_F(Promtool, TakesRulesAndConfiguration) {
   EXPECT_EQ(config.code, 0) << config.text;
 }
 
+TEST_F(Promtool, ParsesTheQueriesOfDashboards) {
+  const std::string rules = (folder_ / "queries.yaml").string();
+  const auto write = [&](const std::string& from) {
+    return run_shell("python3 " TIERLOG_SOURCE_DIR "/tests/check/dashboard_queries.py " + rules + " " + from);
+  };
+  const Told written = write(kDeploy + "/grafana");
+  EXPECT_EQ(written.code, 0) << written.text;
+  const Told told = run("check rules queries.yaml");
+  EXPECT_EQ(told.code, 0) << told.text;
+  // The controls: a bracket that is missing, a panel that lies on another.
+  const std::string boards = (folder_ / "boards").string();
+  std::filesystem::copy(kDeploy + "/grafana", boards);
+  run_shell("sed -i 's/sum by (policy) (/sum by (policy) ((/' " + boards + "/policy-board.json");
+  EXPECT_EQ(write(boards).code, 0);
+  EXPECT_NE(run("check rules queries.yaml").code, 0);
+  run_shell("sed -i 's/\"x\": 6,/\"x\": 5,/' " + boards + "/policy-board.json");
+  EXPECT_NE(write(boards).code, 0);
+}
+
 TEST(Dashboards, AreWhatTheirProgramWrites) {
   const auto folder =
       std::filesystem::temp_directory_path() / ("tierlog-boards-" + std::to_string(::getpid()));
