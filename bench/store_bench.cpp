@@ -308,10 +308,11 @@ std::vector<Question> questions(std::int64_t now_ns) {
       return need(reader.grouped_flows(denied_by(policy, since))).size();
     };
   };
-  const auto top = [](WallTime since, bool from_rows) {
-    return [since, from_rows](FlowReader& reader) {
+  const auto top = [](WallTime since, bool from_rows, const char* action = "deny") {
+    return [since, from_rows, action](FlowReader& reader) {
       GroupQuery query;
-      query.flows = denied_by("", since);
+      query.flows.filters = {{Field::Action, {action}, false}};
+      query.flows.since = since;
       query.fields = need(parse_group_fields("from"));
       query.order = GroupQuery::Order::Packets;
       query.top = 10;
@@ -336,8 +337,11 @@ std::vector<Question> questions(std::int64_t now_ns) {
       {"denied POLICY --since 1h, the quietest policy", true, sums(quiet, hour_ago)},
       {"top 10 sources of denials, 1 h", true, top(hour_ago, false)},
       {"top 10 sources of denials, 24 h", true, top(day_ago, false)},
+      {"top 10 sources of allowed traffic, 1 h", true, top(hour_ago, false, "allow")},
+      {"top 10 sources of allowed traffic, 24 h", true, top(day_ago, false, "allow")},
       {"histogram of 24 h by hour and action", true, histogram(false)},
       {"yardstick: top 10 sources of denials, 24 h, from the rows", false, top(day_ago, true)},
+      {"yardstick: top 10 sources of allowed traffic, 24 h, from the rows", false, top(day_ago, true, "allow")},
       {"yardstick: histogram of 24 h, from the rows", false, histogram(true)},
   };
 }

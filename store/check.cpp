@@ -132,9 +132,8 @@ class Check {
     }
   }
 
-  static std::string columns(const RollupTable& table, const char* peer) {
-    return std::string("action, ") + (table.peer == RollupPeer::None ? "" : std::string(peer) + ", ") +
-           "rule, reporter";
+  static std::string columns(const RollupTable& table, const char* peer, const char* view) {
+    return std::string("action, ") + (table.peer == RollupPeer::None ? "" : std::string(peer) + ", ") + "rule, " + view;
   }
 
   Result<void> rollups(const RollupTable& table) {
@@ -156,8 +155,9 @@ class Check {
     // Times of records that are gone are no fault.
     const std::string whole = "iif(?1 * " + width + " > " + std::to_string(eroded_) + ", ";
     const char* peer = table.peer == RollupPeer::Source ? "f.src" : "f.dst";
+    const char* view = "iif(action = 0 AND reporter = 0 AND (SELECT local FROM peer WHERE peer.id = f.dst), 2, reporter)";
     const std::string rows =
-        "SELECT " + columns(table, peer) +
+        "SELECT " + columns(table, peer, view) +
         ", count(*), sum(coalesce(connections, 0)), sum(verdict_packets), "
         " sum(coalesce(f.packets_out, iif(f.action = 1, f.verdict_packets, 0))),"
         " sum(coalesce(packets_in, 0)), sum(coalesce(bytes_out, 0)), sum(coalesce(bytes_in, 0)), " +
@@ -165,11 +165,11 @@ class Check {
         "max(f.end_ns), 0)"
         " FROM flow AS f INDEXED BY flow_end WHERE f.end_ns >= ?1 * " +
         width + " AND f.end_ns < min((?1 + 1) * " + width + ", " + std::to_string(until) + ") AND +f.seq <= " +
-        std::to_string(rolled_) + " GROUP BY " + columns(table, peer);
-    const std::string kept = "SELECT " + columns(table, "peer") +
+        std::to_string(rolled_) + " GROUP BY " + columns(table, peer, view);
+    const std::string kept = "SELECT " + columns(table, "peer", "reporter") +
                              ", records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in, " +
                              whole + "first_ns, 0), " + whole + "last_ns, 0) FROM " + table.name + " WHERE width = " +
-                             seconds + " AND action IN (0, 1) AND reporter IN (0, 1) AND bucket = ?1";
+                             seconds + " AND action IN (0, 1) AND reporter IN (0, 1, 2) AND bucket = ?1";
     // Of the minutes before `until`, and those that are there: a bucket that is missing is found, too.
     const std::string wanted = "SELECT DISTINCT bucket FROM (SELECT bucket FROM " + std::string(table.name) +
                                " WHERE width = " + seconds + " UNION ALL SELECT bucket / " +

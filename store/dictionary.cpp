@@ -98,10 +98,11 @@ Result<Dictionary> Dictionary::open(sqlite::Database& database) {
   TL_ASSIGN(
       made.find_peer_,
       database.prepare("SELECT id FROM peer WHERE ip = ?1 AND kind = ?2 AND namespace = ?3 AND name = ?4"
-                       " AND workload = ?5 AND labels = ?6"));
+                       " AND workload = ?5 AND labels = ?6 AND local = ?7"));
   TL_ASSIGN(made.insert_peer_,
-            database.prepare("INSERT INTO peer(ip, kind, namespace, name, workload, labels)"
-                             " VALUES (?1, ?2, ?3, ?4, ?5, ?6)"));
+            database.prepare("INSERT INTO peer(ip, kind, namespace, name, workload, labels, local)"
+                             " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"));
+  TL_ASSIGN(made.local_addresses_of_history_, database.prepare(kLocalAddresses));
   TL_ASSIGN(made.find_rule_,
             database.prepare("SELECT id FROM rule_revision WHERE rule_id = ?1 AND tier = ?2 AND policy = ?3"
                              " AND policy_kind = ?4 AND policy_namespace = ?5 AND policy_name = ?6"
@@ -144,10 +145,15 @@ Result<std::int64_t> Dictionary::reference(const Peer& value) {
   if (const auto known = peers_.find(value); known != peers_.end()) return known->second;
   const std::string ip = value.ip.to_string();
   const std::string labels = labels_text(value.labels);
+  bool local = false;
+  if (value.kind == PeerKind::Pod) {
+    TL_ASSIGN(local, has_local(ip));
+  }
   for (sqlite::Statement* statement : {&find_peer_, &insert_peer_})
     statement->bind(ip, static_cast<int>(value.kind), value.peer_namespace, value.name, value.workload,
-                    labels);
+                    labels, local);
   TL_ASSIGN(const std::int64_t reference, find_or_insert(find_peer_, insert_peer_));
+  if (local) local_peers_.insert(reference);
   remember(peers_, value, reference);
   return reference;
 }
@@ -176,7 +182,29 @@ Result<std::int64_t> Dictionary::reference(const std::vector<StagedVerdict>& val
   return reference;
 }
 
+Result<bool> Dictionary::has_local(const std::string& address) {
+  if (!local_addresses_) {
+    local_addresses_.emplace();
+    for (;;) {
+      TL_ASSIGN(const bool row, local_addresses_of_history_.step());
+      if (!row) break;
+      local_addresses_->insert(local_addresses_of_history_.text(0));
+    }
+    local_addresses_of_history_.reset();
+  }
+  return local_addresses_->contains(address);
+}
+
+bool Dictionary::add_local(const std::vector<std::string>& addresses) {
+  if (!local_addresses_) return false;  // they are in the history by now
+  bool any = false;
+  for (const std::string& address : addresses) any = local_addresses_->insert(address).second || any;
+  if (any) forget();
+  return any;
+}
+
 void Dictionary::forget() {
+  local_peers_.clear();
   rules_.clear();
   peers_.clear();
   logged_by_.clear();

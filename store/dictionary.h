@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.h"
@@ -44,17 +45,28 @@ class Dictionary {
 
   Result<std::int64_t> reference(const RuleRevision& value);
   Result<std::int64_t> reference(const Peer& value);
+  // Of a reference that was given: it is a pod of this node, so that what is sent to it is told by its own
+  // view, too.
+  bool is_local(std::int64_t peer) const { return local_peers_.contains(peer); }
   Result<std::int64_t> reference(const std::vector<LoggedBy>& value);
   Result<std::int64_t> reference(const std::vector<TraceEntry>& value);
   Result<std::int64_t> reference(const std::vector<StagedVerdict>& value);
   // After a rollback: rows that were remembered may not be there.
   void forget();
+  // Of pods of this node, beside those in the history of endpoints. A peer is what it was when it was first
+  // written: one that comes to this node later is another peer. True: some were not known, and all is
+  // forgotten.
+  bool add_local(const std::vector<std::string>& addresses);
 
  private:
   Result<std::int64_t> text_reference(const std::string& value);
   Result<std::int64_t> find_or_insert(sqlite::Statement& find, sqlite::Statement& insert);
+  Result<bool> has_local(const std::string& address);
 
   sqlite3* handle_ = nullptr;  // borrowed
+  sqlite::Statement local_addresses_of_history_;
+  std::optional<std::unordered_set<std::string>> local_addresses_;  // read when first needed
+  std::unordered_set<std::int64_t> local_peers_;                    // among those that are remembered
   sqlite::Statement find_text_, insert_text_, find_peer_, insert_peer_, find_rule_, insert_rule_;
   ReferenceCache<RuleRevision> rules_;
   ReferenceCache<Peer> peers_;

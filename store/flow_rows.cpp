@@ -121,6 +121,7 @@ Result<FlowRowWriter::References> FlowRowWriter::references(const FlowRecord& re
                                                record.policy_revision}));
   TL_ASSIGN(found.src, dictionary_.reference(record.src));
   TL_ASSIGN(found.dst, dictionary_.reference(record.dst));
+  found.dst_is_local = dictionary_.is_local(found.dst);
   TL_ASSIGN(found.logged_by, dictionary_.reference(record.logged_by));
   TL_ASSIGN(found.trace, dictionary_.reference(record.trace));
   TL_ASSIGN(found.staged, dictionary_.reference(record.staged));
@@ -156,7 +157,9 @@ Result<RolledRow> FlowRowWriter::write_row(std::int64_t sequence, const FlowReco
   return RolledRow{to_ns(own.end),
                    to_ns(own.end) - to_ns(own.start),
                    static_cast<int>(like.action),
-                   static_cast<int>(like.reporter),
+                   like.action == Verdict::Allow && like.reporter == Reporter::Source && to.dst_is_local
+                       ? kToldAgain
+                       : static_cast<int>(like.reporter),
                    to.rule,
                    to.src,
                    to.dst,
@@ -209,6 +212,10 @@ Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& e
                     service,
                     {reinterpret_cast<const char*>(entry.id.data()), entry.id.size()},
                     {}});
+}
+
+void FlowRowWriter::add_local(const std::vector<std::string>& addresses) {
+  if (dictionary_.add_local(addresses)) known_.clear();
 }
 
 void FlowRowWriter::forget() {

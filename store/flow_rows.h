@@ -25,10 +25,13 @@ class FlowRowWriter {
   Result<RolledRow> write(std::int64_t sequence, const FlowEntry& entry);
   // After a rollback, and after rows of the dictionaries were taken away.
   void forget();
+  // As Dictionary::add_local.
+  void add_local(const std::vector<std::string>& addresses);
 
  private:
   struct References {
     std::int64_t rule = 0, src = 0, dst = 0, logged_by = 0, trace = 0, staged = 0;
+    bool dst_is_local = false;
   };
   struct Known {
     std::shared_ptr<const FlowRecord> like;  // keeps its address from being another's

@@ -87,6 +87,7 @@ Result<void> write_origin(sqlite::Database& database, const Origin& origin) {
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
   TL_TRY(write_meta(database, "cluster", origin.cluster));
   TL_TRY(write_meta(database, "node", origin.node));
+  TL_TRY(database.execute("INSERT OR IGNORE INTO meta(key, value) VALUES ('identity', lower(hex(randomblob(16))))"));
   return transaction.commit();
 }
 
@@ -457,7 +458,15 @@ Result<void> FlowStore::put_moment(const Moment& moment, const policy::Cluster& 
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
   auto written = impl_->history.write(impl_->database, moment, cluster, rules);
   if (written) written = transaction.commit();
-  if (!written) impl_->history.forget();
+  if (!written) {
+    impl_->history.forget();
+    return written;
+  }
+  std::vector<std::string> local;
+  for (const policy::Endpoint& endpoint : cluster.endpoints)
+    if (endpoint.local && !endpoint.host_network)
+      for (const IpAddr& address : endpoint.addresses) local.push_back(address.to_string());
+  impl_->writer.add_local(local);
   return written;
 }
 

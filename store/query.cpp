@@ -128,6 +128,15 @@ Result<std::int64_t> FlowReader::last_sequence() {
   return impl_->database.integer("SELECT coalesce(max(seq), 0) FROM flow");
 }
 
+Result<std::string> FlowReader::identity() {
+  TL_ASSIGN(auto text, impl_->meta("identity"));
+  return text.value_or("");
+}
+
+Result<std::int64_t> FlowReader::last_written() {
+  return impl_->database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_sequence'");
+}
+
 Result<std::optional<WallTime>> FlowReader::time_of(std::int64_t sequence) {
   TL_ASSIGN(auto select,
             impl_->database.prepare("SELECT end_ns FROM flow WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1"));

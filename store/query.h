@@ -147,6 +147,10 @@ class FlowReader {
   // Of the newest record, 0 when there is none: where --follow begins. With `after_sequence` set, flows()
   // gives records in the order of their sequences, so that a limit leaves no gap.
   Result<std::int64_t> last_sequence();
+  // Another one in each file that was begun anew; empty: no daemon of this version has had it yet.
+  Result<std::string> identity();
+  // The number of the last record, whether retention took it or not.
+  Result<std::int64_t> last_written();
   // End of the record of that sequence, or of the last one before it that is kept.
   Result<std::optional<WallTime>> time_of(std::int64_t sequence);
   // Sums by (reporter, direction, source and destination address, port, protocol, rule), newest first.

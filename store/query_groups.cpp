@@ -68,11 +68,8 @@ constexpr GroupField kFields[] = {
     {"cluster", "(SELECT value FROM meta WHERE key = 'cluster')", Of::Slice},
 };
 
-// The source's view of an allowed connection to a pod of this node tells again what the destination's view
-// tells. Which pods those are is in the history of endpoints.
-std::string once_per_connection() {
-  return std::string(" AND NOT (f.reporter = 0 AND f.action = 0 AND f.dst IN (") + kLocalPods + "))";
-}
+// The source's view of an allowed connection to a pod of this node tells again what the destination's view tells.
+constexpr const char* kOncePerConnection = " AND NOT (f.reporter = 0 AND f.action = 0 AND d.local)";
 
 // Columns: the bin, the sums, first and last time, then one a field.
 constexpr int kSumsAt = 1, kFirstAt = 7, kNamesAt = 9;
@@ -100,7 +97,7 @@ std::string row_groups_sql(const GroupQuery& query, const std::string& where, co
          names_sql(query) +
          " FROM flow AS f CROSS JOIN peer AS s ON s.id = f.src CROSS JOIN peer AS d ON d.id = f.dst"
          " CROSS JOIN rule_revision AS r ON r.id = f.rule WHERE " +
-         where + (counts_connections_once(query) ? once_per_connection() : "") + group_by_sql(query);
+         where + (counts_connections_once(query) ? kOncePerConnection : "") + group_by_sql(query);
 }
 
 void merge(FlowSums& into, const Sums& sums, WallTime first, WallTime last) {

@@ -82,7 +82,9 @@ class Interned {
     if (is_new) all_.push_back(&found->first);
     return found->second;
   }
-  const std::vector<std::string>& operator[](int number) const { return *all_[static_cast<std::size_t>(number)]; }
+  const std::vector<std::string>& operator[](int number) const {
+    return *all_[static_cast<std::size_t>(number)];
+  }
 
  private:
   std::map<std::vector<std::string>, int> numbers_;
@@ -92,9 +94,10 @@ class Interned {
 // Rules or peers: the number of the names that a reference stands for.
 class References {
  public:
-  // `of_all`: "SELECT f.src FROM (SELECT id AS src FROM peer) AS f WHERE "; `of_one`: " FROM peer AS s WHERE s.id = ?1".
-  static Result<References> make(sqlite::Database& database, const GroupQuery& query, Of what, const Origin& origin,
-                                 const char* of_all, const char* of_one) {
+  // `of_all`: "SELECT f.src FROM (SELECT id AS src FROM peer) AS f WHERE "; `of_one`: " FROM peer AS s WHERE
+  // s.id = ?1".
+  static Result<References> make(sqlite::Database& database, const GroupQuery& query, Of what,
+                                 const Origin& origin, const char* of_all, const char* of_one) {
     References made;
     const bool is_filtered = std::any_of(query.flows.filters.begin(), query.flows.filters.end(),
                                          [what](const FieldFilter& filter) { return of(filter) == what; });
@@ -141,7 +144,8 @@ class References {
   static constexpr std::int64_t kByPlace = 1 << 20;
 
   int& known(std::int64_t reference) {
-    if (reference < 0 || reference >= kByPlace) return others_.try_emplace(reference, kNotLooked).first->second;
+    if (reference < 0 || reference >= kByPlace)
+      return others_.try_emplace(reference, kNotLooked).first->second;
     const auto place = static_cast<std::size_t>(reference);
     if (place >= known_.size()) known_.resize(std::max(place + 1, 2 * known_.size()), kNotLooked);
     return known_[place];
@@ -183,38 +187,37 @@ class Grouping {
         rules_(std::move(rules)),
         peers_(std::move(peers)) {}
 
-  // The names of the four slices; which of them filters leave out.
+  // The names of the slices; which of them filters leave out.
   Result<void> name_slices(const GroupQuery& query, const Origin& origin) {
     TL_ASSIGN(const WhereClause where, condition(query, Of::Slice, origin));
     const std::string names = names_sql(query, Of::Slice);
-    for (int slice = 0; slice < 4; ++slice) {
-      TL_ASSIGN(auto select, database_.prepare("SELECT " + (names.empty() ? std::string("''") : names) +
-                                               " FROM (SELECT " + std::to_string(slice >> 1) + " AS action, " +
-                                               std::to_string(slice & 1) + " AS reporter) AS f WHERE " + where.sql()));
-      where.bind(select);
-      TL_ASSIGN(const bool row, select.step());
-      if (!row)
-        slices_[static_cast<std::size_t>(slice)] = kLeftOut;
-      else
-        slices_[static_cast<std::size_t>(slice)] =
-            slice_names_.number(names.empty() ? std::vector<std::string>{} : read_names(select));
-    }
+    for (int action = 0; action < 2; ++action)
+      for (int view = 0; view < kRollupViews; ++view) {
+        const int reporter = view == kToldAgain ? static_cast<int>(Reporter::Source) : view;
+        TL_ASSIGN(auto select,
+                  database_.prepare("SELECT " + (names.empty() ? std::string("''") : names) +
+                                    " FROM (SELECT " + std::to_string(action) + " AS action, " +
+                                    std::to_string(reporter) + " AS reporter) AS f WHERE " + where.sql()));
+        where.bind(select);
+        TL_ASSIGN(const bool row, select.step());
+        int& slice = slices_[static_cast<std::size_t>(action)][static_cast<std::size_t>(view)];
+        if (!row || (view == kToldAgain && (once_ || action != 0)))
+          slice = kLeftOut;
+        else
+          slice = slice_names_.number(names.empty() ? std::vector<std::string>{} : read_names(select));
+      }
     return {};
   }
-  bool takes(int action, int reporter) const { return slice_of(action, reporter) != kLeftOut; }
+  bool takes(int action, int view) const { return slice_of(action, view) != kLeftOut; }
 
   Result<void> take(const RollupRow& row) {
     Key key;
-    key.slice = slice_of(row.action, row.reporter);
+    key.slice = slice_of(row.action, row.view);
     if (key.slice == kLeftOut) return {};
     TL_ASSIGN(key.rule, rules_.number(row.rule));
     if (key.rule == kLeftOut) return {};
     TL_ASSIGN(key.peer, peers_.number(row.peer));
     if (key.peer == kLeftOut) return {};
-    if (once_ && row.action == 0 && row.reporter == 0) {
-      if (!local_) TL_TRY(read_local_pods());
-      if (local_->contains(row.peer)) return {};
-    }
     if (width_ > 0) key.bin = row.time_ns / width_;
     const auto [found, is_new] = values_.try_emplace(key);
     Value& value = found->second;
@@ -246,16 +249,8 @@ class Grouping {
   }
 
  private:
-  int slice_of(int action, int reporter) const { return slices_[static_cast<std::size_t>(action << 1 | reporter)]; }
-
-  Result<void> read_local_pods() {
-    TL_ASSIGN(auto select, database_.prepare(kLocalPods));
-    local_.emplace();
-    for (;;) {
-      TL_ASSIGN(const bool row, select.step());
-      if (!row) return {};
-      local_->insert(select.integer(0));
-    }
+  int slice_of(int action, int view) const {
+    return slices_[static_cast<std::size_t>(action)][static_cast<std::size_t>(view)];
   }
 
   sqlite::Database& database_;
@@ -263,17 +258,11 @@ class Grouping {
   bool once_;
   References rules_, peers_;
   Interned slice_names_;
-  std::array<int, 4> slices_{};  // [action << 1 | reporter]
-  std::optional<std::unordered_set<std::int64_t>> local_;
+  std::array<std::array<int, kRollupViews>, 2> slices_{};  // [action][view]
   std::unordered_map<Key, Value, KeyHash> values_;
 };
 
 }  // namespace
-
-const char* const kLocalPods =
-    "SELECT peer.id FROM peer WHERE peer.kind = 0 AND"
-    " peer.ip IN (SELECT address.value FROM object_history AS h, json_each(h.value, '$.addresses') AS address"
-    " WHERE h.kind = 0 AND h.value ->> 'local' AND NOT h.value ->> 'host_network')";
 
 bool counts_connections_once(const GroupQuery& query) {
   return std::none_of(query.fields.begin(), query.fields.end(),
@@ -287,38 +276,35 @@ bool is_told_by_rollups(const GroupQuery& query) {
   if (query.from_rows || query.flows.after_sequence > 0 || query.flows.behind) return false;
   if (query.bin && query.bin->count() % kMinuteNs != 0) return false;
   if (asks(query, Of::Row)) return false;
-  // Who is told twice is told by the destination.
-  const bool to = asks(query, Of::To) ||
-                  (counts_connections_once(query) && only_action(query.flows) != Verdict::Deny);
-  return !(asks(query, Of::From) && to);
+  return !(asks(query, Of::From) && asks(query, Of::To));
 }
 
 Result<std::vector<GroupLine>> rollup_groups(sqlite::Database& database, const GroupQuery& query,
                                              const Origin& origin) {
   const bool from = asks(query, Of::From), to = asks(query, Of::To);
-  TL_ASSIGN(auto rules, References::make(database, query, Of::Rule, origin,
-                                         "SELECT f.rule FROM (SELECT id AS rule FROM rule_revision) AS f WHERE ",
-                                         " FROM rule_revision AS r WHERE r.id = ?1"));
-  TL_ASSIGN(auto peers,
-            from ? References::make(database, query, Of::From, origin,
-                                    "SELECT f.src FROM (SELECT id AS src FROM peer) AS f WHERE ",
-                                    " FROM peer AS s WHERE s.id = ?1")
-                 : References::make(database, query, Of::To, origin,
-                                    "SELECT f.dst FROM (SELECT id AS dst FROM peer) AS f WHERE ",
-                                    " FROM peer AS d WHERE d.id = ?1"));
+  TL_ASSIGN(auto rules,
+            References::make(database, query, Of::Rule, origin,
+                             "SELECT f.rule FROM (SELECT id AS rule FROM rule_revision) AS f WHERE ",
+                             " FROM rule_revision AS r WHERE r.id = ?1"));
+  TL_ASSIGN(auto peers, from ? References::make(database, query, Of::From, origin,
+                                                "SELECT f.src FROM (SELECT id AS src FROM peer) AS f WHERE ",
+                                                " FROM peer AS s WHERE s.id = ?1")
+                             : References::make(database, query, Of::To, origin,
+                                                "SELECT f.dst FROM (SELECT id AS dst FROM peer) AS f WHERE ",
+                                                " FROM peer AS d WHERE d.id = ?1"));
   Grouping grouping(database, query, std::move(rules), std::move(peers));
   TL_TRY(grouping.name_slices(query, origin));
   RollupSlices slices;
   for (int action = 0; action < 2; ++action)
-    for (int reporter = 0; reporter < 2; ++reporter) {
-      if (!grouping.takes(action, reporter)) continue;
-      const bool by_target = to || (action == 0 && reporter == 0 && counts_connections_once(query));
-      slices[static_cast<std::size_t>(action)][static_cast<std::size_t>(reporter)] =
-          from ? RollupPeer::Source : by_target ? RollupPeer::Target : RollupPeer::None;
+    for (int view = 0; view < kRollupViews; ++view) {
+      if (!grouping.takes(action, view)) continue;
+      slices[static_cast<std::size_t>(action)][static_cast<std::size_t>(view)] = from ? RollupPeer::Source
+                                                                                 : to ? RollupPeer::Target
+                                                                                      : RollupPeer::None;
     }
   Result<void> taken;
-  TL_TRY(read_rollups(database, {query.flows.since, query.flows.until, query.bin.value_or(Nanoseconds(0))}, slices,
-                      [&](const RollupRow& row) {
+  TL_TRY(read_rollups(database, {query.flows.since, query.flows.until, query.bin.value_or(Nanoseconds(0))},
+                      slices, [&](const RollupRow& row) {
                         if (taken) taken = grouping.take(row);
                       }));
   TL_TRY(taken);

@@ -2,8 +2,9 @@
 //
 //   GroupQuery --is_told_by_rollups--> yes --[rollup_groups]--> lines --> FlowReader::groups
 //
-// A sum knows a rule, one side's peer, the action and the reporter by reference. What a group is called and whether a filter
-// takes it depend on one of these at a time: names are looked up once for each reference that is met, never for each sum.
+// A sum knows a rule, one side's peer, the action and the reporter by reference. What a group is called and
+// whether a filter takes it depend on one of these at a time: names are looked up once for each reference
+// that is met, never for each sum.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,6 @@
 
 namespace tierlog::store {
 
-// Peers that are pods of this node, by the history of endpoints; over table peer.
-extern const char* const kLocalPods;
 // Whether an allowed connection to a pod of this node counts once, by its destination's view.
 bool counts_connections_once(const GroupQuery& query);
 
@@ -32,6 +31,7 @@ struct GroupLine {
 
 bool is_told_by_rollups(const GroupQuery& query);
 // Inside a transaction of the caller. Names may come in several lines.
-Result<std::vector<GroupLine>> rollup_groups(sqlite::Database& database, const GroupQuery& query, const Origin& origin);
+Result<std::vector<GroupLine>> rollup_groups(sqlite::Database& database, const GroupQuery& query,
+                                             const Origin& origin);
 
 }  // namespace tierlog::store

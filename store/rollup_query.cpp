@@ -64,7 +64,7 @@ class Scan {
         bin_(range.bin.count()),
         all_{range.since ? to_ns(*range.since) : 0, range.until ? to_ns(*range.until) + 1 : kForEver} {
     if (all_.empty()) all_.to = all_.from;
-    only_denied_ = !slices[0][0] && !slices[0][1];
+    only_denied_ = !slices[0][0] && !slices[0][1] && !slices[0][2];
   }
 
   Result<void> run() {
@@ -104,12 +104,12 @@ class Scan {
                                 " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket >= ?4 AND bucket < ?5"));
     RollupRow row;
     for (row.action = 0; row.action < 2; ++row.action)
-      for (row.reporter = 0; row.reporter < 2; ++row.reporter) {
-        if (slice(row.action, row.reporter) != table.peer) continue;
+      for (row.view = 0; row.view < kRollupViews; ++row.view) {
+        if (slice(row.action, row.view) != table.peer) continue;
         for (const Cover::Piece& piece : cover.pieces) {
           const std::int64_t width = kRollupWidths[piece.level];
           const std::int64_t past = piece.span.to == kForEver ? kForEver : ceil_to(piece.span.to, width) / width;
-          select.bind(width / kRollupSecondNs, row.action, row.reporter, piece.span.from / width, past);
+          select.bind(width / kRollupSecondNs, row.action, row.view, piece.span.from / width, past);
           TL_TRY(sums_of(select, width, row));
         }
       }
@@ -130,8 +130,8 @@ class Scan {
     }
   }
 
-  const std::optional<RollupPeer>& slice(int action, int reporter) const {
-    return slices_[static_cast<std::size_t>(action)][static_cast<std::size_t>(reporter)];
+  const std::optional<RollupPeer>& slice(int action, int view) const {
+    return slices_[static_cast<std::size_t>(action)][static_cast<std::size_t>(view)];
   }
 
   Result<void> rows_by_time(const Span& span) {
@@ -156,9 +156,9 @@ class Scan {
       TL_ASSIGN(const bool more, select.step());
       if (!more) return {};
       const RolledRow row = read_rolled_row(select, 0);
-      const auto& peer = slice(row.action == kDeny ? 1 : 0, row.reporter != 0 ? 1 : 0);
+      const auto& peer = slice(row.action == kDeny ? 1 : 0, row.view);
       if (!peer) continue;
-      take_({row.end_ns, row.action, row.reporter, row.rule,
+      take_({row.end_ns, row.action, row.view, row.rule,
              *peer == RollupPeer::None     ? 0
              : *peer == RollupPeer::Source ? row.src
                                            : row.dst,

@@ -24,13 +24,13 @@ struct RollupRange {
   Nanoseconds bin{};
 };
 
-// Which sums are to tell of the records of an action and a reporter: [action][reporter], as numbers in the file.
+// Which sums are to tell of the records of an action and a view (RolledRow): [action][view], as numbers in the file.
 // Nothing: such records are not asked for.
-using RollupSlices = std::array<std::array<std::optional<RollupPeer>, 2>, 2>;
+using RollupSlices = std::array<std::array<std::optional<RollupPeer>, kRollupViews>, 2>;
 
 struct RollupRow {
   std::int64_t time_ns = 0;  // in the bin; of a roll-up the beginning of its bucket
-  int action = 0, reporter = 0;
+  int action = 0, view = 0;
   std::int64_t rule = 0;  // of table rule_revision
   std::int64_t peer = 0;  // of table peer; 0 for RollupPeer::None
   RollupSums sums{};

@@ -47,15 +47,17 @@ std::string drop_sql(const RollupTable& table) {
          (has_peer(table) ? "peer = ?5 AND rule = ?6" : "rule = ?5") + " AND records = 0";
 }
 
-// ?1 the narrow width, ?2 from and ?3 to which of its buckets, ?4 the wide width and ?5 its bucket, ?6 action, ?7 reporter.
+// ?1 the narrow width, ?2 from and ?3 to which of its buckets, ?4 the wide width and ?5 its bucket, ?6
+// action, ?7 reporter.
 std::string fold_sql(const RollupTable& table) {
   const std::string peer = has_peer(table) ? "peer, " : "";
   return into(table) + "SELECT ?4, ?6, ?7, ?5, " + peer +
-         "rule, sum(records), sum(connections), sum(verdict_packets), sum(packets_out), sum(packets_in), sum(bytes_out),"
+         "rule, sum(records), sum(connections), sum(verdict_packets), sum(packets_out), sum(packets_in), "
+         "sum(bytes_out),"
          " sum(bytes_in), min(first_ns), max(last_ns) FROM " +
          table.name +
-         " WHERE width = ?1 AND action = ?6 AND reporter = ?7 AND bucket >= ?2 AND bucket < ?3 GROUP BY " + peer + "rule" +
-         or_add(table);
+         " WHERE width = ?1 AND action = ?6 AND reporter = ?7 AND bucket >= ?2 AND bucket < ?3 GROUP BY " +
+         peer + "rule" + or_add(table);
 }
 
 std::string reach_sql(const RollupTable& table) {
@@ -89,7 +91,9 @@ void mix(std::uint64_t& hash, std::uint64_t value) {
 }  // namespace
 
 const char* const kRolledColumns =
-    "f.end_ns, f.span_ns, f.action, f.reporter, f.rule, f.src, f.dst, f.logged_by, f.trace, f.staged, "
+    "f.end_ns, f.span_ns, f.action,"
+    " iif(f.action = 0 AND f.reporter = 0 AND (SELECT local FROM peer WHERE peer.id = f.dst), 2, "
+    "f.reporter), f.rule, f.src, f.dst, f.logged_by, f.trace, f.staged, "
     "f.connections,"
     " f.verdict_packets, coalesce(f.packets_out, iif(f.action = 1, f.verdict_packets, 0)), f.packets_in, "
     "f.bytes_out, f.bytes_in";
@@ -99,7 +103,7 @@ RolledRow read_rolled_row(const sqlite::Statement& row, int first) {
   read.end_ns = row.integer(first);
   read.span_ns = row.integer(first + 1);
   read.action = static_cast<int>(row.integer(first + 2));
-  read.reporter = static_cast<int>(row.integer(first + 3));
+  read.view = static_cast<int>(row.integer(first + 3));
   read.rule = row.integer(first + 4);
   read.src = row.integer(first + 5);
   read.dst = row.integer(first + 6);
@@ -119,8 +123,10 @@ Result<RollupReach> read_rollup_reach(sqlite::Database& database, const RollupTa
 Result<std::int64_t> count_rolled_records(sqlite::Database& database) {
   const RollupTable& table = kRollupTables[0];
   TL_ASSIGN(const RollupReach reach, read_rollup_reach(database, table));
-  TL_ASSIGN(auto sum, database.prepare(std::string("SELECT coalesce(sum(records), 0) FROM ") + table.name +
-                                       " WHERE width = ?1 AND action IN (0, 1) AND reporter IN (0, 1) AND bucket >= ?2"));
+  TL_ASSIGN(
+      auto sum,
+      database.prepare(std::string("SELECT coalesce(sum(records), 0) FROM ") + table.name +
+                       " WHERE width = ?1 AND action IN (0, 1) AND reporter IN (0, 1, 2) AND bucket >= ?2"));
   std::int64_t records = 0;
   for (std::size_t level = 0; level < kRollupLevels; ++level) {
     // What is before is in the wider ones.
@@ -135,8 +141,8 @@ Result<std::int64_t> count_rolled_records(sqlite::Database& database) {
 std::size_t Rollups::KeyHash::operator()(const Key& key) const noexcept {
   auto hash = static_cast<std::uint64_t>(key.bucket);
   mix(hash, static_cast<std::uint64_t>(key.peer));
-  mix(hash, static_cast<std::uint64_t>(key.rule) << 2 | static_cast<std::uint64_t>(key.action) << 1 |
-                static_cast<std::uint64_t>(key.reporter));
+  mix(hash, static_cast<std::uint64_t>(key.rule) << 3 | static_cast<std::uint64_t>(key.action) << 2 |
+                static_cast<std::uint64_t>(key.view));
   return hash;
 }
 
@@ -148,11 +154,12 @@ Result<Rollups> Rollups::open(sqlite::Database& database) {
     TL_ASSIGN(made.tables_[i].drop_empty, database.prepare(drop_sql(table)));
     TL_ASSIGN(made.tables_[i].fold, database.prepare(fold_sql(table)));
     TL_ASSIGN(made.tables_[i].reach, database.prepare(reach_sql(table)));
-    TL_ASSIGN(made.tables_[i].put_reach, database.prepare(std::string("INSERT INTO sums_reach(of, width, until_ns)"
-                                                                      " VALUES ('") +
-                                                          table.name +
-                                                          "', ?1, ?2) ON CONFLICT(of, width) DO UPDATE SET"
-                                                          " until_ns = excluded.until_ns"));
+    TL_ASSIGN(made.tables_[i].put_reach,
+              database.prepare(std::string("INSERT INTO sums_reach(of, width, until_ns)"
+                                           " VALUES ('") +
+                               table.name +
+                               "', ?1, ?2) ON CONFLICT(of, width) DO UPDATE SET"
+                               " until_ns = excluded.until_ns"));
     TL_ASSIGN(made.tables_[i].first_bucket,
               database.prepare(std::string("SELECT min(bucket) FROM ") + table.name +
                                " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket >= ?4"));
@@ -173,8 +180,8 @@ void Rollups::count(const RolledRow& row, int sign) {
   // Rounded down also before 1970: a wall clock may say anything.
   const std::int64_t minute = bucket_of(row.end_ns, kMinuteNs);
   const Value value{row.sums, row.end_ns - row.span_ns, row.end_ns};
-  sources_[{minute, row.src, row.rule, row.action, row.reporter}].add(value, sign);
-  targets_[{minute, row.dst, row.rule, row.action, row.reporter}].add(value, sign);
+  sources_[{minute, row.src, row.rule, row.action, row.view}].add(value, sign);
+  targets_[{minute, row.dst, row.rule, row.action, row.view}].add(value, sign);
   peers_[row.src] += sign;
   peers_[row.dst] += sign;
   for (const std::int64_t text : row.texts) texts_[text] += sign;
@@ -194,8 +201,8 @@ Result<void> Rollups::write_sums(std::size_t table, std::size_t level, const Sum
   for (const auto& entry : sums) ordered.push_back(&entry);
   // In the tables' own order, so that neighbours are written together.
   std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) {
-    return std::tuple(a->first.action, a->first.reporter, a->first.bucket, a->first.peer, a->first.rule) <
-           std::tuple(b->first.action, b->first.reporter, b->first.bucket, b->first.peer, b->first.rule);
+    return std::tuple(a->first.action, a->first.view, a->first.bucket, a->first.peer, a->first.rule) <
+           std::tuple(b->first.action, b->first.view, b->first.bucket, b->first.peer, b->first.rule);
   });
   TableStatements& statements = tables_[table];
   const std::int64_t width = kRollupWidths[level] / kRollupSecondNs;
@@ -206,7 +213,7 @@ Result<void> Rollups::write_sums(std::size_t table, std::size_t level, const Sum
     const auto bind = [&](std::int64_t value) { statements.add.bind_at(++column, value); };
     bind(width);
     bind(key.action);
-    bind(key.reporter);
+    bind(key.view);
     bind(key.bucket);
     if (with_peer) bind(key.peer);
     bind(key.rule);
@@ -216,9 +223,9 @@ Result<void> Rollups::write_sums(std::size_t table, std::size_t level, const Sum
     TL_TRY(statements.add.run());
     if (!takes_away_) continue;
     if (with_peer)
-      statements.drop_empty.bind(width, key.action, key.reporter, key.bucket, key.peer, key.rule);
+      statements.drop_empty.bind(width, key.action, key.view, key.bucket, key.peer, key.rule);
     else
-      statements.drop_empty.bind(width, key.action, key.reporter, key.bucket, key.rule);
+      statements.drop_empty.bind(width, key.action, key.view, key.bucket, key.rule);
     TL_TRY(statements.drop_empty.run());
   }
   return {};
@@ -288,28 +295,30 @@ Result<bool> Rollups::fold_table(sqlite::Database& database, std::size_t table) 
   return false;
 }
 
-// Buckets of the next narrower width that begin at or after `from` and end at or before `limit`, as far as they are in one
-// wide bucket.
-Result<bool> Rollups::fold_level(sqlite::Database& database, std::size_t table, std::size_t level, std::int64_t from,
-                                 std::int64_t limit) {
+// Buckets of the next narrower width that begin at or after `from` and end at or before `limit`, as far as
+// they are in one wide bucket.
+Result<bool> Rollups::fold_level(sqlite::Database& database, std::size_t table, std::size_t level,
+                                 std::int64_t from, std::int64_t limit) {
   TableStatements& statements = tables_[table];
   const std::int64_t narrow = kRollupWidths[level - 1], wide = kRollupWidths[level];
   const std::int64_t past = bucket_of(limit, narrow);
   std::int64_t first = past;
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
   for (const int action : {0, 1})
-    for (const int reporter : {0, 1}) {
+    for (int reporter = 0; reporter < kRollupViews; ++reporter) {
       statements.first_bucket.bind(narrow / kRollupSecondNs, action, reporter, bucket_of(from, narrow));
       TL_ASSIGN(const bool row, statements.first_bucket.step());
-      if (row && !statements.first_bucket.is_null(0)) first = std::min(first, statements.first_bucket.integer(0));
+      if (row && !statements.first_bucket.is_null(0))
+        first = std::min(first, statements.first_bucket.integer(0));
       statements.first_bucket.reset();
     }
   const std::int64_t bucket = bucket_of(first * narrow, wide);
   const std::int64_t to = std::min(past, (bucket + 1) * (wide / narrow));
   for (const int action : {0, 1})
-    for (const int reporter : {0, 1})
+    for (int reporter = 0; reporter < kRollupViews; ++reporter)
       if (first < past) {
-        statements.fold.bind(narrow / kRollupSecondNs, first, to, wide / kRollupSecondNs, bucket, action, reporter);
+        statements.fold.bind(narrow / kRollupSecondNs, first, to, wide / kRollupSecondNs, bucket, action,
+                             reporter);
         TL_TRY(statements.fold.run());
       }
   TL_TRY(statements.put_reach.bind(wide / kRollupSecondNs, to * narrow).run());

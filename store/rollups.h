@@ -54,10 +54,15 @@ inline constexpr std::int64_t kMostUnrolled = 16'384;
 inline constexpr std::size_t kRollupSums = 7;
 using RollupSums = std::array<std::int64_t, kRollupSums>;
 
+// Whose view: the record's reporter, but the source's view of an allowed connection to a pod of this node, which the
+// destination tells again, stands apart: column `reporter` of the sums.
+inline constexpr int kToldAgain = 2;
+inline constexpr int kRollupViews = 3;
+
 // A row of table flow as far as sums go.
 struct RolledRow {
   std::int64_t end_ns = 0, span_ns = 0;
-  int action = 0, reporter = 0;
+  int action = 0, view = 0;
   std::int64_t rule = 0, src = 0, dst = 0;
   std::array<std::int64_t, 3> texts{};  // logged_by, trace, staged
   RollupSums sums{};
@@ -89,7 +94,7 @@ class Rollups {
   static constexpr std::size_t kManyKeys = 32'768;
   struct Key {
     std::int64_t bucket = 0, peer = 0, rule = 0;
-    int action = 0, reporter = 0;
+    int action = 0, view = 0;
     bool operator==(const Key&) const = default;
   };
   struct KeyHash {

@@ -402,10 +402,57 @@ DROP TABLE denied_told_6;
 )sql";
 }
 
+// Of an instant, in minutes since 1970; rounded down before it, too.
+constexpr const char* kMinuteOfEnd = "(f.end_ns - ((f.end_ns % 60000000000) + 60000000000) % 60000000000) / 60000000000";
+
+// Which peers are pods of this node stands with them, and what is told again by a destination of this node has sums of its
+// own: column reporter of the sums is 2 there (store/rollups.h). By destination and by rule they are made of what is there, by
+// source of the records.
+std::string version_8() {
+  constexpr const char* kAmounts =
+      "sum(records), sum(connections), sum(verdict_packets), sum(packets_out), sum(packets_in), sum(bytes_out),"
+      " sum(bytes_in), min(first_ns), max(last_ns)";
+  const std::string by_source =
+      "INSERT INTO sums_by_source(width, action, reporter, bucket, peer, rule, records, connections, verdict_packets,"
+      " packets_out, packets_in, bytes_out, bytes_in, first_ns, last_ns) ";
+  std::string sql =
+      "ALTER TABLE peer ADD COLUMN local INTEGER NOT NULL DEFAULT 0;\n"
+      "UPDATE peer SET local = 1 WHERE kind = 0 AND ip IN (" +
+      std::string(kLocalAddresses) +
+      ");\n"
+      "UPDATE sums_by_target SET reporter = 2 WHERE action = 0 AND reporter = 0 AND peer IN (SELECT id FROM peer WHERE local);\n"
+      "DELETE FROM sums_by_rule;\n"
+      "INSERT INTO sums_by_rule(width, action, reporter, bucket, rule, records, connections, verdict_packets, packets_out,"
+      " packets_in, bytes_out, bytes_in, first_ns, last_ns) SELECT width, action, reporter, bucket, rule, " +
+      kAmounts +
+      " FROM sums_by_target GROUP BY width, action, reporter, bucket, rule;\n"
+      "DELETE FROM sums_reach WHERE of = 'sums_by_rule';\n"
+      "INSERT INTO sums_reach(of, width, until_ns) SELECT 'sums_by_rule', width, until_ns FROM sums_reach"
+      " WHERE of = 'sums_by_target';\n"
+      "DELETE FROM sums_by_source WHERE action = 0 AND reporter = 0;\n" +
+      by_source + "SELECT 60, 0, iif(d.local, 2, 0) AS view, " + kMinuteOfEnd +
+      " AS minute, f.src, f.rule, count(*), sum(coalesce(f.connections, 0)), sum(f.verdict_packets),"
+      " sum(coalesce(f.packets_out, 0)), sum(coalesce(f.packets_in, 0)), sum(coalesce(f.bytes_out, 0)),"
+      " sum(coalesce(f.bytes_in, 0)), min(f.end_ns - f.span_ns), max(f.end_ns)"
+      " FROM flow AS f CROSS JOIN peer AS d ON d.id = f.dst WHERE f.action = 0 AND f.reporter = 0 AND"
+      " f.seq <= (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rolled_sequence')"
+      " GROUP BY view, minute, f.src, f.rule;\n";
+  for (std::size_t level = 1; level < kRollupLevels; ++level) {
+    const std::string narrow = std::to_string(kRollupWidths[level - 1] / kRollupSecondNs),
+                      wide = std::to_string(kRollupWidths[level] / kRollupSecondNs);
+    sql += by_source + "SELECT " + wide + ", action, reporter, bucket / (" + wide + " / " + narrow + ") AS at, peer, rule, " +
+           kAmounts + " FROM sums_by_source WHERE width = " + narrow +
+           " AND action = 0 AND reporter IN (0, 2) AND bucket < (SELECT coalesce(max(until_ns), 0) FROM sums_reach"
+           " WHERE of = 'sums_by_source' AND width = " +
+           wide + ") / (" + narrow + " * " + std::to_string(kRollupSecondNs) + ") GROUP BY action, reporter, at, peer, rule;\n";
+  }
+  return sql;
+}
+
 // Migration number n takes a file from version n to n + 1.
 using Migration = std::string (*)();
 constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4,
-                                     version_5, version_6, version_7};
+                                     version_5, version_6, version_7, version_8};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {
@@ -417,6 +464,10 @@ Result<void> refuse_newer(std::int64_t version, const std::string& path) {
 }
 
 }  // namespace
+
+const char* const kLocalAddresses =
+    "SELECT address.value FROM object_history AS h, json_each(h.value, '$.addresses') AS address"
+    " WHERE h.kind = 0 AND h.value ->> 'local' AND NOT h.value ->> 'host_network'";
 
 Result<void> refuse_foreign(sqlite::Database& database, const std::string& path) {
   const auto application = database.integer("PRAGMA application_id");

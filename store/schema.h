@@ -20,6 +20,9 @@ inline constexpr std::int64_t kEmptyListText = 1;
 // That the file is empty or ours; reads only. Errors: Corrupt (another program's, or no database), Io.
 Result<void> refuse_foreign(sqlite::Database& database, const std::string& path);
 
+// SELECT of the addresses that pods of this node have or had, by the history of endpoints.
+extern const char* const kLocalAddresses;
+
 // Brings an opened file that is not foreign to kSchemaVersion: makes the schema in an empty file,
 // migrates an older one. Errors: Corrupt (a newer schema), Io.
 Result<void> migrate(sqlite::Database& database, const std::string& path);

@@ -3,8 +3,10 @@
 
 #include <random>
 
+#include "store/check.h"
 #include "store/groups.h"
 #include "store/query.h"
+#include "store/rollup_groups.h"
 #include "store/rollups.h"
 #include "store/sqlite.h"
 #include "tests/store/sample.h"
@@ -160,7 +162,8 @@ class SumsBesideRows : public testing::Test {
 
   static bool write_rolled_up(FlowStore& store, std::span<const FlowRecord> records) {
     for (std::size_t i = 0; i < records.size(); i += 100)
-      if (!store.insert(records.subspan(i, 100)) || !store.maintain(sample::at(0), std::chrono::seconds(60))) return false;
+      if (!store.insert(records.subspan(i, 100)) || !store.maintain(sample::at(0), std::chrono::seconds(60)))
+        return false;
     return true;
   }
 
@@ -208,15 +211,119 @@ TEST_F(SumsBesideRows, SayWhatTheRowsSay) {
 TEST_F(SumsBesideRows, AWrongSumIsFound) {
   for (const RollupTable& table : kRollupTables)
     for (const std::int64_t width : kRollupWidths) {
-    auto database = sqlite::Database::open(path_, SQLITE_OPEN_READWRITE);
-    ASSERT_TRUE(database);
-    const std::string change = std::string("UPDATE ") + table.name + " SET bytes_out = bytes_out ";
-    const std::string where = " WHERE width = " + std::to_string(width / kRollupSecondNs);
-    ASSERT_TRUE(database->execute(change + "+ 1" + where));
-    EXPECT_GT(differences(300, 1), 0) << table.name << where << " is never read";
-    ASSERT_TRUE(database->execute(change + "- 1" + where));
-  }
+      auto database = sqlite::Database::open(path_, SQLITE_OPEN_READWRITE);
+      ASSERT_TRUE(database);
+      const std::string change = std::string("UPDATE ") + table.name + " SET bytes_out = bytes_out ";
+      const std::string where = " WHERE width = " + std::to_string(width / kRollupSecondNs);
+      ASSERT_TRUE(database->execute(change + "+ 1" + where));
+      EXPECT_GT(differences(300, 1), 0) << table.name << where << " is never read";
+      ASSERT_TRUE(database->execute(change + "- 1" + where));
+    }
   EXPECT_EQ(differences(150), 0) << last_;
+}
+
+// Who sends most of what is allowed: from the sums, and the same as from the rows.
+TEST_F(SumsBesideRows, TopTalkersOfAllowedTraffic) {
+  auto reader = FlowReader::open(path_);
+  GroupQuery query;
+  query.flows.filters = {kFilters[1].filter};
+  query.fields = *parse_group_fields("from");
+  EXPECT_TRUE(is_told_by_rollups(query));
+  const auto once = reader->groups(query);
+  query.from_rows = true;
+  EXPECT_FALSE(is_told_by_rollups(query));
+  EXPECT_EQ(told(*once), told(*reader->groups(query)));
+  EXPECT_GE(once->groups.size(), 3u);
+  // Both views are there for those who tell them apart.
+  query.from_rows = false;
+  query.fields = *parse_group_fields("from,reporter");
+  const auto both = reader->groups(query);
+  EXPECT_GT(both->total.sums.records, once->total.sums.records);
+  query.from_rows = true;
+  EXPECT_EQ(told(*both), told(*reader->groups(query)));
+}
+
+// A file as the version before wrote it: one sum of both kinds of a source's view, and nothing about peers.
+void undo_version_8(const std::string& path, int say_version) {
+  auto database = sqlite::Database::open(path, SQLITE_OPEN_READWRITE);
+  ASSERT_TRUE(database);
+  for (const RollupTable& table : kRollupTables) {
+    const std::string peer = table.peer == RollupPeer::None ? "" : "peer, ", name = table.name;
+    const auto done = database->execute(
+        "INSERT INTO " + name + " SELECT width, action, 0, bucket, " + peer +
+        "rule, records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in, "
+        "first_ns, last_ns FROM " +
+        name + " WHERE reporter = 2 ON CONFLICT(width, action, reporter, bucket, " + peer +
+        "rule) DO UPDATE SET records = records + excluded.records, connections = connections + "
+        "excluded.connections,"
+        " verdict_packets = verdict_packets + excluded.verdict_packets, packets_out = packets_out + "
+        "excluded.packets_out,"
+        " packets_in = packets_in + excluded.packets_in, bytes_out = bytes_out + excluded.bytes_out,"
+        " bytes_in = bytes_in + excluded.bytes_in, first_ns = min(first_ns, excluded.first_ns),"
+        " last_ns = max(last_ns, excluded.last_ns); DELETE FROM " +
+        name + " WHERE reporter = 2");
+    ASSERT_TRUE(done) << done.error().message;
+  }
+  const auto done =
+      database->execute((say_version < 8 ? "ALTER TABLE peer DROP COLUMN local; PRAGMA user_version = "
+                                         : "PRAGMA user_version = ") +
+                        std::to_string(say_version));
+  ASSERT_TRUE(done) << done.error().message;
+}
+
+TEST_F(SumsBesideRows, AFileOfVersion7SaysTheSame) {
+  GroupQuery query;
+  query.fields = *parse_group_fields("from,reporter,action");
+  const std::string before = told(*FlowReader::open(path_)->groups(query));
+  store_.reset();
+  undo_version_8(path_, 7);
+  StoreOptions options;
+  options.limits.max_rows = 1200;
+  auto opened = FlowStore::open_writer(path_, {"c1", "node-1"}, options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  store_.emplace(std::move(*opened));
+  const auto report = check_flow_index(path_, [](const std::string&, double) {});
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_TRUE(report->damage.empty()) << report->damage.front();
+  EXPECT_EQ(told(*FlowReader::open(path_)->groups(query)), before);
+  EXPECT_EQ(differences(150), 0) << last_;
+}
+
+TEST_F(SumsBesideRows, TheControlIsNotMigrated) {
+  store_.reset();
+  undo_version_8(path_, 8);
+  EXPECT_GT(differences(150, 1), 0);
+}
+
+// Records that were written before it was known that a pod is of this node stay what they were, in rows and
+// sums.
+TEST_F(SumsBesideRows, APodThatComesToThisNodeLaterIsAnotherPeer) {
+  const std::string path = folder_.file("late.db");
+  auto store = sample::open_store(path);
+  std::vector<FlowRecord> records = random_records(7);
+  for (std::size_t i = 0; i < records.size(); ++i) records[i].id = "l" + std::to_string(i);
+  const std::span<const FlowRecord> all(records);
+  ASSERT_TRUE(store.put_catalog(sample::catalog()));
+  ASSERT_TRUE(store.insert(all.first(500)));
+  ASSERT_TRUE(store.put_moment({sample::at(-100), 1, true, {{"a.yaml", "x"}}, {}}, cluster(), {}));
+  ASSERT_TRUE(store.insert(all.subspan(500, 500)));
+  auto reader = FlowReader::open(path);
+  GroupQuery query;
+  query.flows.filters = {kFilters[1].filter};
+  for (const char* fields : {"from", "to", "policy", "reporter", "from,reporter"}) {
+    query.fields = *parse_group_fields(fields);
+    query.from_rows = false;
+    const auto fast = reader->groups(query);
+    query.from_rows = true;
+    EXPECT_EQ(told(*fast), told(*reader->groups(query))) << fields;
+  }
+  auto database = sqlite::Database::open(path, SQLITE_OPEN_READONLY);
+  EXPECT_GT(
+      database
+          ->integer(
+              "SELECT count(*) FROM peer AS a JOIN peer AS b USING (ip, name) WHERE a.local AND NOT b.local")
+          .value(),
+      0);
 }
 
 TEST_F(SumsBesideRows, DeniedFlowsSayWhatTheRowsSay) {
