@@ -443,7 +443,9 @@ Result<void> Daemon::run() {
   }
   manager_.stopping();
   spdlog::info("stopping: the rules stay in the kernel");
-  return recorder_->flush();
+  auto flushed = recorder_->flush();
+  publish();  // the last that metrics know of this life
+  return flushed;
 }
 
 Result<std::vector<std::string>> Daemon::remove(const Config& config) {

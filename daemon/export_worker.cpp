@@ -103,6 +103,8 @@ bool ExportWorker::open(Source& source) {
     source.cursor = source.kept = read_cursor(*source.state, source.key);
     source.known = source.cursor > 0;
     move(source, source.cursor);
+    const std::lock_guard lock(mutex_);
+    status_.kept_sequence = source.kept;
   }
   if (!source.output) {
     auto output = make_output(target_, origin_, &stop_);
@@ -129,6 +131,10 @@ void ExportWorker::keep(Source& source) {
   if (auto kept = source.state->put(source.key, std::to_string(source.cursor)); !kept)
     return note_failure({FailureCause::Index, kept.error()});
   source.kept = source.cursor;
+  {
+    const std::lock_guard lock(mutex_);
+    status_.kept_sequence = source.kept;
+  }
   source.kept_at = std::chrono::steady_clock::now();
 }
 

@@ -27,6 +27,7 @@ struct ExportStatus {
   std::string target;  // "tcp://127.0.0.1:24224"
   std::string filter, format;
   std::int64_t delivered_sequence = 0;
+  std::int64_t kept_sequence = 0;  // of that, in state.db
   exporters::OutputCounts counts;  // since the daemon started
   std::uint64_t expired = 0;       // records that retention took before they were looked at
   std::uint64_t retries = 0;

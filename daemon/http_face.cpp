@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "daemon/host_view.h"
 #include "exporters/prometheus/node/node_source.h"
 #include "store/query.h"
 
@@ -91,7 +92,10 @@ Result<std::unique_ptr<HttpFace>> HttpFace::open(const Config& config, const Clo
   options.node = config.node;
   options.cluster = config.cluster;
   options.flows_path = config.store_path;
-  options.tally_file = (std::filesystem::path(config.state_path()).parent_path() / "metrics.json").string();
+  const std::filesystem::path folder = std::filesystem::path(config.state_path()).parent_path();
+  options.tally_file = (folder / "metrics.json").string();
+  options.ledger_file = (folder / "counters.json").string();
+  options.boot = KernelView().boot_id();
   options.rules = config.metrics_rules;
   options.max_series = config.metrics_max_series;
   options.labels = config.metrics_snake ? prometheus::LabelStyle::Snake : prometheus::LabelStyle::Aks;

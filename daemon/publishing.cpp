@@ -61,6 +61,7 @@ prometheus::Health Daemon::health() {
     prometheus::ExportHealth& one = health.exports.emplace_back();
     one.name = told.name;
     one.delivered_sequence = told.delivered_sequence;
+    one.kept_sequence = told.kept_sequence;
     one.skipped = told.counts.skipped;
     one.failing = !told.error.empty();
     one.sent_records = told.counts.records;

@@ -18,6 +18,7 @@
 #include "exporters/prometheus/exposition.h"
 #include "exporters/prometheus/families.h"
 #include "exporters/prometheus/health.h"
+#include "exporters/prometheus/ledger.h"
 #include "exporters/prometheus/tally.h"
 
 namespace tierlog::prometheus {
@@ -38,6 +39,7 @@ struct Options {
   std::string version, node, cluster;
   std::string flows_path;
   std::string tally_file;
+  std::string ledger_file, boot;  // ledger.h; no file: nothing is kept
   bool rules = false;  // series for each rule, too
   std::size_t max_series = 2000;
   LabelStyle labels = LabelStyle::Aks;
@@ -58,13 +60,17 @@ class Collector {
   struct Answer {
     std::string type, body;
   };
-  // Errors: Unavailable before the first Health; what the flow index says.
+  // Errors: Unavailable before the first Health and before what was written before this start is summed up; what
+  // the flow index says.
   Result<Answer> scrape(std::string_view accept);
   // Takes in what is written now; the thread does it every second.
   Result<void> catch_up();
 
  private:
-  Result<Index> read(const Health& health);
+  Result<void> read(const Health& health);
+  Result<Answer> make(const Health& health, Format format);
+  bool wait_for_sums();
+  void keep_counts(bool last);
   void run();
   std::shared_ptr<const Sums> sums();
 
@@ -72,14 +78,19 @@ class Collector {
   HealthOf health_;
   std::unique_ptr<NodeSource> node_;
   const Clock& clock_;
-  std::mutex scraping_;  // one scrape at a time
+  std::mutex scraping_;  // one scrape at a time; ledger_
+  Ledger ledger_;
+  Nanoseconds scraped_at_{};
   std::mutex summing_;   // tally_ and its reader: the first sums over a large index take minutes
   Tally tally_;
   std::optional<store::FlowReader> reader_;
   std::optional<store::FlowReader> scrape_reader_;
+  std::optional<store::ActivityReader> activity_reader_;
+  Index index_;  // of the last scrape: names are read when they change
   std::mutex mutex_;  // what follows
   std::shared_ptr<const Sums> sums_;  // as they were summed up last
-  std::condition_variable wake_;
+  bool complete_ = false;  // they hold what was written before this start
+  std::condition_variable wake_, completed_;
   bool stop_ = false;
   std::thread thread_;
 };

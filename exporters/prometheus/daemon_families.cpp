@@ -23,9 +23,9 @@ void policy_sync(Exposition& out, const Index& index, const Health& health) {
   out.family(Metric::Endpoints);
   out.sample({"enforced"}, enforced);
   out.sample({"known"}, index.endpoints.size() - enforced);
-  out.single(Metric::PolicySyncs, health.syncs);
+  out.single(Metric::PolicySyncs, SinceStart{health.syncs});
   out.single(Metric::PolicySyncFailed, truth(!health.in_sync));
-  out.single(Metric::PolicySyncFailures, health.sync_failures);
+  out.single(Metric::PolicySyncFailures, SinceStart{health.sync_failures});
   out.single(Metric::PolicySyncDuration, seconds_of(health.sync_duration));
   out.single(Metric::PolicyInForceSince, seconds_of(health.in_force_since));
   out.single(Metric::PolicyRevision, health.revision);
@@ -53,21 +53,21 @@ void books(Exposition& out, const Index& index, const Health& health) {
   out.family(Metric::BooksUnattributed);
   for (const auto& [cause, packets] : causes) out.sample({cause}, packets);
   out.single(Metric::BooksOpen, open);
-  // Over restarts, as the index keeps them.
+  // The index keeps them, but not while it refuses to be written.
   std::map<std::string, std::uint64_t> losses(health.losses.begin(), health.losses.end());
   for (const store::LossCount& loss : index.losses)
     if (loss.rule == RuleId::None) losses[loss.cause] = std::max(losses[loss.cause], loss.packets);
   out.family(Metric::Losses);
-  for (const auto& [cause, amount] : losses) out.sample({cause}, amount);
-  out.single(Metric::Mismatches, losses["attribution-mismatch"]);
+  for (const auto& [cause, amount] : losses) out.sample({cause}, AtLeast{amount});
+  out.single(Metric::Mismatches, AtLeast{losses["attribution-mismatch"]});
 }
 
 void store_and_exports(Exposition& out, const Index& index, const Health& health, WallTime now) {
   out.single(Metric::Backlog, health.backlog_records);
-  out.single(Metric::BacklogAggregated, health.backlog_aggregated);
-  out.single(Metric::BacklogRefused, health.backlog_refused);
+  out.single(Metric::BacklogAggregated, SinceStart{health.backlog_aggregated});
+  out.single(Metric::BacklogRefused, SinceStart{health.backlog_refused});
   out.single(Metric::StoreBytes, health.store_bytes);
-  out.single(Metric::StoreRecords, static_cast<std::uint64_t>(index.last_sequence));
+  out.single(Metric::StoreRecords, static_cast<std::uint64_t>(index.last_written));
   if (index.oldest) out.single(Metric::StoreOldest, seconds_of(*index.oldest));
   const auto each = [&](Metric metric, auto value_of) {
     out.family(metric);
@@ -75,7 +75,7 @@ void store_and_exports(Exposition& out, const Index& index, const Health& health
       out.sample({health.exports[i].name}, value_of(health.exports[i], i));
   };
   each(Metric::ExportDelivered, [](const ExportHealth& one, std::size_t) {
-    return Value(static_cast<std::uint64_t>(std::max<std::int64_t>(0, one.delivered_sequence)));
+    return Value(static_cast<std::uint64_t>(std::max<std::int64_t>(0, one.kept_sequence)));
   });
   each(Metric::ExportWaiting, [&](const ExportHealth& one, std::size_t) {
     return Value(
@@ -85,16 +85,16 @@ void store_and_exports(Exposition& out, const Index& index, const Health& health
     const auto since = i < index.waiting_since.size() ? index.waiting_since[i] : std::nullopt;
     return Value(since ? std::max(0.0, seconds_of(now - *since)) : 0.0);
   });
-  each(Metric::ExportSkipped, [](const ExportHealth& one, std::size_t) { return Value(one.skipped); });
+  each(Metric::ExportSkipped, [](const ExportHealth& one, std::size_t) { return Value(SinceStart{one.skipped}); });
   each(Metric::ExportFailing, [](const ExportHealth& one, std::size_t) { return Value(truth(one.failing)); });
-  each(Metric::ExportSent, [](const ExportHealth& one, std::size_t) { return Value(one.sent_records); });
-  each(Metric::ExportSentBytes, [](const ExportHealth& one, std::size_t) { return Value(one.sent_bytes); });
-  each(Metric::ExportSentMessages, [](const ExportHealth& one, std::size_t) { return Value(one.sent_messages); });
-  each(Metric::ExportExpired, [](const ExportHealth& one, std::size_t) { return Value(one.expired); });
-  each(Metric::ExportRetries, [](const ExportHealth& one, std::size_t) { return Value(one.retries); });
+  each(Metric::ExportSent, [](const ExportHealth& one, std::size_t) { return Value(SinceStart{one.sent_records}); });
+  each(Metric::ExportSentBytes, [](const ExportHealth& one, std::size_t) { return Value(SinceStart{one.sent_bytes}); });
+  each(Metric::ExportSentMessages, [](const ExportHealth& one, std::size_t) { return Value(SinceStart{one.sent_messages}); });
+  each(Metric::ExportExpired, [](const ExportHealth& one, std::size_t) { return Value(SinceStart{one.expired}); });
+  each(Metric::ExportRetries, [](const ExportHealth& one, std::size_t) { return Value(SinceStart{one.retries}); });
   out.family(Metric::ExportFailures);
   for (const ExportHealth& one : health.exports)
-    for (const auto& [cause, count] : one.failures) out.sample({one.name, cause}, count);
+    for (const auto& [cause, count] : one.failures) out.sample({one.name, cause}, SinceStart{count});
 }
 
 }  // namespace
@@ -104,9 +104,9 @@ void daemon_families(Exposition& out, const Index& index, const Health& health, 
   books(out, index, health);
   store_and_exports(out, index, health, now);
   out.family(Metric::Repairs);
-  for (const auto& [what, count] : health.repairs) out.sample({what}, count);
+  for (const auto& [what, count] : health.repairs) out.sample({what}, SinceStart{count});
   out.family(Metric::Connections);
-  for (const auto& [outcome, count] : health.connections) out.sample({outcome}, count);
+  for (const auto& [outcome, count] : health.connections) out.sample({outcome}, SinceStart{count});
 }
 
 }  // namespace tierlog::prometheus

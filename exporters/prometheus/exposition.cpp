@@ -38,7 +38,7 @@ std::size_t utf8_length(std::string_view text) {
   return overlong || beyond ? 0 : length;
 }
 
-void append(std::string& text, double value) {
+void append_number(std::string& text, double value) {
   if (std::isnan(value)) {
     text += "NaN";
   } else if (std::isinf(value)) {
@@ -49,7 +49,7 @@ void append(std::string& text, double value) {
   }
 }
 
-void append(std::string& text, std::uint64_t value) {
+void append_number(std::string& text, std::uint64_t value) {
   std::array<char, 24> digits;
   text.append(digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr);
 }
@@ -95,6 +95,14 @@ std::string content_type(Format format) {
 
 void append_escaped(std::string& text, std::string_view value) {
   while (!value.empty()) {
+    // Most of it needs nothing.
+    std::size_t plain = 0;
+    while (plain < value.size() && static_cast<unsigned char>(value[plain]) < 0x80 && value[plain] != '\\' &&
+           value[plain] != '"' && value[plain] != '\n')
+      ++plain;
+    text.append(value.substr(0, plain));
+    value.remove_prefix(plain);
+    if (value.empty()) return;
     const std::size_t length = utf8_length(value);
     const char c = value.front();
     if (length == 0)
@@ -111,9 +119,11 @@ void append_escaped(std::string& text, std::string_view value) {
   }
 }
 
-Exposition::Exposition(Format format, std::string_view node, std::string_view cluster, LabelStyle style)
+Exposition::Exposition(Format format, std::string_view node, std::string_view cluster, LabelStyle style,
+                       Ledger* ledger)
     : format_(format),
       style_(style),
+      ledger_(ledger),
       common_(pair_of("node", node) + "," + pair_of("cluster", cluster)),
       kappie_common_(pair_of(styled("NodeName", style), node) + "," +
                      pair_of(styled("Cluster", style), cluster)) {
@@ -149,7 +159,24 @@ void Exposition::family(Metric metric) {
       labels_.push_back(std::string(kappie_ ? styled(label, style_) : label) + "=\"");
 }
 
+void Exposition::append(const Value& value, std::string_view series) {
+  if (const auto* own = std::get_if<SinceStart>(&value)) {
+    const std::uint64_t all = ledger_ != nullptr ? ledger_->since_start(series, own->count) : own->count;
+    if (own->unit == 1)
+      append_number(text_, all);
+    else
+      append_number(text_, static_cast<double>(all) * own->unit);
+  } else if (const auto* least = std::get_if<AtLeast>(&value)) {
+    append_number(text_, ledger_ != nullptr ? ledger_->at_least(series, least->count) : least->count);
+  } else if (const auto* number = std::get_if<double>(&value)) {
+    append_number(text_, *number);
+  } else {
+    append_number(text_, std::get<std::uint64_t>(value));
+  }
+}
+
 void Exposition::sample(std::span<const std::string_view> values, Value value) {
+  const std::size_t begin = text_.size();
   text_ += name_;
   text_ += '{';
   for (std::size_t i = 0; i < labels_.size(); ++i) {
@@ -159,7 +186,15 @@ void Exposition::sample(std::span<const std::string_view> values, Value value) {
   }
   text_ += kappie_ ? kappie_common_ : common_;
   text_ += "} ";
-  std::visit([this](auto number) { append(text_, number); }, value);
+  // A copy: the text grows.
+  const bool kept = std::holds_alternative<SinceStart>(value) || std::holds_alternative<AtLeast>(value);
+  const std::size_t number = text_.size();
+  append(value, kept ? text_.substr(begin, number - begin - 1) : std::string());
+  if (const auto* own = std::get_if<SinceStart>(&value);
+      own != nullptr && own->if_any && std::string_view(text_).substr(number) == "0") {
+    text_.resize(begin);
+    return;
+  }
   text_ += '\n';
   ++samples_;
 }

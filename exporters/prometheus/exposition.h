@@ -11,6 +11,7 @@
 #include <string_view>
 #include <variant>
 
+#include "exporters/prometheus/ledger.h"
 #include "exporters/prometheus/metric.h"
 
 namespace tierlog::prometheus {
@@ -23,12 +24,23 @@ std::string content_type(Format format);
 // How the labels of kappie_ metrics are written.
 enum class LabelStyle : std::uint8_t { Aks, Snake };
 
-using Value = std::variant<std::uint64_t, double>;
+// What this process counted; told is what all lives did (ledger.h), times `unit` where that is not 1.
+struct SinceStart {
+  std::uint64_t count = 0;
+  double unit = 1;
+  bool if_any = false;  // no sample where nothing was counted in any life
+};
+// Over all lives, by somebody who may not have kept the last part of it.
+struct AtLeast {
+  std::uint64_t count = 0;
+};
+using Value = std::variant<std::uint64_t, double, SinceStart, AtLeast>;
 
 class Exposition {
  public:
+  // Without a ledger counts go over no life but this one.
   Exposition(Format format, std::string_view node, std::string_view cluster,
-             LabelStyle style = LabelStyle::Aks);
+             LabelStyle style = LabelStyle::Aks, Ledger* ledger = nullptr);
 
   // Begins the family; until the next one, samples are of it.
   void family(Metric metric);
@@ -43,9 +55,11 @@ class Exposition {
 
  private:
   void header(const Spec& spec);
+  void append(const Value& value, std::string_view series);
 
   Format format_;
   LabelStyle style_;
+  Ledger* ledger_;
   std::string common_, kappie_common_;  // the labels that all have
   std::string text_;
   std::string name_;                 // of the running family's samples

@@ -7,17 +7,14 @@
 #include "exporters/prometheus/exposition.h"
 #include "exporters/prometheus/health.h"
 #include "exporters/prometheus/tally.h"
-#include "store/query.h"
+#include "store/activity.h"
 
 namespace tierlog::prometheus {
 
 // What one scrape read from the flow index.
-struct Index {
-  std::vector<store::RuleActivity> rules;  // all that ever were
-  std::vector<store::PolicyActivity> policies;
-  std::vector<store::EndpointRow> endpoints;
-  std::vector<store::LossCount> losses;
-  std::int64_t last_sequence = 0;
+struct Index : store::Activity {
+  std::int64_t last_sequence = 0;  // that is kept
+  std::int64_t last_written = 0;   // whether retention took it or not
   std::optional<WallTime> oldest;
   // Of each export in Health: when the first record that it did not deliver ended; nothing: none waits.
   std::vector<std::optional<WallTime>> waiting_since;

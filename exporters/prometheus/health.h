@@ -16,6 +16,7 @@ namespace tierlog::prometheus {
 struct ExportHealth {
   std::string name;
   std::int64_t delivered_sequence = 0;
+  std::int64_t kept_sequence = 0;  // where a start after a kill would go on
   std::uint64_t skipped = 0;
   bool failing = false;
   // Since the daemon started.

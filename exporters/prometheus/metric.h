@@ -12,6 +12,16 @@ namespace tierlog::prometheus {
 
 enum class Type : std::uint8_t { Counter, Gauge };
 
+// What becomes of a counter when the daemon starts again, after `kill -9` too.
+enum class Life : std::uint8_t {
+  None,     // a gauge
+  Records,  // sums of records behind a cursor (tally.h): as if nothing had been
+  Index,    // kept in the flow index or state.db, and told from there
+  Kept,     // counted by the daemon or its BPF programs, written down before it is told (ledger.h)
+  Kernel,   // the kernel's own: begins anew when the machine does, or what it is of
+  Mixed,    // by label: what rules denied as Index, what BPF programs saw as Kept
+};
+
 // In the table's order, which is the order of the answer.
 enum class Metric : std::uint8_t {
   BuildInfo,
@@ -112,6 +122,7 @@ struct Spec {
   Metric metric;
   const char* name;
   Type type;
+  Life life;
   const char* labels;  // separated by blanks; `node` and `cluster` are added to all tierlog_ metrics
   const char* help;
 };

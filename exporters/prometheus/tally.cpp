@@ -1,16 +1,11 @@
 #include "exporters/prometheus/tally.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "base/handle.h"
+#include "exporters/prometheus/whole_file.h"
 
 namespace tierlog::prometheus {
 namespace {
@@ -43,6 +38,7 @@ Json to_json(const Sums& sums) {
   for (const auto& [key, value] : sums.pods)
     pods.push_back({key.pod_namespace, key.workload, key.pod, to_json(value.ingress), to_json(value.egress)});
   return {{"version", kVersion},
+          {"index", sums.index},
           {"cursor", sums.cursor},
           {"policies", policies},
           {"denied", denied},
@@ -51,6 +47,7 @@ Json to_json(const Sums& sums) {
 
 Sums sums_of(const Json& json) {
   Sums sums;
+  sums.index = json.value("index", "");
   sums.cursor = json.at("cursor");
   for (const Json& row : json.at("policies"))
     sums.policies[{row.at(0), row.at(1), row.at(2), row.at(3), static_cast<Direction>(row.at(4).get<int>()),
@@ -68,24 +65,6 @@ template <typename Map, typename Key>
 typename Map::mapped_type& slot(Map& map, const Key& key, std::size_t room, const Key& other) {
   if (const auto found = map.find(key); found != map.end()) return found->second;
   return map[map.size() < room ? key : other];
-}
-
-Result<void> write_whole(const std::string& path, const std::string& text) {
-  const std::string beside = path + ".new";
-  {
-    const Fd file(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
-    if (!file) return fail(Error::from_errno(errno, "open", beside));
-    std::size_t written = 0;
-    while (written < text.size()) {
-      const ssize_t count = ::write(file.get(), text.data() + written, text.size() - written);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return fail(Error::from_errno(errno, "write", beside));
-      written += static_cast<std::size_t>(count);
-    }
-    if (::fdatasync(file.get()) < 0) return fail(Error::from_errno(errno, "sync", beside));
-  }
-  if (std::rename(beside.c_str(), path.c_str()) != 0) return fail(Error::from_errno(errno, "rename", beside));
-  return {};
 }
 
 }  // namespace
@@ -119,7 +98,7 @@ void Tally::load() {
 
 Result<void> Tally::save() {
   if (sums_.cursor == saved_) return {};
-  TL_TRY(write_whole(file_, to_json(sums_).dump(-1, ' ', false, Json::error_handler_t::replace)));
+  TL_TRY(write_whole(file_, to_json(sums_).dump(-1, ' ', false, Json::error_handler_t::replace), Durability::Power));
   saved_ = sums_.cursor;
   return {};
 }
@@ -192,8 +171,15 @@ void Tally::make_room(const std::set<PodKey>& there) {
 
 Result<void> Tally::catch_up(store::FlowReader& reader) {
   TL_ASSIGN(const std::int64_t last, reader.last_sequence());
-  if (last < sums_.cursor) {  // another flow index: its numbers begin anew
+  TL_ASSIGN(std::string index, reader.identity());
+  // Sums from before there were identities.
+  if (sums_.index.empty() && last >= sums_.cursor) sums_.index = index;
+  if (index != sums_.index) {
+    sums_.index = std::move(index);
     sums_.cursor = 0;
+    names_ = {};
+  } else if (last < sums_.cursor) {  // retention took all, or a power failure the newest
+    sums_.cursor = last;
     names_ = {};
   }
   if (sums_.cursor == 0 && last > kMostAtFirst) sums_.cursor = last;

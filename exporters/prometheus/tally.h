@@ -62,6 +62,7 @@ struct PodSums {
 inline constexpr const char* kOther = "other";
 
 struct Sums {
+  std::string index;        // FlowReader::identity() of the flow index that they are of
   std::int64_t cursor = 0;  // sequence of the last record that is in
   std::map<PolicyKey, PolicySums> policies;
   std::map<DeniedKey, DeniedSums> denied;

@@ -35,9 +35,9 @@ def documented():
     with open(os.path.join(ROOT, "docs/metrics.md"), encoding="utf-8") as file:
         for line in file:
             cells = line.split("|")
-            if len(cells) > 4 and (name := re.match(r" `(\w+)` ", cells[1])):
+            if len(cells) > 5 and (name := re.match(r" `(\w+)` ", cells[1])):
                 extra = set() if name.group(1).startswith("kappie_") else {"node", "cluster"}
-                found[name.group(1)] = set(re.findall(r"`(\w+)`", cells[3])) | extra
+                found[name.group(1)] = set(re.findall(r"`(\w+)`", cells[4])) | extra
     return found
 
 

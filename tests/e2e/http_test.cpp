@@ -5,6 +5,7 @@
 #include <csignal>
 #include <set>
 
+#include "exporters/prometheus/metric.h"
 #include "store/groups.h"
 #include "tests/e2e/live_node.h"
 #include "tests/http/client.h"
@@ -48,7 +49,26 @@ constexpr const char* kDisplay = "default/a/db";
 
 class HttpNode : public LiveNode {
  protected:
-  void SetUp() override { start(kTopology, kPolicies, {{"deny_interval", "1s"}, {"flow_interval", "1s"}}); }
+  void SetUp() override {
+    start(kTopology, kPolicies,
+          {{"deny_interval", "1s"},
+           {"flow_interval", "1s"},
+           {"metrics.rules", "true"},
+           {"exports", exports()}});
+  }
+  // Something to count: a file that takes all, and nobody who listens.
+  static std::string exports() {
+    const auto folder =
+        std::filesystem::temp_directory_path() / ("tierlog-lines-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(folder);
+    return "[{type: file, name: lines, path: " + (folder / "flows.jsonl").string() +
+           "}, {name: nobody, socket: " + (folder / "nobody.sock").string() + "}]";
+  }
+  void TearDown() override {
+    LiveNode::TearDown();
+    std::filesystem::remove_all(std::filesystem::temp_directory_path() /
+                                ("tierlog-lines-" + std::to_string(::getpid())));
+  }
 
   void traffic() const {
     const auto connect = [&](const char* from, std::uint16_t port) {
@@ -181,6 +201,56 @@ TEST_F(HttpNode, CountersGoOnAfterAKill) {
   EXPECT_EQ(after.value("tierlog_policy_connections_total", allow), 8.0) << "none lost, none twice";
   EXPECT_EQ(after.value("tierlog_policy_packets_total", {{"policy", kDisplay}, {"action", "deny"}}),
             sums("deny").first);
+}
+
+// Counters that are ours, told before and after: those that got smaller or went, and how many were looked at.
+struct Compared {
+  std::vector<std::string> smaller;
+  std::size_t all = 0;
+};
+Compared compare(const Samples& before, const Samples& after) {
+  Compared result;
+  for (const prometheus::Spec& spec : prometheus::specs()) {
+    if (spec.type != prometheus::Type::Counter || spec.life == prometheus::Life::Kernel) continue;
+    for (const Sample& sample : before.find(spec.name)) {
+      if (sample.value == 0) continue;
+      ++result.all;
+      const double now = after.value(spec.name, sample.labels).value_or(0);
+      if (now < sample.value)
+        result.smaller.push_back(std::string(spec.name) + " " + std::to_string(sample.value) + " -> " +
+                                 std::to_string(now));
+    }
+  }
+  return result;
+}
+
+TEST_F(HttpNode, NoCounterOfOursStepsBack) {
+  if (!lab_) return;
+  traffic();
+  const auto again = [&](int signal, bool forgets) {
+    const Samples before = scrape();
+    EXPECT_TRUE(lab_->stop_daemon(signal));
+    if (forgets)
+      for (const char* name : {"counters.json", "metrics.json"})
+        std::filesystem::remove(std::filesystem::path(lab_->database()).parent_path() / name);
+    EXPECT_TRUE(lab_->start_daemon());
+    // The first answer of all: what is not complete must not be told.
+    Answer answer;
+    EXPECT_TRUE(becomes([&] { return (answer = get("/metrics")).status == 200; }, 15s));
+    return compare(before, Samples(answer.body));
+  };
+  const Samples counted = scrape();
+  for (const char* name :
+       {"tierlog_policy_syncs_total", "tierlog_export_sent_records_total", "tierlog_export_failures_total",
+        "tierlog_policy_verdicts_total", "tierlog_rule_recorded_packets_total", "kappie_drop_count",
+        "tierlog_store_records_total"})
+    ASSERT_GT(counted.value(name).value_or(0), 0.0) << name << ": nothing to compare";
+  for (const int signal : {SIGKILL, SIGTERM, SIGKILL}) {
+    const Compared compared = again(signal, false);
+    EXPECT_GE(compared.all, 30u);
+    EXPECT_TRUE(compared.smaller.empty()) << signal << ": " << compared.smaller.front();
+  }
+  EXPECT_FALSE(again(SIGTERM, true).smaller.empty()) << "the control: without what was written down";
 }
 
 TEST_F(HttpNode, SaysWhenThePoliciesAreNotInForce) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 
+#include "tests/prometheus/programs.h"
 #include "tests/prometheus/samples.h"
 #include "tests/store/sample.h"
 
@@ -83,6 +84,57 @@ TEST_F(Tallies, ABrokenFileIsStartedAnew) {
   }
 }
 
+// A power failure takes the newest commits of the flow index, not the file; another file is another matter.
+TEST_F(Tallies, GoOnInAFileThatLostItsNewestAndBeginWithAnother) {
+  const std::uint64_t per_denial = sample::denied().verdict_packets;
+  put(0, 10);
+  auto reading = reader();
+  {
+    Tally tally(file(), 100);
+    ASSERT_TRUE(tally.catch_up(reading));
+    ASSERT_TRUE(tally.save());
+  }
+  const auto cursor_becomes = [&](const char* from, const char* to) {
+    std::string text = testing::read_text(file());
+    text.replace(text.find(from), std::string(from).size(), to);
+    std::ofstream(file(), std::ios::trunc) << text;
+  };
+  cursor_becomes("\"cursor\":10", "\"cursor\":12");
+  Tally tally(file(), 100);
+  ASSERT_TRUE(tally.catch_up(reading));
+  EXPECT_EQ(denied(tally.sums()), 5 * per_denial) << "and not all of them again";
+  EXPECT_EQ(tally.sums().cursor, 10);
+  put(10, 2);
+  ASSERT_TRUE(tally.catch_up(reading));
+  EXPECT_EQ(denied(tally.sums()), 6 * per_denial);
+  auto other = sample::open_store(folder_.file("other.db"));
+  store::FlowRecord one = sample::denied();
+  ASSERT_TRUE(other.insert(std::vector<store::FlowRecord>{one}));
+  auto reading_other = std::move(*store::FlowReader::open(folder_.file("other.db")));
+  ASSERT_TRUE(tally.catch_up(reading_other));
+  EXPECT_EQ(denied(tally.sums()), 7 * per_denial) << "its records are other records";
+}
+
+// A killed daemon's successor begins with an older file: it tells nothing until it is where that one was.
+TEST_F(Tallies, NothingIsToldBeforeTheSumsAreComplete) {
+  put(0, 4);
+  Options options;
+  options.flows_path = folder_.file("flows.db");
+  options.tally_file = file();
+  SystemClock clock;
+  const auto health = std::make_shared<const Health>();
+  const auto denied = [](const Result<Collector::Answer>& answer) {
+    return Samples(answer->body).value("tierlog_denied_packets_total");
+  };
+  Collector collector(
+      options, [&] { return health; }, nullptr, clock);
+  EXPECT_EQ(collector.scrape("").error().code, ErrorCode::Unavailable);
+  collector.start();
+  const auto answer = collector.scrape("");
+  ASSERT_TRUE(answer) << answer.error().message;
+  EXPECT_EQ(denied(answer), 2.0 * static_cast<double>(sample::denied().verdict_packets));
+}
+
 TEST_F(Tallies, WhatHasNoRoomIsInOtherAndNothingGetsSmaller) {
   Tally tally(file(), 3);
   auto reading = reader();
@@ -152,7 +204,10 @@ TEST_F(Tallies, AScrapeTellsWhatTheIndexHolds) {
   options.rules = true;
   SystemClock clock;
   auto health = std::make_shared<Health>();
-  health->exports = {{"one", 2, 0, true}};
+  health->exports.emplace_back();
+  health->exports.back().name = "one";
+  health->exports.back().delivered_sequence = 2;
+  health->exports.back().failing = true;
   std::shared_ptr<const Health> told;
   Collector collector(
       options, [&] { return told; }, nullptr, clock);

@@ -339,6 +339,44 @@ TEST_F(EventsTest, WhatNetfilterDropsIsWhatItsCounterCounts) {
   EXPECT_EQ(drops("NETFILTER_DROP"), 25u);
 }
 
+// What netfilter drops is ours or others': ours are told by rules, and what was dropped before anybody asked
+// is neither.
+TEST_F(EventsTest, WhatOthersRulesDropIsWhatOursDoNot) {
+  if (!events_) return;
+  out_of(
+      "nft 'add table inet t; add chain inet t in { type filter hook input priority 0; };"
+      " add rule inet t in udp dport 5 counter drop'");
+  ManualClock clock;
+  NodeMetrics node(std::move(events_), 2, clock);
+  Index index;
+  Sums sums;
+  index.rules.emplace_back();
+  store::RuleActivity& ours = index.rules.back();
+  ours.rule.action = "Deny";
+  ours.rule.reason = "policy";
+  const auto others = [&] {
+    Exposition out(Format::Text, "n1", "c1");
+    node.node_families(out, {index, sums});
+    return Samples(out.finish()).value("kappie_drop_count", {{"Reason", "NETFILTER_DROP"}}).value_or(0);
+  };
+  const auto later = [&] {
+    others();
+    clock.advance(std::chrono::seconds(5));
+    return others();
+  };
+  send_datagrams(5, 25);
+  ours.kernel_packets = 25;  // they were a policy's
+  EXPECT_EQ(later(), 0.0);
+  send_datagrams(5, 7);
+  ours.kernel_packets += 7;
+  EXPECT_EQ(later(), 0.0);
+  send_datagrams(5, 3);  // nobody's that we know
+  EXPECT_EQ(later(), 3.0);
+  send_datagrams(5, 10);
+  ours.kernel_packets += 8;
+  EXPECT_EQ(later(), 5.0);
+}
+
 TEST_F(EventsTest, FlagsAreCountedAtUplinksOnly) {
   if (!events_) return;
   out_of(
@@ -395,6 +433,49 @@ TEST_F(EventsTest, SocketsOfPodsHaveTheirTimesAndRetransmissions) {
   events_->watch({v4, other});
   EXPECT_EQ(events_->of(v4).retransmissions, segments() - before) << "kept when others come and go";
   EXPECT_EQ(events_->of(v6).rtt_samples, 0u);
+}
+
+// An uplink that goes takes nothing of the sum with it, and one that comes brings nothing of before.
+TEST_F(NodeTest, WhatWasForwardedNeverGetsLess) {
+  if (!alone_) return;
+  SystemClock clock;
+  NodeMetrics node(nullptr, 2, clock);
+  const auto told = [&] {
+    Index index;
+    Sums sums;
+    Exposition out(Format::Text, "n1", "c1");
+    node.node_families(out, {index, sums});
+    return Samples(out.finish()).value("kappie_forward_count", {{"Direction", "egress"}}).value_or(-1);
+  };
+  const auto counted = [] {
+    double sum = 0;
+    const auto links = read_links();
+    for (const Link& link : *links)
+      if (link.default_route) sum += static_cast<double>(link.tx_packets);
+    return sum;
+  };
+  const auto add = [](const std::string& name, const std::string& net) {
+    out_of("ip link add " + name + " type veth peer name p" + name + " && ip link set p" + name +
+           " up && ip link set " + name + " up && ip addr add " + net + ".1/24 dev " + name +
+           " && ip neigh add " + net + ".9 lladdr 02:00:00:00:00:01 dev " + name +
+           " && ip route add default via " + net + ".2 dev " + name + " metric " + net.substr(5));
+    out_of("bash -c 'for i in 1 2 3 4 5 6 7; do echo x >/dev/udp/" + net + ".9/9; done'");
+  };
+  // Nothing is sent but what is sent here.
+  out_of("for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done");
+  add("u1", "10.1.1");
+  add("u2", "10.1.2");
+  const double both = told();
+  EXPECT_GE(both, 14.0);
+  out_of("ip link del u1");
+  EXPECT_LT(counted(), both) << "the control: the sum of what there is";
+  EXPECT_GE(told(), both);
+  const double before = told();
+  add("u3", "10.1.3");
+  EXPECT_GE(counted(), 14.0);
+  EXPECT_LT(told(), before + 7) << "what it counted before it was seen";
+  out_of("bash -c 'for i in 1 2 3; do echo x >/dev/udp/10.1.3.9/9; done'");
+  EXPECT_GE(told(), before + 3);
 }
 
 TEST_F(NodeTest, AllTwelveAreThereInBothNames) {

@@ -137,11 +137,12 @@ std::vector<Drop> KernelEvents::drops() const {
     std::string name = reason < impl_->reasons.size() ? impl_->reasons[reason] : "";
     if (reason == 0) name = "OF_SUBSYSTEM";
     if (name == "CONSUMED") continue;  // used up, not dropped
-    if (name.empty()) name = "REASON_" + std::to_string(reason);
+    const bool known = !name.empty();
+    if (!known) name = "REASON_" + std::to_string(reason);
     for (std::size_t direction = 0; direction < TL_DIRECTIONS; ++direction) {
       const tl_amount& amount = impl_->skeleton->bss->drops[reason][direction];
-      const tl_u64 packets = read(amount.packets);
-      if (packets > 0) found.push_back({name, direction == 1, packets, read(amount.bytes)});
+      if (const tl_u64 packets = read(amount.packets); known || packets > 0)
+        found.push_back({name, direction == 1, packets, read(amount.bytes)});
     }
   }
   return found;

@@ -36,7 +36,7 @@ class KernelEvents {
   ~KernelEvents();
 
   bool has_drops() const;  // the kernel tells reasons (5.17 and later)
-  std::vector<Drop> drops() const;
+  std::vector<Drop> drops() const;  // of every reason that the kernel knows, also where it is 0
   std::array<std::uint64_t, 8> flags() const;
   // Of these interfaces flags are counted.
   void set_uplinks(const std::vector<int>& indexes);

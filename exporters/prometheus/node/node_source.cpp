@@ -31,9 +31,20 @@ bool denies(const store::RuleActivity& rule) {
   return rule.rule.action == "Deny" && rule.rule.reason != "audit";
 }
 
+std::uint64_t grown(std::uint64_t before, std::uint64_t now) {
+  return now >= before ? now - before : now;  // it began anew
+}
+
 void statistics(Exposition& out, Metric metric, const Statistics& list) {
   out.family(metric);
   for (const auto& [name, value] : list) out.sample({name}, value);
+}
+
+std::vector<int> uplinks_of(const std::vector<Link>& links) {
+  std::vector<int> found;
+  for (const Link& link : links)
+    if (link.default_route) found.push_back(link.index);
+  return found;
 }
 
 void interface_statistics(Exposition& out, Metric metric, const std::vector<Link>& links) {
@@ -47,10 +58,25 @@ void interface_statistics(Exposition& out, Metric metric, const std::vector<Link
 NodeMetrics::NodeMetrics(std::unique_ptr<KernelEvents> events, std::size_t remotes, const Clock& clock)
     : events_(std::move(events)), remotes_(remotes), clock_(clock) {}
 
+// By differences: the sum of several pods ("other") must not get smaller when one of them goes.
+void NodeMetrics::add_sockets(const std::vector<std::pair<IpAddr, PodKey>>& rows) {
+  std::map<IpAddr, TcpOfAddress> seen;
+  std::map<PodKey, TcpOfAddress> sums;
+  for (const auto& [address, key] : rows) {
+    const TcpOfAddress now = events_->of(address), before = addresses_[address];
+    seen[address] = now;
+    TcpOfAddress& sum = sums.try_emplace(key, pods_[key]).first->second;
+    sum.retransmissions += grown(before.retransmissions, now.retransmissions);
+    sum.rtt_us += grown(before.rtt_us, now.rtt_us);
+    sum.rtt_samples += grown(before.rtt_samples, now.rtt_samples);
+  }
+  addresses_ = std::move(seen);
+  pods_ = std::move(sums);
+}
+
 void NodeMetrics::pod_families(Exposition& out, const Context& context) {
   if (!events_) return;
   std::vector<IpAddr> addresses;
-  std::map<PodKey, TcpOfAddress> pods;
   std::vector<std::pair<IpAddr, PodKey>> rows;
   for (const store::EndpointRow& endpoint : context.index.endpoints) {
     if (!endpoint.enforced) continue;
@@ -66,22 +92,17 @@ void NodeMetrics::pod_families(Exposition& out, const Context& context) {
       }
   }
   events_->watch(addresses);
-  for (const auto& [address, key] : rows) {
-    const TcpOfAddress one = events_->of(address);
-    TcpOfAddress& sum = pods[key];
-    sum.retransmissions += one.retransmissions;
-    sum.rtt_us += one.rtt_us;
-    sum.rtt_samples += one.rtt_samples;
-  }
+  add_sockets(rows);
   out.family(Metric::PodRetransmissions);
-  for (const auto& [key, sum] : pods)
-    out.sample({key.pod_namespace, key.workload, key.pod}, sum.retransmissions);
+  for (const auto& [key, sum] : pods_)
+    out.sample({key.pod_namespace, key.workload, key.pod}, SinceStart{sum.retransmissions});
   out.family(Metric::PodRtt);
   constexpr double kMicroseconds = 1e-6;
-  for (const auto& [key, sum] : pods)
-    out.sample({key.pod_namespace, key.workload, key.pod}, static_cast<double>(sum.rtt_us) * kMicroseconds);
+  for (const auto& [key, sum] : pods_)
+    out.sample({key.pod_namespace, key.workload, key.pod}, SinceStart{sum.rtt_us, kMicroseconds});
   out.family(Metric::PodRttSamples);
-  for (const auto& [key, sum] : pods) out.sample({key.pod_namespace, key.workload, key.pod}, sum.rtt_samples);
+  for (const auto& [key, sum] : pods_)
+    out.sample({key.pod_namespace, key.workload, key.pod}, SinceStart{sum.rtt_samples});
 }
 
 // What netfilter dropped and no rule of ours did. Ours are known later than all: compared with what the
@@ -95,7 +116,13 @@ std::pair<std::uint64_t, std::uint64_t> NodeMetrics::others_of_netfilter(std::ui
     ours.first += rule.kernel_packets;
     ours.second += rule.kernel_bytes;
   }
-  if (!std::exchange(began_, true)) ours_before_ = ours;
+  // Both counts begin together: what was dropped before is in neither.
+  if (!std::exchange(began_, true)) {
+    ours_before_ = ours;
+    all_before_ = {packets, bytes};
+  }
+  packets -= all_before_.first;
+  bytes -= all_before_.second;
   const Nanoseconds now = clock_.boottime();
   netfilter_.push_back({now, packets, bytes});
   while (netfilter_.size() > 1 && netfilter_[1].when + kRuleCountersLate <= now) netfilter_.pop_front();
@@ -109,12 +136,15 @@ std::pair<std::uint64_t, std::uint64_t> NodeMetrics::others_of_netfilter(std::ui
 
 std::vector<NodeMetrics::Reason> NodeMetrics::reasons(const Context& context, const Protocols& protocols,
                                                       const std::vector<Link>& links) {
-  std::map<std::pair<std::string, std::string>, std::pair<std::uint64_t, std::uint64_t>> sums;
+  std::map<std::pair<std::string, std::string>, Reason> sums;
   const auto add = [&](const std::string& reason, const std::string& direction, std::uint64_t packets,
-                       std::uint64_t bytes) {
-    auto& sum = sums[{reason, direction}];
-    sum.first += packets;
-    sum.second += bytes;
+                       std::uint64_t bytes, bool since_start = false) {
+    Reason& sum = sums[{reason, direction}];
+    sum.name = reason;
+    sum.direction = direction;
+    sum.packets += packets;
+    sum.bytes += bytes;
+    sum.since_start = since_start;
   };
   for (const char* direction : {"ingress", "egress"}) add("policy", direction, 0, 0);
   for (const store::RuleActivity& rule : context.index.rules) {
@@ -131,11 +161,11 @@ std::vector<NodeMetrics::Reason> NodeMetrics::reasons(const Context& context, co
         packets += drop.packets;
         bytes += drop.bytes;
       } else {
-        add(drop.reason, drop.egress ? "egress" : "ingress", drop.packets, drop.bytes);
+        add(drop.reason, drop.egress ? "egress" : "ingress", drop.packets, drop.bytes, true);
       }
     }
     const auto others = others_of_netfilter(packets, bytes, context);
-    if (others.first > 0) add(kNetfilter, "unknown", others.first, others.second);
+    add(kNetfilter, "unknown", others.first, others.second, true);
   } else {
     for (const auto& [name, value] : drops_of(protocols)) add(name, "unknown", value, 0);
     for (const Link& link : links) {
@@ -144,7 +174,7 @@ std::vector<NodeMetrics::Reason> NodeMetrics::reasons(const Context& context, co
     }
   }
   std::vector<Reason> list;
-  for (const auto& [key, sum] : sums) list.push_back({key.first, key.second, sum.first, sum.second});
+  for (auto& [key, sum] : sums) list.push_back(std::move(sum));
   return list;
 }
 
@@ -195,38 +225,49 @@ void NodeMetrics::sockets(Exposition& out, Metric state, Metric remote, const So
   out.sample({kOther, kOther}, rest);
 }
 
+// What the kernel counted for those that are uplinks now, at first. An uplink that goes keeps its share and
+// one that comes later brings what it counts from then on: the sum never gets smaller.
+NodeMetrics::Forwarded NodeMetrics::add_uplinks(const std::vector<Link>& links) {
+  std::map<int, Forwarded> now;
+  for (const Link& link : links)
+    if (link.default_route)
+      now[link.index] = {link.rx_packets, link.rx_bytes, link.tx_packets, link.tx_bytes};
+  for (const auto& [index, counts] : now) {
+    const auto before = uplinks_.find(index);
+    if (before == uplinks_.end() && forwarding_) continue;
+    for (std::size_t i = 0; i < counts.size(); ++i)
+      forwarded_[i] += grown(before == uplinks_.end() ? 0 : before->second[i], counts[i]);
+  }
+  forwarding_ = forwarding_ || !now.empty();
+  uplinks_ = std::move(now);
+  return forwarded_;
+}
+
 void NodeMetrics::node_families(Exposition& out, const Context& context) {
   const std::vector<Link> links = read(context);
-  std::vector<int> uplinks;
-  std::uint64_t forwarded[2][2] = {};
-  for (const Link& link : links) {
-    if (!link.default_route) continue;
-    uplinks.push_back(link.index);
-    forwarded[0][0] += link.rx_packets;
-    forwarded[0][1] += link.rx_bytes;
-    forwarded[1][0] += link.tx_packets;
-    forwarded[1][1] += link.tx_bytes;
-  }
-  if (events_) events_->set_uplinks(uplinks);
+  if (events_) events_->set_uplinks(uplinks_of(links));
+  const Forwarded forwarded = add_uplinks(links);
   const Protocols protocols = read_protocols();
   const std::vector<Reason> dropped = reasons(context, protocols, links);
   const auto counted = count_sockets();
   const SocketCounts counts = counted ? *counted : SocketCounts{};
   const auto forward = [&](Metric metric, std::size_t what) {
     out.family(metric);
-    out.sample({"ingress"}, forwarded[0][what]);
-    out.sample({"egress"}, forwarded[1][what]);
+    out.sample({"ingress"}, forwarded[what]);
+    out.sample({"egress"}, forwarded[2 + what]);
   };
   const auto drops = [&](Metric metric, std::uint64_t Reason::*what) {
     out.family(metric);
-    for (const Reason& one : dropped) out.sample({one.name, one.direction}, one.*what);
+    for (const Reason& one : dropped)
+      out.sample({one.name, one.direction},
+                 one.since_start ? Value(SinceStart{one.*what, 1, true}) : Value(one.*what));
   };
   const auto flags = [&](Metric metric, bool kappie) {
     if (!events_) return;
     out.family(metric);
     const auto values = events_->flags();
     for (std::size_t i = 0; i < values.size(); ++i)
-      out.sample({kappie ? std::string(kTcpFlags[i]) : lower(kTcpFlags[i])}, values[i]);
+      out.sample({kappie ? std::string(kTcpFlags[i]) : lower(kTcpFlags[i])}, SinceStart{values[i]});
   };
   using M = Metric;
   forward(M::KappieForwardCount, 0);

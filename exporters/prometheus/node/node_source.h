@@ -4,6 +4,7 @@
 //   /proc/net, sock_diag, rtnetlink, ethtool, BPF --> [NodeMetrics] --families--> collector.h
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <map>
@@ -32,10 +33,14 @@ class NodeMetrics : public NodeSource {
   struct Reason {
     std::string name, direction;
     std::uint64_t packets = 0, bytes = 0;
+    bool since_start = false;  // counted by the BPF programs of this process
   };
-  struct Way {  // both names of one quantity
+  using Forwarded = std::array<std::uint64_t, 4>;  // packets and bytes received, the same sent
+  struct Way {                                     // both names of one quantity
     Metric kappie, modern;
   };
+  Forwarded add_uplinks(const std::vector<Link>& links);
+  void add_sockets(const std::vector<std::pair<IpAddr, PodKey>>& rows);
   std::vector<Link> read(const Context& context);
   std::vector<Reason> reasons(const Context& context, const Protocols& protocols,
                               const std::vector<Link>& links);
@@ -52,8 +57,13 @@ class NodeMetrics : public NodeSource {
     std::uint64_t packets = 0, bytes = 0;
   };
   std::deque<Netfilter> netfilter_;
-  std::pair<std::uint64_t, std::uint64_t> ours_before_{}, others_{};
+  std::pair<std::uint64_t, std::uint64_t> ours_before_{}, all_before_{}, others_{};
   bool began_ = false;
+  std::map<int, Forwarded> uplinks_;  // by index, as they were read last
+  Forwarded forwarded_{};
+  bool forwarding_ = false;                   // there was an uplink
+  std::map<IpAddr, TcpOfAddress> addresses_;  // as they were read last
+  std::map<PodKey, TcpOfAddress> pods_;
 };
 
 }  // namespace tierlog::prometheus
