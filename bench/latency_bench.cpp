@@ -27,6 +27,7 @@
 #include "base/handle.h"
 #include "lab/lab.h"
 #include "store/query.h"
+#include "tests/http/client.h"
 
 namespace {
 
@@ -164,6 +165,35 @@ std::vector<double> plain_rows(const fs::path& folder, int rounds) {
   return times;
 }
 
+// A process on the node that asks for /metrics ten times a second; how many answers it got is at `answers`.
+class Scraper {
+ public:
+  explicit Scraper(const lab::Lab& lab)
+      : answers_(static_cast<std::atomic<int>*>(
+            ::mmap(nullptr, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
+    *answers_ = 0;
+    const auto child = lab.start_in("node", [this]() -> int {
+      for (;; std::this_thread::sleep_for(100ms))
+        if (const auto answer = http::testing_client::ask(9477, "/metrics"); answer.status == 200) ++*answers_;
+    });
+    child_ = child ? *child : -1;
+  }
+  Scraper(const Scraper&) = delete;
+  Scraper& operator=(const Scraper&) = delete;
+  ~Scraper() {
+    if (child_ > 0) {
+      ::kill(child_, SIGKILL);
+      ::waitpid(child_, nullptr, 0);
+    }
+    ::munmap(answers_, sizeof(int));
+  }
+  int answers() const { return *answers_; }
+
+ private:
+  std::atomic<int>* answers_;
+  pid_t child_ = -1;
+};
+
 int run(int rounds, const fs::path& folder) {
   fs::create_directories(folder / "policies");
   std::ofstream(folder / "topology.yaml") << kTopology;
@@ -188,7 +218,19 @@ int run(int rounds, const fs::path& folder) {
       return 1;
     }
   }
+  std::vector<double> scraped;
+  int answers = 0;
+  {
+    const Scraper scraper(*lab);
+    for (int i = 0; i < rounds; ++i) {
+      scraped.push_back(denied_to_row(*lab, static_cast<std::uint16_t>(30'000 + i)));
+      std::this_thread::sleep_for(100ms);
+    }
+    answers = scraper.answers();
+  }
   report("denied packet -> row visible", rows);
+  report("  the same while /metrics is scraped", scraped);
+  std::printf("  %d scrapes meanwhile\n", answers);
   report("  yardstick: plain SQLite row -> visible", plain_rows(folder, rounds));
   report("policy file saved -> rules active", active);
   report("  yardstick: one nft process, one rule", nft);
