@@ -381,6 +381,7 @@ Result<void> Daemon::tick(Nanoseconds now) {
     next_counts_ = now + kCountsEvery;
     TL_TRY(recorder_->publish_counts());
     publish();
+    tell_exports();
   }
   keep_answering(now);
   if (recorder_->pending() && !commit_by_) commit_by_ = now + kCommitWithin;

@@ -85,6 +85,7 @@ class Daemon {
   prometheus::Health health();
   void publish();
   void keep_answering(Nanoseconds now);
+  void tell_exports();
   nlohmann::json kernel_json() const;
   Result<nlohmann::json> explain(const nlohmann::json& request) const;
   Result<nlohmann::json> endpoints_json() const;
@@ -119,6 +120,7 @@ class Daemon {
   std::unique_ptr<HttpFace> http_;  // null: http.listen is none
   std::string http_problem_;        // as told last
   Nanoseconds next_http_{};
+  std::set<std::string> failing_exports_;  // as told last
   struct Syncs {
     std::uint64_t done = 0, failed = 0;
     Nanoseconds last{};  // how long the last reading and applying took

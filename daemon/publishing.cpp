@@ -92,6 +92,17 @@ void Daemon::publish() {
   http_->publish(std::move(now), status);
 }
 
+// When one begins to fail and when it goes on again; why it fails meanwhile is in `tierlog status`.
+void Daemon::tell_exports() {
+  for (const auto& worker : exports_) {
+    const ExportStatus told = worker->status();
+    if (told.error.empty() && failing_exports_.erase(told.name) > 0)
+      spdlog::info("export {}: goes on after record {}", told.name, told.delivered_sequence);
+    if (!told.error.empty() && failing_exports_.insert(told.name).second)
+      spdlog::warn("export {}: {}; it is tried again, nothing is lost while the flow index keeps it", told.name, told.error);
+  }
+}
+
 // Whether it answers or not, the rules are in force.
 void Daemon::keep_answering(Nanoseconds now) {
   if (!http_ || http_->answers() || now < next_http_) return;

@@ -126,6 +126,11 @@ TEST_F(ExportsNode, SendsWhatItRecordsToEachOutput) {
     EXPECT_LT(ids_of(denied.received()).size(), records());
     // Nobody listened for the first; the daemon dies; what comes then gets everything all the same.
     EXPECT_FALSE(delivered("plain"));
+    EXPECT_TRUE(becomes([&] {
+      std::ifstream file(std::filesystem::path(lab_->database()).parent_path() / "tierlogd.log");
+      const std::string log(std::istreambuf_iterator<char>(file), {});
+      return log.find("level=warning export plain: forward to unix://") != std::string::npos;
+    })) << "the log says what fails";
     ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
     AckServer plain(right, {.unix_path = certificates_.path("plain.sock")});
     ASSERT_TRUE(lab_->start_daemon());
