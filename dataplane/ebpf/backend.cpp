@@ -68,6 +68,9 @@ std::string display(const Program& program, const Attached& end) {
 
 }  // namespace
 
+EbpfBackend::EbpfBackend(EbpfOptions options) : options_(std::move(options)) {}
+EbpfBackend::~EbpfBackend() = default;
+
 Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& options) {
   std::unique_ptr<EbpfBackend> backend(new EbpfBackend(options));
   if (!options.pins.empty()) {
@@ -84,6 +87,7 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
   config.flags = (options.host_to_pod_by_policy ? TL_HOST_BY_POLICY : 0) | (options.audits ? TL_AUDITS : 0);
   const auto first = static_cast<std::uint32_t>(::time(nullptr)) << 8 | 1;
   backend->installed_ = std::make_unique<Installed>(backend->programs_->segments(), first, options.audits, options.limits);
+  backend->interfaces_ = std::make_unique<Interfaces>();
   backend->services_ = std::make_unique<Services>(backend->programs_->services(), options.limits.services);
   TL_TRY(backend->adopt_slots());
   TL_ASSIGN(const auto filters, filters_of_ours());
@@ -93,7 +97,6 @@ Result<std::unique_ptr<EbpfBackend>> EbpfBackend::open(const EbpfOptions& option
 }
 
 Result<void> EbpfBackend::adopt_slots() {
-  if (!programs_->adopted() && !older_) return {};
   before_.clear();
   for (std::uint32_t slot = 0;; ++slot) {
     tl_slot entry{};
@@ -123,10 +126,10 @@ Result<void> EbpfBackend::take_older_maps() {
 
 Result<void> EbpfBackend::finish_older_maps(Steady::time_point now) {
   if (!older_ || !applied_ || now < *applied_ + kGrace) return {};
-  TL_TRY(older_->finish(*programs_, options_.limits));
-  TL_TRY(adopt_slots());
-  older_.reset();
-  return {};
+  // Once: what was added must not be added again.
+  const std::unique_ptr<OlderMaps> older = std::move(older_);
+  TL_TRY(older->finish(*programs_, options_.limits));
+  return adopt_slots();
 }
 
 Result<std::uint32_t> EbpfBackend::slot_of(RuleId id) {
@@ -205,7 +208,7 @@ void EbpfBackend::detach_others(const std::vector<Attached>& ends) {
 
 Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
   installed_->forget_older(Steady::now() - kGrace);
-  auto stations = stations_of(*program, carries_);
+  auto stations = stations_of(*program, carries_, *interfaces_);
   if (!stations) return fail(stations.error().in("apply eBPF"));
   const std::vector<Attached>& ends = *stations;
   coming_ = program.get();
@@ -385,7 +388,7 @@ Result<Repair> EbpfBackend::verify() {
   Repair repair;
   if (program_ && (carries_ || !program_->hosts.empty())) {
     // Interfaces of the node come and go without a word.
-    TL_ASSIGN(const auto ends, stations_of(*program_, carries_));
+    TL_ASSIGN(const auto ends, stations_of(*program_, carries_, *interfaces_));
     const bool same = std::all_of(ends.begin(), ends.end(), [&](const Attached& end) {
       const auto known = attached_.find(end.ifindex);
       return known != attached_.end() && known->second == end.station;

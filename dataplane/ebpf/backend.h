@@ -47,10 +47,13 @@ struct KnownFlow {
   tl_flow flow{};
 };
 
+class Interfaces;
+
 class EbpfBackend final : public Backend {
  public:
   // In this process's network namespace. Errors: Refused (no privilege, a kernel without what is needed).
   static Result<std::unique_ptr<EbpfBackend>> open(const EbpfOptions& options);
+  ~EbpfBackend() override;
 
   Result<void> apply(std::shared_ptr<const policy::Program> program) override;
   Result<std::vector<RuleCounter>> read_counters() override;
@@ -87,7 +90,7 @@ class EbpfBackend final : public Backend {
   Result<void> forget_flows();
 
  private:
-  explicit EbpfBackend(EbpfOptions options) : options_(std::move(options)) {}
+  explicit EbpfBackend(EbpfOptions options);
   Result<void> adopt_slots();
   Result<void> take_older_maps();
   Result<void> finish_older_maps(std::chrono::steady_clock::time_point now);
@@ -104,6 +107,7 @@ class EbpfBackend final : public Backend {
   std::unique_ptr<Programs> programs_;
   std::unique_ptr<Installed> installed_;
   std::unique_ptr<Services> services_;
+  std::unique_ptr<Interfaces> interfaces_;
   std::unique_ptr<OlderMaps> older_;  // until no program uses them
   std::string taken_over_;
   bool adopted_ = false;

@@ -129,7 +129,7 @@ __noinline int tl_end_flow(void) {
   if (flow->told) {
     struct tl_ended* ended = bpf_ringbuf_reserve(&events, sizeof *ended, 0);
     if (ended) {
-      ended->time = bpf_ktime_get_ns();
+      ended->time = now_of(room);
       ended->kind = TL_EVENT_ENDED;
       ended->spare = 0;
       __builtin_memcpy(&ended->key, &room->key, sizeof ended->key);
@@ -202,7 +202,9 @@ static __always_inline int is_first_syn(const struct packet* packet) {
 /* Whether what belongs to no connection may be of one that was not noted: for so long after there was no room, or
    after the first start; then only of TCP, which tells by itself that it goes on. */
 static __always_inline int may_go_on(const struct packet* packet, const struct tl_config* settings) {
-  const __u64 now = bpf_ktime_get_ns();
+  struct room* room = room_of();
+  if (!room) return 0;
+  const __u64 now = now_of(room);
   const int tcp = packet->protocol == IPPROTO_TCP;
   if (tcp && !(packet->tcp_flags & ACK)) return 0;
   if (settings->flows_missed_at && now - settings->flows_missed_at < MISSED_FOR) return 1;

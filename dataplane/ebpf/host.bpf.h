@@ -124,7 +124,7 @@ __noinline int tl_begin_host_flow(struct __sk_buff* skb, __u32 root, __u32 offse
   __builtin_memset(flow, 0, sizeof *flow);
   flow->packets[0] = 1;
   flow->bytes[0] = room->packet.length;
-  flow->first = flow->last = bpf_ktime_get_ns();
+  flow->first = flow->last = now_of(room);
   flow->rules[direction] = side & HOST_SILENT ? 0 : room->rule.id;
   flow->generations[direction] = end->generations[direction];
   flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
@@ -347,7 +347,7 @@ __noinline int tl_carry_origin(struct __sk_buff* skb) {
   const __u32 hash = tl_hash6(words);
   struct tl_origin_of* fresh = &room->origin;
   __builtin_memcpy(fresh->address, packet->source, 16);
-  fresh->last = bpf_ktime_get_ns();
+  fresh->last = now_of(room);
   for (__u32 i = 0; i < TL_ORIGIN_PROBES; i++) {
     __u32 slot = (hash + i) & (TL_ORIGINS - 1);
     struct tl_origin_of* taken = bpf_map_lookup_elem(&origins, &slot);

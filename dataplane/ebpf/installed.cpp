@@ -117,10 +117,65 @@ Result<tl_endpoint> Installed::host_entry(const Program& program, const Attached
   return entry;
 }
 
+// A rule and its cells: all that an encoder reads of it. Also notes the groups that it names.
+std::uint64_t Installed::digest_of(const Program& program, std::uint32_t index) {
+  std::optional<std::uint64_t>& digest = digests_[index];
+  if (digest) return *digest;
+  const policy::ProgramRule& rule = program.rules[index];
+  std::vector<std::uint32_t> words{number(rule.id), static_cast<std::uint32_t>(rule.action)};
+  const auto add = [&](const std::vector<PortRange>& ranges) {
+    words.push_back(static_cast<std::uint32_t>(ranges.size()));
+    for (const PortRange& range : ranges) words.push_back(std::uint32_t{range.first} << 16 | range.last);
+  };
+  for (const policy::Match& match : rule.any_of)
+    for (const Cell& cell : cells_of(program, match, groups_)) {
+      static_assert(sizeof(Protocols) % sizeof(std::uint32_t) == 0);
+      words.insert(words.end(), {cell.source, cell.destination});
+      const std::size_t at = words.size();
+      words.resize(at + sizeof(Protocols) / sizeof(std::uint32_t));
+      std::memcpy(words.data() + at, &cell.protocols, sizeof(Protocols));
+      for (const auto* groups : {&cell.not_source, &cell.not_destination}) {
+        words.push_back(static_cast<std::uint32_t>(groups->size()));
+        words.insert(words.end(), groups->begin(), groups->end());
+      }
+      for (const Ports* ports : {&cell.source_ports, &cell.destination_ports}) {
+        add(ports->ports);
+        add(ports->icmp);
+        words.push_back(ports->other ? 1 : 0);
+      }
+    }
+  digest = XXH3_64bits(words.data(), words.size() * sizeof(std::uint32_t));
+  return *digest;
+}
+
+std::string Installed::input_of(const Program& program, std::uint32_t index) {
+  const policy::EndpointClass& source = program.classes[index];
+  std::vector<std::uint64_t> words{static_cast<std::uint64_t>(source.direction), static_cast<std::uint64_t>(source.stage),
+                                   number(source.fallback), static_cast<std::uint64_t>(source.fallback_action)};
+  for (const policy::ClassTier& tier : source.tiers) {
+    const policy::EndOfTier* end = tier.end == policy::kNone ? nullptr : &program.ends[tier.end];
+    words.insert(words.end(), {~std::uint64_t{0}, end == nullptr ? 0 : number(end->id),
+                               end == nullptr ? 0 : static_cast<std::uint64_t>(end->action)});
+    for (const std::uint32_t policy : tier.policies)
+      if (!program.policies[policy].staged)
+        for (const std::uint32_t rule : program.policies[policy].rules(source.direction))
+          words.push_back(digest_of(program, rule));
+  }
+  const XXH128_hash_t hash = XXH3_128bits(words.data(), words.size() * sizeof(std::uint64_t));
+  return std::string(reinterpret_cast<const char*>(&hash), sizeof hash) + std::to_string(words.size());
+}
+
 Result<Installed::Placed> Installed::place_class(const Program& program, std::uint32_t index,
                                                  const SlotOf& slot_of) {
+  const std::string input = input_of(program, index);
+  if (const auto made = contents_.find(input); made != contents_.end())
+    if (const auto known = classes_.find(made->second); known != classes_.end()) {
+      known->second.wanted = true;
+      return known->second;
+    }
   TL_ASSIGN(EncodedClass encoded, encode_class(program, index, groups_, slot_of, limits_));
   const std::string content = content_of(encoded.blob);
+  contents_[input] = content;
   if (const auto known = classes_.find(content); known != classes_.end()) {
     known->second.wanted = true;
     return known->second;
@@ -199,6 +254,7 @@ Result<std::uint32_t> Installed::prepare(const Program& program, const std::vect
   TL_TRY(check_limits(program, limits_));
   groups_.begin_program();
   by_class_.clear();
+  digests_.assign(program.rules.size(), std::nullopt);
   for (auto& [content, placed] : classes_) placed.wanted = false;
   std::set<std::uint32_t> wanted;
   for (const policy::ProgramEndpoint& endpoint : program.endpoints)
@@ -264,6 +320,7 @@ void Installed::commit(std::chrono::steady_clock::time_point now) {
     if (!entry.second.wanted) older_.emplace_back(now, entry.second.reference);
     return !entry.second.wanted;
   });
+  std::erase_if(contents_, [&](const auto& entry) { return !classes_.contains(entry.second); });
 }
 
 void Installed::forget_older(std::chrono::steady_clock::time_point until) {

@@ -69,6 +69,8 @@ class Installed {
     bool wanted = false;  // by the prepared Program
   };
   Result<Placed> place_class(const policy::Program& program, std::uint32_t index, const SlotOf& slot_of);
+  std::uint64_t digest_of(const policy::Program& program, std::uint32_t rule);
+  std::string input_of(const policy::Program& program, std::uint32_t index);
   std::uint32_t generation_of(const std::vector<std::uint32_t>& content);
   Result<tl_endpoint> host_entry(const policy::Program& program, const Attached& end);
   Result<std::uint32_t> place_root(const policy::Program& program, const std::vector<Attached>& ends);
@@ -80,6 +82,9 @@ class Installed {
   IdentityNumbers identities_;
   std::uint32_t next_generation_, next_epoch_;
   std::map<std::string, Placed> classes_;  // by content
+  // What a class is made of, and the content that came of it: it is not made again to find that it is the same.
+  std::map<std::string, std::string> contents_;
+  std::vector<std::optional<std::uint64_t>> digests_;  // of the prepared Program's rules
   std::map<std::uint32_t, Placed> by_class_;
   // Of a host endpoint's direction: by the generations of what is asked there, and by its failsafe ports.
   std::map<std::vector<std::uint32_t>, std::uint32_t> host_generations_;

@@ -146,6 +146,7 @@ struct room {
   struct tl_flow_key key;
   __u8 buffer[64];
   __u32 place; /* TL_AT_… */
+  __u64 now; /* now_of() */
   __u8 is_alone; /* what let it leave its source has another entry: told by itself */
   /* What is asked. */
   __u32 klass;
@@ -188,6 +189,12 @@ struct {
 static __always_inline struct room* room_of(void) {
   __u32 zero = 0;
   return bpf_map_lookup_elem(&rooms, &zero);
+}
+
+/* CLOCK_MONOTONIC, the same for all that is noted of one packet: asking the clock costs more than noting. */
+static __always_inline __u64 now_of(struct room* room) {
+  if (!room->now) room->now = bpf_ktime_get_ns();
+  return room->now;
 }
 
 static __always_inline char* segment_of(__u32 reference) {

@@ -99,14 +99,32 @@ Result<void> add_hosts(const Program& program, bool carries, const std::set<std:
 
 }  // namespace
 
-Result<std::vector<Attached>> stations_of(const Program& program, bool carries) {
+Interfaces::Interfaces() {
+  if (auto links = Links::open()) changes_ = std::move(*links);
+}
+Interfaces::~Interfaces() = default;
+
+void Interfaces::look() {
+  if (!changes_ || changes_->drain()) known_.clear();
+}
+
+std::uint32_t Interfaces::index_of(const std::string& name) {
+  if (name.empty()) return 0;
+  const auto [known, is_new] = known_.try_emplace(name, 0);
+  // What is not there may come without being an interface of ours before.
+  if (is_new || known->second == 0) known->second = ::if_nametoindex(name.c_str());
+  return known->second;
+}
+
+Result<std::vector<Attached>> stations_of(const Program& program, bool carries, Interfaces& interfaces) {
+  interfaces.look();
   std::vector<Attached> ends;
   std::set<std::uint32_t> taken;
   std::set<std::string> names;
   const auto add = [&](Station station, std::uint32_t endpoint, const std::string& interface) {
     names.insert(interface);
     // An interface that is gone takes its filters with it.
-    const std::uint32_t index = interface.empty() ? 0 : ::if_nametoindex(interface.c_str());
+    const std::uint32_t index = interfaces.index_of(interface);
     if (index != 0 && taken.insert(index).second) ends.push_back({station, endpoint, index});
   };
   for (std::uint32_t i = 0; i < program.endpoints.size(); ++i) {

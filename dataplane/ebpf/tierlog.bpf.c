@@ -56,7 +56,7 @@ __noinline int tl_begin_flow(struct __sk_buff* skb, __u32 root, __u32 offset, __
   const __u32 direction = out ? TL_EGRESS : TL_INGRESS;
   flow->packets[0] = 1;
   flow->bytes[0] = room->packet.length;
-  flow->first = flow->last = bpf_ktime_get_ns();
+  flow->first = flow->last = now_of(room);
   flow->rules[direction] = side & SILENT ? 0 : room->rule.id;
   flow->generations[direction] = end->generations[direction];
   flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
@@ -273,6 +273,7 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
   const __u32 offset = find_endpoint(base, root, skb->ifindex);
   begin_packet(skb, &room->packet);
   room->place = TL_AT_POD;
+  room->now = 0;
   room->is_alone = 0;
   int parsed = parse_fast(skb, &room->packet);
   if (parsed == PARSE_SLOWLY) parsed = tl_parse_slowly(skb);
@@ -321,6 +322,7 @@ static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction) {
   if (direction == TL_INGRESS && (skb->tc_index & TL_CARRIES)) skb->tc_index = 0;
   begin_packet(skb, &room->packet);
   room->place = TL_AT_HOST;
+  room->now = 0;
   room->is_alone = 1;
   int parsed = parse_fast(skb, &room->packet);
   if (parsed == PARSE_SLOWLY) parsed = tl_parse_slowly(skb);

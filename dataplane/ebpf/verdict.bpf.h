@@ -49,7 +49,7 @@ __noinline int tl_tell(struct __sk_buff* skb, __u32 kind, __u32 rule) {
     return 0;
   }
   const struct packet* packet = &room->packet;
-  event->time = bpf_ktime_get_ns();
+  event->time = now_of(room);
   event->kind = kind & ~IN_CONNECTION;
   event->in_connection = kind & IN_CONNECTION ? 1 : 0;
   event->alone = room->is_alone;
@@ -91,7 +91,7 @@ __noinline int tl_aggregate(__u32 kind, __u32 rule) {
   key->protocol = packet->protocol;
   key->family = packet->family;
   key->kind = (__u8)kind;
-  const __u64 now = bpf_ktime_get_ns();
+  const __u64 now = now_of(room);
   const __u64 interval = kind == TL_ENTRY_LOGGED ? settings->log_interval : settings->deny_interval;
   for (int attempt = 0; attempt < 2; attempt++) {
     struct tl_denied* known = bpf_map_lookup_elem(&denied, key);
@@ -99,7 +99,8 @@ __noinline int tl_aggregate(__u32 kind, __u32 rule) {
       __sync_fetch_and_add(&known->packets, 1);
       __sync_fetch_and_add(&known->bytes, packet->length);
       known->last = now;
-      if (now - known->told < interval) return 0;
+      /* Another CPU may have told of it since this packet looked at the clock. */
+      if ((__s64)(now - known->told) < (__s64)interval) return 0;
       known->told = now;
       return 1;
     }

@@ -137,6 +137,38 @@ TEST_F(EbpfKernel, AChangeReachesLivingConnections) {
   EXPECT_EQ(into_p(answer_to(syn)), kAllow);
 }
 
+// A class is made anew where what its rules come to is another thing, though the rules are the same; else it stays.
+TEST_F(EbpfKernel, TheSameRulesFollowWhatPortsAreCalled) {
+  constexpr const char* kNamed = R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: out, namespace: a}
+spec: {selector: app == 'p', types: [Egress], egress: [{action: Allow, protocol: TCP, destination: {ports: [http]}}]}
+)";
+  const auto first = enforce(kNamed, 8080);
+  const std::uint32_t klass = backend_->installed().class_reference(first->endpoints.front().egress_class);
+  EXPECT_EQ(out_of_p(from_p("10.1.0.2", 8080)), kAllow);
+  EXPECT_EQ(out_of_p(from_p("10.1.0.2", 9090)), kDrop);
+  const auto same = enforce(kNamed, 8080);
+  EXPECT_EQ(backend_->installed().class_reference(same->endpoints.front().egress_class), klass);
+  const auto other = enforce(kNamed, 9090);
+  EXPECT_EQ(other->rules.front().id, first->rules.front().id);
+  EXPECT_EQ(out_of_p(from_p("10.1.0.2", 8080)), kDrop);
+  EXPECT_EQ(out_of_p(from_p("10.1.0.2", 9090)), kAllow);
+}
+
+// An interface that is made anew under its name is another one.
+TEST_F(EbpfKernel, AnInterfaceOfTheSameNameIsFoundAgain) {
+  enforce(kOnlyPort80);
+  ASSERT_EQ(std::system("ip link delete pod-p && ip link add pod-p type veth peer name pod-q"), 0);
+  enforce(kOnlyPort80);
+  for (const char* name : {"pod-p", "pod-q"})
+    for (const Hook hook : {Hook::Out, Hook::In})
+      EXPECT_TRUE(backend_->programs().is_attached(static_cast<int>(::if_nametoindex(name)), hook)) << name;
+  EXPECT_EQ(out_of_p(from_p("203.0.113.9", 80)), kAllow);
+  EXPECT_EQ(out_of_p(from_p("203.0.113.9", 81)), kDrop);
+}
+
 TEST_F(EbpfKernel, FragmentsHaveThePortsOfTheFirst) {
   enforce(kOnlyPort80);
   FrameSpec first = from_p("203.0.113.9", 53, protocol::kUdp), later = first;

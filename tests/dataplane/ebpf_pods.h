@@ -64,12 +64,13 @@ class EbpfKernel : public ::testing::Test {
     }
   }
 
-  std::shared_ptr<const policy::Program> enforce(const std::string& policies) {
+  std::shared_ptr<const policy::Program> enforce(const std::string& policies, std::uint16_t http_of_q = 8080) {
     auto p = tierlog::testing::local_pod("a", "p", {"10.1.0.1", "fd00::1"}, {{"app", "p"}});
     p.interface = "pod-p";
     p.mac = "02:00:00:00:00:01";
     auto q = tierlog::testing::local_pod("a", "q", {"10.1.0.2", "fd00::2"}, {{"app", "q"}});
     q.interface = "pod-q";
+    q.ports = {{"http", protocol::kTcp, http_of_q}};
     auto program = tierlog::testing::compile(policies, {p, q}, ids_);
     const auto applied = backend_->apply(program);
     EXPECT_TRUE(applied) << applied.error().message;
