@@ -1,7 +1,9 @@
 // What the eBPF programs take of a packet, by the kernel's own clock (BPF_PROG_TEST_RUN): how user space was built does
 // not matter. Tuples are asked for in turn, thousands of different ones: one warm packet flatters.
 //
-//   ebpf_bench [ROUNDS]     each round asks for every tuple once
+//   ebpf_bench [ROUNDS [PART]]     each round asks for every tuple once
+//
+// PART: classify, way (a node's whole way beside nftables), node (membership, memory), pods (TCP between two); default: all.
 //
 // A question that the program gives up at once is the yardstick: loading the question, answering. It is taken off.
 #include <bpf/bpf.h>
@@ -18,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/ebpf_bench.h"
 #include "bench/programs.h"
 #include "bench/support.h"
 #include "dataplane/ebpf/backend.h"
@@ -201,7 +204,7 @@ void whole_program(int rounds) {
   verdict("an event per denied packet / counted only", paired(told, quiet).median, 1.15);
 }
 
-int run(int rounds) {
+void classify(int rounds) {
   enter(new_netns());
   pin_to_cpu(0);
   const std::vector<std::size_t> sizes{10, 100, 1000, 10'000};
@@ -222,6 +225,14 @@ int run(int rounds) {
     verdict((shapes::name(shape) + " miss at 10,000 rules, us").c_str(), of[10'000].miss / 1000, 1.5);
   }
   whole_program(std::max(5, rounds));
+}
+
+int run(int rounds, const std::string& part) {
+  const auto wanted = [&](const char* name) { return part.empty() || part == name; };
+  if (wanted("way")) beside_nftables(std::max(5, rounds));
+  if (wanted("node")) membership_and_memory();
+  if (wanted("pods")) tcp_between_pods(std::max(5, rounds));
+  if (wanted("classify")) classify(rounds);
   return 0;
 }
 
@@ -230,5 +241,5 @@ int run(int rounds) {
 
 int main(int argc, char** argv) {
   tierlog::bench::need_root("ebpf_bench");
-  return tierlog::bench::run(argc > 1 ? std::max(1, std::atoi(argv[1])) : 5);
+  return tierlog::bench::run(argc > 1 ? std::max(1, std::atoi(argv[1])) : 5, argc > 2 ? argv[2] : "");
 }

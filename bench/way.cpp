@@ -23,6 +23,8 @@
 
 #include "bench/programs.h"
 #include "dataplane/conntrack_settings.h"
+#include "dataplane/ebpf/backend.h"
+#include "dataplane/ebpf/events.h"
 #include "dataplane/nftables/nflog.h"
 
 namespace tierlog::bench {
@@ -140,6 +142,7 @@ double Way::send(const SenderCpu& cpu, std::size_t packets, std::size_t flows) {
 }
 
 void Way::forget_flows() {
+  if (programs_ != nullptr) static_cast<void>(programs_->forget_flows());
   struct {
     nlmsghdr header;
     nfgenmsg netfilter;
@@ -203,12 +206,8 @@ void Way::track_only() {
 
 void Way::judge() {
   static_cast<void>(dataplane::set_conntrack_switches());
-  auto backend = dataplane::nftables::NftablesBackend::open(setup_.options);
-  if (!backend) {
-    std::fprintf(stderr, "%s\n", backend.error().message.c_str());
-    std::exit(3);
-  }
-  backend_ = std::move(*backend);
+  if (setup_.tracks) track_only();
+  backend_ = open_backend();
   std::vector<policy::Endpoint> pods{
       local_pod("a", "source", kSource, {}, setup_.guard ? "calsource" : "")};
   pods[0].mac = kMacs[0];
@@ -230,22 +229,42 @@ void Way::judge() {
   start_reader();
 }
 
+template <typename Opened>
+auto or_end(Opened opened) {
+  if (opened) return std::move(*opened);
+  std::fprintf(stderr, "%s\n", opened.error().message.c_str());
+  std::exit(3);
+}
+
+std::unique_ptr<dataplane::Backend> Way::open_backend() {
+  if (!setup_.programs) return or_end(dataplane::nftables::NftablesBackend::open(setup_.options));
+  auto backend = or_end(dataplane::ebpf::EbpfBackend::open({}));
+  programs_ = backend.get();
+  return backend;
+}
+
+std::unique_ptr<dataplane::EventSource> Way::open_events() const {
+  if (!setup_.programs)
+    return or_end(dataplane::nftables::NflogSource::open(dataplane::nftables::TableOptions{}.nflog_group));
+  const dataplane::ebpf::Programs& programs = programs_->programs();
+  return or_end(dataplane::ebpf::EbpfEvents::open(programs.events(), programs.losses()));
+}
+
 void Way::start_reader() {
   shared_ = static_cast<SharedCount*>(
       ::mmap(nullptr, sizeof(SharedCount), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   new (shared_) SharedCount;
   reader_ = start_child([this] {
     pin_to_cpu(kReaderCpu);
-    auto source = dataplane::nftables::NflogSource::open(dataplane::nftables::TableOptions{}.nflog_group);
+    const auto source = open_events();
     std::vector<dataplane::VerdictEvent> events;
-    while (source) {
+    for (;;) {
       events.clear();
-      while ((*source)->drain(events, 20'000).value_or(false)) {
+      while (source->drain(events, 20'000).value_or(false)) {
       }
       shared_->events += events.size();
       std::this_thread::sleep_for(5ms);
     }
-    std::fprintf(stderr, "%s\n", source.error().message.c_str());
     return 3;
   });
   std::this_thread::sleep_for(50ms);

@@ -12,7 +12,12 @@
 #include <vector>
 
 #include "bench/support.h"
+#include "dataplane/events.h"
 #include "dataplane/nftables/backend.h"
+
+namespace tierlog::dataplane::ebpf {
+class EbpfBackend;
+}
 
 namespace tierlog::bench {
 
@@ -31,6 +36,8 @@ struct WaySetup {
   std::string policies;                    // of pod a/source (and a/sink)
   std::vector<policy::Endpoint> others{};  // pods elsewhere
   dataplane::nftables::TableOptions options{};
+  bool programs = false;      // by the eBPF data plane
+  bool tracks = false;        // the kernel tracks connections beside it
 };
 
 using Frame = std::array<std::uint8_t, 242>;
@@ -59,13 +66,16 @@ class Way {
   void lay_links();
   void track_only();
   void judge();
+  std::unique_ptr<dataplane::Backend> open_backend();
+  std::unique_ptr<dataplane::EventSource> open_events() const;
   void start_reader();
   static void put(const Fd& socket, const Frame& frame);
   std::uint64_t arrived() const;
 
   const WaySetup setup_;
   Fd source_, node_, sink_, sender_, replier_, flusher_;
-  std::unique_ptr<dataplane::nftables::NftablesBackend> backend_;
+  std::unique_ptr<dataplane::Backend> backend_;
+  dataplane::ebpf::EbpfBackend* programs_ = nullptr;
   SharedCount* shared_ = nullptr;
   pid_t reader_ = 0;
   std::uint64_t lost_ = 0;
