@@ -8,6 +8,8 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "base/handle.h"
 #include "dataplane/nftables/constants.h"
@@ -19,10 +21,13 @@ namespace {
 
 using Table = Owned<nftnl_table, nftnl_table_free>;
 
+constexpr std::chrono::milliseconds kInFlight{50};
+
 struct Found {
   std::uint8_t family = 0;
   std::string name;
   std::string text;  // "inet tierlog"
+  std::uint32_t flags = 0;
 };
 
 std::string family_name(std::uint8_t family) {
@@ -54,7 +59,8 @@ Result<std::vector<Found>> find_tables(NetfilterSocket& socket) {
         const std::string table_name(nftnl_table_get_str(table.get(), NFTNL_TABLE_NAME));
         if (table_name != kTable && table_name != kHoldTable) return;
         const auto family = static_cast<std::uint8_t>(nftnl_table_get_u32(table.get(), NFTNL_TABLE_FAMILY));
-        found.push_back({family, table_name, family_name(family) + " " + table_name});
+        found.push_back({family, table_name, family_name(family) + " " + table_name,
+                         nftnl_table_get_u32(table.get(), NFTNL_TABLE_FLAGS)});
       }));
   return found;
 }
@@ -64,6 +70,16 @@ Result<std::vector<Found>> find_tables(NetfilterSocket& socket) {
 Result<std::vector<std::string>> remove_tables() {
   TL_ASSIGN(auto socket, NetfilterSocket::open());
   TL_ASSIGN(const auto tables, find_tables(socket));
+  if (tables.empty()) return std::vector<std::string>();
+  // Out of the way first: a packet that is in a chain while its maps go finds nothing there, and would be dropped. What
+  // cannot be made dormant is taken away all the same.
+  Batch dormant;
+  for (const Found& table : tables) {
+    dormant.set_table(table.family, table.name.c_str());
+    add_table(dormant, table.flags | NFT_TABLE_F_DORMANT);
+  }
+  static_cast<void>(socket.commit(dormant));
+  std::this_thread::sleep_for(kInFlight);
   Batch batch;
   std::vector<std::string> names;
   for (const Found& table : tables) {

@@ -39,6 +39,16 @@ class Plane : public DatagramNode {
     while (std::getline(file, line)) text += (line.rfind("dataplane:", 0) == 0 ? "dataplane: " + name : line) + "\n";
     std::ofstream(settings()) << text;
   }
+  // Allowed packets that have not arrived, when least are under way.
+  std::uint64_t lost() const {
+    std::uint64_t least = ~std::uint64_t{0};
+    becomes([&] {
+      const std::uint64_t arrived = traffic_->allowed_received;
+      least = std::min(least, traffic_->allowed_sent - arrived);
+      return least == 0;
+    }, 2s);
+    return least;
+  }
   bool on_node(const std::string& command) const { return lab_->exec("node", {"sh", "-c", command}).value_or(-1) == 0; }
   bool has_tables() const { return on_node("nft list tables | grep -q tierlog"); }
   bool has_programs() const {
@@ -63,6 +73,7 @@ TEST_F(Plane, IsChangedWithoutALeak) {
     EXPECT_EQ(has_pins(), now == "ebpf");
     const std::uint64_t sent = traffic_->denied_sent, arrived = traffic_->allowed_received;
     EXPECT_TRUE(becomes([&] { return traffic_->denied_sent > sent + 1000 && traffic_->allowed_received > arrived + 1000; }));
+    EXPECT_EQ(lost(), 0u) << "since the change to " << now << ", number " << round;
   }
   becomes([&] { return traffic_->denied_sent >= kPackets && traffic_->allowed_sent >= kPackets; }, 20s);
   traffic_->stop = true;
