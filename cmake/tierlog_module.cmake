@@ -73,13 +73,22 @@ function(tierlog_library name)
   endif()
 endfunction()
 
-# tierlog_program(NAME SOURCES … USES … EXTERNAL … [NOT_INSTALLED]): a program in build/<preset>/bin,
+# The allocator of what lives long, and of the benches that measure it (decision 0036). Sanitizers bring their own.
+set(TIERLOG_MALLOC jemalloc CACHE STRING "Allocator of tierlogd: jemalloc or system")
+if(TIERLOG_MALLOC STREQUAL jemalloc AND NOT TIERLOG_SANITIZE)
+  pkg_check_modules(JEMALLOC REQUIRED IMPORTED_TARGET jemalloc)
+endif()
+
+# tierlog_program(NAME SOURCES … USES … EXTERNAL … [NOT_INSTALLED | LIVES_LONG]): a program in build/<preset>/bin,
 # installed to bin.
 function(tierlog_program name)
-  cmake_parse_arguments(arg "NOT_INSTALLED" "DESTINATION" "SOURCES;USES;EXTERNAL" ${ARGN})
+  cmake_parse_arguments(arg "NOT_INSTALLED;LIVES_LONG" "DESTINATION" "SOURCES;USES;EXTERNAL" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE tierlog_flags ${arg_USES} ${arg_EXTERNAL})
   tierlog_use_pch(${name} tierlog_pch)
+  if(TARGET PkgConfig::JEMALLOC AND (arg_NOT_INSTALLED OR arg_LIVES_LONG))
+    target_link_libraries(${name} PRIVATE PkgConfig::JEMALLOC)
+  endif()
   if(NOT arg_DESTINATION)
     set(arg_DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()

@@ -9,6 +9,13 @@
 #include "daemon/daemon.h"
 #include "daemon/inputs.h"
 
+// jemalloc reads it before main, other allocators never: few threads work at once, and what a change of
+// policies needed for a moment is given back within seconds.
+extern "C" {
+extern const char* malloc_conf;
+const char* malloc_conf = "narenas:4,dirty_decay_ms:1000,muzzy_decay_ms:0";
+}
+
 namespace {
 
 using namespace tierlog;

@@ -108,7 +108,7 @@ void NftablesBackend::adopt_living() {
   for (const Element& element : state_[kInet].sets["revoked"]) revoked_.insert(RuleId{id_of(element.key)});
   for (const Chain& chain : build_skeleton(options_, {}).chains) {
     const auto known = state_[kInet].chains.find(chain.name);
-    if (chain.hook && known != state_[kInet].chains.end() && known->second != content_of(chain)) cut_ = true;
+    if (chain.hook && known != state_[kInet].chains.end() && known->second.content != content_of(chain)) cut_ = true;
   }
 }
 
@@ -210,7 +210,7 @@ bool NftablesBackend::choose_versions(const policy::Program& program, const Tabl
 
 Result<void> NftablesBackend::apply(std::shared_ptr<const policy::Program> program) {
   if (!older_layout_.empty()) TL_TRY(replace_layout(*program));
-  if (swept_against_) {
+  if (leftover_) {
     // What waits to be swept waits for its own grace time, not for the end of all changes.
     std::this_thread::sleep_until(std::min(sweep_at_, std::chrono::steady_clock::now() + kGrace));
     TL_TRY(sweep());
@@ -280,7 +280,7 @@ Result<void> NftablesBackend::carry_out(std::array<TableObjects, 2> objects, con
   for (const std::size_t table : {kInet, kNetdev}) did_flip(state_[table], change[table]);
   needed_counters_ = {objects[kInet].counters.begin(), objects[kInet].counters.end()};
   if (changed_ == 0) return {};
-  swept_against_ = {standing_of(objects[kInet]), standing_of(objects[kNetdev])};
+  leftover_ = {leftover_of(std::move(change[kInet])), leftover_of(std::move(change[kNetdev]))};
   sweep_at_ = std::chrono::steady_clock::now() + kGrace;
   return {};
 }
@@ -332,7 +332,7 @@ void NftablesBackend::revoke(const Change& change, const policy::Program& progra
 
 Result<void> NftablesBackend::reapply() {
   if (!program_) return {};
-  if (swept_against_) {
+  if (leftover_) {
     std::this_thread::sleep_until(sweep_at_);
     TL_TRY(sweep());
   }
@@ -363,7 +363,7 @@ Result<void> NftablesBackend::end_sparing() {
 Result<Repair> NftablesBackend::verify() {
   Repair repair;
   TL_TRY(sweep_when_due());
-  if (!program_ || swept_against_) return repair;
+  if (!program_ || leftover_) return repair;
   for (const std::size_t table : {kInet, kNetdev}) {
     TL_ASSIGN(const auto layout, read_table_layout(socket_, kFamilies[table]));
     if (!layout) repair.rebuilt = true;
@@ -378,18 +378,18 @@ Result<Repair> NftablesBackend::verify() {
 }
 
 Result<void> NftablesBackend::sweep_when_due() {
-  if (!swept_against_ || std::chrono::steady_clock::now() < sweep_at_) return {};
+  if (!leftover_ || std::chrono::steady_clock::now() < sweep_at_) return {};
   return sweep();
 }
 
 // A failure leaves unreachable objects behind; they are tried again at the next sweep.
 Result<void> NftablesBackend::sweep() {
-  const auto against = std::exchange(swept_against_, std::nullopt);
-  if (!against) return {};
+  auto leftover = std::exchange(leftover_, std::nullopt);
+  if (!leftover) return {};
   TL_TRY(sync_devices());
   Batch batch;
-  const Change change{plan_sweep(state_[kInet], (*against)[kInet]),
-                      plan_sweep(state_[kNetdev], (*against)[kNetdev])};
+  const Change change{plan_sweep(state_[kInet], std::move((*leftover)[kInet])),
+                      plan_sweep(state_[kNetdev], std::move((*leftover)[kNetdev]))};
   for (const std::size_t table : {kInet, kNetdev}) put_sweep(batch, state_[table], change[table]);
   batch.set_table(NFPROTO_INET);
   sweep_counters(batch);
@@ -539,7 +539,7 @@ Result<void> NftablesBackend::remove_all() {
     state.sets.clear();
     state.counters.clear();
   }
-  swept_against_.reset();
+  leftover_.reset();
   program_.reset();
   return {};
 }

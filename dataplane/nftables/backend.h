@@ -15,6 +15,8 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "dataplane/backend.h"
 #include "dataplane/nftables/build.h"
@@ -112,9 +114,9 @@ class NftablesBackend final : public Backend {
   std::size_t changed_ = 0;
 
   std::shared_ptr<const policy::Program> program_;
-  std::set<std::string> needed_counters_;
+  std::unordered_set<std::string> needed_counters_;
   // What the next sweep takes away, and when it may.
-  std::optional<std::array<Standing, 2>> swept_against_;
+  std::optional<std::array<Leftover, 2>> leftover_;
   std::chrono::steady_clock::time_point sweep_at_{};
 
   // Endpoint chain -> ids that its class may allow by.
@@ -125,10 +127,10 @@ class NftablesBackend final : public Backend {
   bool first_start_ = false;      // until the first apply of a kernel that had none of our tables
   std::set<std::string> spared_;  // endpoints that were there then
   // Counters of rules that are gone: their last value once they were read after that.
-  std::map<std::string, std::optional<CounterValue>> dead_counters_;
+  std::unordered_map<std::string, std::optional<CounterValue>> dead_counters_;
   // What was taken away: a rule that comes back goes on counting there, or a reader that sees the counter
   // now and then could not tell that it began anew.
-  std::map<std::string, CounterValue> retired_;
+  RetiredCounters retired_;
 };
 
 }  // namespace tierlog::dataplane::nftables

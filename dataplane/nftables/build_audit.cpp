@@ -79,6 +79,7 @@ void ask_denials(TableObjects& objects, const policy::Program& program, const Ta
                            "audited"));
     for (const NftRule& judged : chain.rules) rules.push_back(judged);
     chain.rules = std::move(rules);
+    chain.content = 0;
     recorded.push_back(std::move(instead));
   }
   for (Chain& chain : recorded) objects.chains.push_back(std::move(chain));

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdio>
 
 #include "dataplane/nftables/constants.h"
+#include "dataplane/nftables/content.h"
 
 namespace tierlog::dataplane::nftables {
 namespace {
@@ -21,6 +23,10 @@ std::string prefix(RuleId id, char kind) {
 
 std::string rule_chain_name(RuleId id) {
   return "r" + to_hex(id);
+}
+bool is_verdict_chain(const std::string& name) {
+  return name.size() > 1 && name.size() <= 9 && name[0] == 'r' &&
+         std::all_of(name.begin() + 1, name.end(), [](unsigned char c) { return std::isxdigit(c) != 0; });
 }
 std::string log_chain_name(RuleId id) {
   return "g" + to_hex(id);
@@ -69,15 +75,17 @@ Chain verdict_chain(RuleId id, Direction direction, bool allows, const std::stri
   Chain chain{.name = rule_chain_name(id)};
   if (allows) {
     const std::uint32_t word = label_word(direction);
-    chain.rules.push_back(made(ct_word_is_zero(word) + just(Count{id}) + ct_word_set(word, id), comment));
-    // Without a connection the label cannot be loaded, so the rule above does not hold.
-    chain.rules.push_back(made(ct_state_in(kCtInvalid | kCtUntracked) + just(Count{id}), "no connection"));
+    // Without a connection no label can be loaded, so the first does not hold; the second counts all the same
+    // and has nothing to write to.
+    chain.rules.push_back(made(ct_word_is_not_zero(word) + just(Verdict{VerdictKind::Return, {}}), "judged before"));
+    chain.rules.push_back(made(just(Count{id}) + ct_word_set(word, id), comment));
   } else if (options.audits()) {
     chain.rules.push_back(made(just(Count{id}), comment));
     audit_denial(chain, id, direction, options);
   } else {
     chain.rules.push_back(made(just(Count{id}) + mark_set(id) + go_to("deny"), comment));
   }
+  chain.content = content_of(chain);  // kept with the class that it is built for, and asked at each change
   return chain;
 }
 

@@ -23,6 +23,7 @@ inline constexpr std::uint32_t kFlowKeyV4 = 20;
 inline constexpr std::uint32_t kFlowKeyV6 = 44;
 
 std::string rule_chain_name(RuleId id);          // "r<hex>": what a match goes to
+bool is_verdict_chain(const std::string& name);  // whether it is such a chain's name
 std::string log_chain_name(RuleId id);           // "g<hex>": Log action, jumped to
 
 // Deny: count, id into the mark, on to the shared deny chain; in audit mode count, meter, log, and let it be.

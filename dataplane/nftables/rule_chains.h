@@ -3,8 +3,8 @@
 //   build_classes.h --[RuleChains]--> TableObjects
 #pragma once
 
-#include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "dataplane/nftables/build.h"
@@ -26,13 +26,13 @@ class RuleChains {
                const std::vector<Phrase>& alternatives);
 
   void count(RuleId id) { counters_.insert(id); }
-  const std::set<RuleId>& counters() const { return counters_; }
+  const std::unordered_set<RuleId>& counters() const { return counters_; }
 
  private:
   TableObjects& objects_;
   const TableOptions& options_;
-  std::set<std::string> named_;
-  std::set<RuleId> counters_, verdicts_, logs_;
+  std::unordered_set<std::string> named_;
+  std::unordered_set<RuleId> counters_, verdicts_, logs_;
 };
 
 }  // namespace tierlog::dataplane::nftables

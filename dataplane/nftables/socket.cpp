@@ -54,6 +54,13 @@ void Batch::add(std::uint16_t type, std::uint16_t flags, std::string describe,
   descriptions_.push_back(std::move(describe));
 }
 
+void Batch::reserve(std::size_t messages) {
+  constexpr std::size_t kUsualBytes = 320;  // most are rules
+  bytes_.reserve(bytes_.size() + messages * kUsualBytes);
+  offsets_.reserve(offsets_.size() + messages);
+  descriptions_.reserve(descriptions_.size() + messages);
+}
+
 Result<NetfilterSocket> NetfilterSocket::open() {
   Socket socket(mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC));
   if (!socket) return fail(Error::from_errno(errno, "open", "netlink socket (netfilter)"));

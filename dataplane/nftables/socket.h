@@ -24,6 +24,8 @@ class Batch {
   // `fill` puts attributes after the headers. Flags on top of NLM_F_REQUEST.
   void add(std::uint16_t type, std::uint16_t flags, std::string describe,
            const std::function<void(nlmsghdr*)>& fill);
+  // Room for so many messages more, of the size that most have.
+  void reserve(std::size_t messages);
   // Which table the messages from here on are about: at first `inet tierlog`.
   void set_table(std::uint8_t family, const char* table = kTable) {
     family_ = family;

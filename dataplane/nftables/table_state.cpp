@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <iterator>
+#include <string_view>
 
+#include "dataplane/nftables/build_rules.h"
 #include "dataplane/nftables/encode.h"
 #include "dataplane/nftables/read_back.h"
 
@@ -68,7 +70,8 @@ Result<TableState> read_table(NetfilterSocket& socket, std::uint8_t family) {
   TL_ASSIGN(const auto seals, read_seals(socket, family));
   for (const std::string& chain : chains) {
     const auto found = seals.find(chain);
-    state.chains[chain] = content_of_seals(found == seals.end() ? std::vector<std::string>{} : found->second);
+    state.chains[chain].content =
+        content_of_seals(found == seals.end() ? std::vector<std::string>{} : found->second);
   }
   TL_ASSIGN(const auto sets, read_sets(socket, family));
   for (const auto& [name, filled_by_packets] : sets) {
@@ -82,11 +85,11 @@ Result<TableState> read_table(NetfilterSocket& socket, std::uint8_t family) {
   return state;
 }
 
-TableChange plan(const TableState& state, const TableObjects& wanted) {
+TableChange plan(TableState& state, const TableObjects& wanted) {
   TableChange change;
   for (const std::string& counter : wanted.counters)
     if (state.counters.count(counter) == 0) change.new_counters.push_back(counter);
-  std::set<std::string> sets;
+  std::unordered_set<std::string_view> sets(wanted.sets.size());
   for (const Set& set : wanted.sets) {
     if (!sets.insert(set.name).second) continue;
     const auto known = state.sets.find(set.name);
@@ -101,48 +104,44 @@ TableChange plan(const TableState& state, const TableObjects& wanted) {
   }
   for (const auto& [name, elements] : state.sets)
     if (sets.count(name) == 0) change.gone_sets.push_back(name);
-  std::set<std::string> chains;
+  const std::uint64_t now = ++state.plans;
   for (const Chain& chain : wanted.chains) {
-    chains.insert(chain.name);
     const auto known = state.chains.find(chain.name);
     if (known != state.chains.end()) {
-      if (known->second != content_of(chain)) change.rewritten.push_back(&chain);
+      known->second.wanted_by = now;
+      if (known->second.content != content_of(chain)) change.rewritten.push_back(&chain);
     } else {
       (chain.hook ? change.new_base_chains : change.new_chains).push_back(&chain);
     }
   }
-  for (const auto& [name, content] : state.chains)
-    if (chains.count(name) == 0)
+  for (const auto& [name, known] : state.chains)
+    if (known.wanted_by != now)
       (is_base_chain(name) ? change.gone_base_chains : change.gone_chains).push_back(name);
   return change;
 }
 
-Standing standing_of(const TableObjects& wanted) {
-  Standing standing;
-  for (const Chain& chain : wanted.chains) standing.chains.insert(chain.name);
-  for (const Set& set : wanted.sets) {
-    standing.sets.insert(set.name);
-    if (is_late(set.name)) standing.late[set.name] = sorted(set.elements);
-  }
-  return standing;
+Leftover leftover_of(TableChange change) {
+  return {std::move(change.gone_chains), std::move(change.gone_sets), std::move(change.late)};
 }
 
-TableChange plan_sweep(const TableState& state, const Standing& standing) {
+TableChange plan_sweep(const TableState& state, Leftover leftover) {
   TableChange change;
-  for (const auto& [name, content] : state.chains)
-    if (standing.chains.count(name) == 0 && !is_base_chain(name)) change.gone_chains.push_back(name);
-  for (const auto& [name, elements] : state.sets)
-    if (standing.sets.count(name) == 0)
-      change.gone_sets.push_back(name);
-    else if (const auto late = standing.late.find(name); late != standing.late.end())
-      if (auto gone = change_of(name, elements, late->second).gone; !gone.empty())
-        change.late.push_back({name, std::move(gone), {}, late->second});
+  change.gone_chains = std::move(leftover.chains);
+  change.gone_sets = std::move(leftover.sets);
+  change.late = std::move(leftover.late);
+  const auto is_in = [](const auto& names) {
+    return [&names](const std::string& name) { return names.count(name) == 0; };
+  };
+  std::erase_if(change.gone_chains, is_in(state.chains));
+  std::erase_if(change.gone_sets, is_in(state.sets));
+  std::erase_if(change.late, [&](const SetChange& set) { return state.sets.count(set.set) == 0; });
   return change;
 }
 
 void put_prepare(Batch& batch, const TableState& state, const TableChange& change,
-                 const std::map<std::string, CounterValue>& values) {
+                 const RetiredCounters& values) {
   batch.set_table(state.family);
+  batch.reserve(change.new_counters.size() + 3 * change.new_chains.size());
   for (const std::string& counter : change.new_counters) {
     const auto known = values.find(counter);
     const CounterValue value = known == values.end() ? CounterValue{} : known->second;
@@ -185,16 +184,21 @@ void put_flip(Batch& batch, const TableState& state, const TableChange& change) 
 void put_sweep(Batch& batch, const TableState& state, const TableChange& change) {
   batch.set_table(state.family);
   for (const SetChange& set : change.late) delete_elements(batch, set.set, set.gone);
-  for (const std::string& name : change.gone_chains) flush_chain(batch, name);
+  // A chain takes its rules with it, but not while rules of another lead to it. Those of rule ids are the
+  // most by far, and only rules that are flushed lead to them.
+  for (const std::string& name : change.gone_chains)
+    if (!is_verdict_chain(name)) flush_chain(batch, name);
   for (const std::string& name : change.gone_sets) delete_set(batch, name);
-  for (const std::string& name : change.gone_chains) delete_chain(batch, name);
+  for (const bool verdicts : {true, false})
+    for (const std::string& name : change.gone_chains)
+      if (is_verdict_chain(name) == verdicts) delete_chain(batch, name);
 }
 
 void did_prepare(TableState& state, const TableChange& change) {
   state.counters.insert(change.new_counters.begin(), change.new_counters.end());
   for (const Set* set : change.new_sets)
     state.sets[set->name] = set->metered ? Elements{} : sorted(set->elements);
-  for (const Chain* chain : change.new_chains) state.chains[chain->name] = content_of(*chain);
+  for (const Chain* chain : change.new_chains) state.chains[chain->name].content = content_of(*chain);
 }
 
 void did_undo(TableState& state, const TableChange& change) {
@@ -205,7 +209,7 @@ void did_undo(TableState& state, const TableChange& change) {
 void did_flip(TableState& state, const TableChange& change) {
   for (const SetChange& set : change.set_changes) state.sets[set.set] = set.after;
   for (const auto* chains : {&change.rewritten, &change.new_base_chains})
-    for (const Chain* chain : *chains) state.chains[chain->name] = content_of(*chain);
+    for (const Chain* chain : *chains) state.chains[chain->name].content = content_of(*chain);
   for (const std::string& name : change.gone_base_chains) state.chains.erase(name);
 }
 

@@ -6,9 +6,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <set>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -19,12 +19,16 @@
 
 namespace tierlog::dataplane::nftables {
 
-
 struct TableState {
   std::uint8_t family = 0;
-  std::map<std::string, Content> chains;
-  std::map<std::string, Elements> sets;  // of those that packets fill: no elements
-  std::set<std::string> counters;
+  struct KnownChain {
+    Content content = 0;
+    std::uint64_t wanted_by = 0;  // the latest plan that wants it
+  };
+  std::unordered_map<std::string, KnownChain> chains;
+  std::unordered_map<std::string, Elements> sets;  // of those that packets fill: no elements
+  std::unordered_set<std::string> counters;
+  std::uint64_t plans = 0;
 };
 
 Result<TableState> read_table(NetfilterSocket& socket, std::uint8_t family);
@@ -39,6 +43,7 @@ SetChange change_of(const std::string& name, const Elements& now, const Elements
 struct CounterValue {
   std::uint64_t packets = 0, bytes = 0;
 };
+using RetiredCounters = std::unordered_map<std::string, CounterValue>;
 
 // Pointers are into the TableObjects that was planned for.
 struct TableChange {
@@ -61,20 +66,22 @@ struct TableChange {
   bool sweeps() const { return !gone_chains.empty() || !gone_sets.empty() || !late.empty(); }
 };
 
-TableChange plan(const TableState& state, const TableObjects& wanted);
+// Notes in the state which chains are wanted.
+TableChange plan(TableState& state, const TableObjects& wanted);
 
-// What a later sweep leaves standing: names only, the objects themselves are large.
-struct Standing {
-  std::set<std::string> chains, sets;
-  std::map<std::string, Elements> late;  // sets whose elements go with the sweep
+// What a flip leaves for the sweep: points into nothing.
+struct Leftover {
+  std::vector<std::string> chains, sets;
+  std::vector<SetChange> late;
 };
-Standing standing_of(const TableObjects& wanted);
-TableChange plan_sweep(const TableState& state, const Standing& standing);
+Leftover leftover_of(TableChange change);
+// Without what has gone from the table meanwhile.
+TableChange plan_sweep(const TableState& state, Leftover leftover);
 
 // The three steps as messages of one table, and what each did to the mirror once it is committed.
 // `values`: where counters that come back go on.
 void put_prepare(Batch& batch, const TableState& state, const TableChange& change,
-                 const std::map<std::string, CounterValue>& values = {});
+                 const RetiredCounters& values = {});
 void put_undo(Batch& batch, const TableState& state, const TableChange& change);  // of prepare
 void put_flip(Batch& batch, const TableState& state, const TableChange& change);
 void put_sweep(Batch& batch, const TableState& state, const TableChange& change);
