@@ -130,6 +130,12 @@ Chain deny_chain(Seen of, const TableOptions& options) {
                                      just(UpdateMetered{kSampledSet, id_register(family), 1, kSamples}) +
                                      just(LogTo{options.nflog_group, "tl:O", kCopied}),
                                  "set full: counted here only"));
+      // The kernel may have no memory for that one's entry either.
+      chain.rules.push_back(made(flow_key(family, kind, std::nullopt, of) + just(Lookup{set, 0, true}) +
+                                     just(Lookup{kSampledSet, id_register(family), true}) +
+                                     just(LimitRate{kSamples, 1, kSamples}) +
+                                     just(LogTo{options.nflog_group, "tl:O", kCopied}),
+                                 "no memory: a sample of all rules"));
     }
   chain.rules.push_back(made(just(Verdict{VerdictKind::Drop, {}})));
   return chain;

@@ -1,6 +1,7 @@
 // The back end against the real kernel, in a network namespace of its own: what it makes is accepted, what
 // is refused leaves the old in force, and a second process finds what the first left.
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -73,8 +74,8 @@ class NftablesKernel : public ::testing::Test {
       GTEST_SKIP() << "needs CAP_SYS_ADMIN (network namespaces): " << std::strerror(errno);
   }
 
-  std::unique_ptr<NftablesBackend> open(const Features& features = {}) {
-    auto backend = NftablesBackend::open({}, features);
+  std::unique_ptr<NftablesBackend> open(const Features& features = {}, const TableOptions& options = {}) {
+    auto backend = NftablesBackend::open(options, features);
     EXPECT_TRUE(backend) << backend.error().message;
     return backend ? std::move(*backend) : nullptr;
   }
@@ -426,6 +427,50 @@ TEST_F(NftablesKernel, ThePodsOfAnAddressChangeWithTheProgram) {
   ASSERT_TRUE(backend->apply(fewer));
   EXPECT_EQ(read_elements(*socket, "eg4")->size(), 1u);
   EXPECT_EQ(read_elements(*socket, "in6")->size(), 0u);
+}
+
+// One place among the denied flows and one among the rules that are sampled: as when the kernel has no memory for more.
+TEST_F(NftablesKernel, ARuleWhoseFlowsFindNoRoomIsToldAllTheSame) {
+  TableOptions options;
+  options.deny_set_size = 1;
+  const auto backend = open({}, options);
+  ASSERT_TRUE(backend);
+  const auto source = NflogSource::open(options.nflog_group);
+  ASSERT_TRUE(source) << source.error().message;
+  const auto denying = program(R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: deny, namespace: a}
+spec:
+  types: [Egress]
+  egress:
+  - {action: Deny, protocol: UDP, destination: {ports: ["1:2"]}}
+  - {action: Deny, protocol: UDP, destination: {ports: [3]}}
+)");
+  ASSERT_TRUE(backend->apply(denying));
+  ASSERT_EQ(std::system("ip link set lo up && ip address add 10.0.0.1/32 dev lo && ip address add 10.0.0.2/32 dev lo"), 0);
+  const Fd socket(::socket(AF_INET, SOCK_DGRAM, 0));
+  sockaddr_in from{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(0x0a000001)}, .sin_zero = {}};
+  ASSERT_EQ(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&from), sizeof from), 0) << std::strerror(errno);
+  for (std::uint16_t port = 1; port <= 3; ++port) {
+    sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(0x0a000002)}, .sin_zero = {}};
+    static_cast<void>(::sendto(socket.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to));
+  }
+  std::vector<VerdictEvent> events;
+  for (int i = 0; i < 100 && events.size() < 6; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_TRUE((*source)->drain(events, 10));
+  }
+  std::vector<std::pair<RuleId, EventKind>> told;
+  for (const VerdictEvent& event : events)  // the node's own sending to its pod is told as well
+    if (event.kind != EventKind::Allowed) told.emplace_back(event.rule, event.kind);
+  const std::vector<std::pair<RuleId, EventKind>> expected{{denying->rules[0].id, EventKind::Denied},
+                                                           {denying->rules[0].id, EventKind::Overflow},
+                                                           {denying->rules[1].id, EventKind::Overflow}};
+  EXPECT_EQ(told, expected);
+  const auto overflow = backend->read_overflow();
+  ASSERT_TRUE(overflow);
+  EXPECT_EQ(*overflow, 2u) << "counted as well";
 }
 
 TEST_F(NftablesKernel, TheLogGroupIsHeldByOne) {
