@@ -171,10 +171,10 @@ Measured measure(const Shape& shape, int rounds, const SenderCpu& cpu) {
   one_by_one.classes.plain_matches = 1'000'000;
   Ways ways;
   for (const int count : kSizes)
-    ways.push_back(std::make_unique<Way>(WaySetup{"look-ups, " + std::to_string(count) + " rules", true, false,
+    ways.push_back(std::make_unique<Way>(WaySetup{"look-ups, " + std::to_string(count) + " rules", true, false, false,
                                                   false, policy_of(shape, count), others, {}}));
   for (const int count : kSizes)
-    ways.push_back(std::make_unique<Way>(WaySetup{"one by one, " + std::to_string(count) + " rules", true, false,
+    ways.push_back(std::make_unique<Way>(WaySetup{"one by one, " + std::to_string(count) + " rules", true, false, false,
                                                   false, policy_of(shape, count), others, one_by_one}));
   std::vector<std::uint64_t> wanted(ways.size());
   const auto flows_of = [&](std::size_t i) { return i == ways.size() - 1 ? kFewFlows : kNewFlows; };

@@ -201,7 +201,16 @@ void Way::lay_links() {
 }
 
 void Way::track_only() {
-  must_feed({"nft", "-f", "-"}, "table inet yardstick { chain unused { ct state new accept; }; }");
+  if (!setup_.told) {
+    must_feed({"nft", "-f", "-"}, "table inet yardstick { chain unused { ct state new accept; }; }");
+    return;
+  }
+  must_feed({"nft", "-f", "-"},
+            "table inet yardstick { chain forward { type filter hook forward priority 10; "
+            "ct state established,related accept; "
+            "counter ct mark set 0x100 meta mark set 0x100 log group 4610 snaplen 128 prefix \"tl:A\"; }; }");
+  static_cast<void>(dataplane::set_conntrack_switches());
+  start_reader();
 }
 
 void Way::judge() {

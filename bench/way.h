@@ -31,6 +31,7 @@ inline constexpr const char* kSink = "10.2.0.2";
 struct WaySetup {
   std::string name;
   bool tierlog = true;      // else conntrack alone
+  bool told = false;        // of conntrack alone: one rule that counts, marks and logs what opens a connection
   bool both_local = false;  // source and sink are pods of the node: two directions are judged and logged
   bool guard = true;
   std::string policies;                    // of pod a/source (and a/sink)
