@@ -13,6 +13,7 @@
 #include <unordered_set>
 
 #include "base/files.h"
+#include "base/yaml_text.h"
 
 namespace tierlog::yaml {
 namespace {
@@ -60,6 +61,13 @@ std::vector<TextPiece> align(const std::string& value, Cursor raw) {
   };
   std::vector<TextPiece> pieces;
   for (std::size_t i = 0; i < value.size(); ++i) {
+    const bool may_escape = style == '"' && raw.peek() == '\\';
+    if (const std::size_t escape = may_escape ? escape_length(raw.text.substr(raw.at)) : 0; escape > 0) {
+      pieces.push_back({i, raw.line, raw.column});
+      for (std::size_t step = 0; step < escape; ++step) raw.step();
+      i += std::max<std::size_t>(utf8_length(std::string_view(value).substr(i)), 1) - 1;
+      continue;
+    }
     if (is_blank(value[i]) && raw.peek() != value[i]) continue;
     Cursor found = raw;
     while (!found.done() && found.peek() != value[i] && skippable(found.peek())) found.step();
@@ -113,8 +121,8 @@ struct Frame {
 // yaml-cpp's events -> Node trees.
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  TreeBuilder(std::string_view text, const std::string& file, const Limits& limits, Documents& result)
-      : text_(text), file_(file), limits_(limits), result_(result) {}
+  TreeBuilder(const ParserText& source, const std::string& file, const Limits& limits, Documents& result)
+      : source_(source), text_(source.text()), file_(file), limits_(limits), result_(result) {}
 
   // The text handed to the parser starts here.
   void start_at(const Cursor& start) {
@@ -171,6 +179,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void take_key(Frame& frame, Node key);
   static void merge(Node& map);
 
+  const ParserText& source_;
   std::string_view text_;
   const std::string& file_;
   const Limits& limits_;
@@ -253,6 +262,9 @@ void TreeBuilder::OnScalar(const YAML::Mark& mark, const std::string& tag, YAML:
   Node node;
   node.kind = Kind::Scalar;
   node.text = value;
+  // The header of a block scalar is not its text.
+  const bool block = start.peek() == '|' || start.peek() == '>';
+  source_.restore(node.text, block ? text_.find('\n', start.at) : start.at, start.peek() == '"');
   node.place = place(start.line, start.column);
   node.quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
   const bool has_quote = start.peek() == '"' || start.peek() == '\'';
@@ -272,8 +284,8 @@ void TreeBuilder::OnScalar(const YAML::Mark& mark, const std::string& tag, YAML:
   if (has_quote && node.quoted && !is_closed(start))
     throw Refused{node.place, std::string("a quote that is never closed; expected another ") + start.peek()};
   const std::string_view raw =
-      text_.substr(std::min(start.at + (has_quote ? 1 : 0), text_.size()), value.size());
-  if (raw != value || node.quoted != has_quote) node.pieces = align(value, start);
+      text_.substr(std::min(start.at + (has_quote ? 1 : 0), text_.size()), node.text.size());
+  if (raw != node.text || node.quoted != has_quote) node.pieces = align(node.text, start);
   count(1, 1, node.place);
   if (anchor != 0) anchors_[anchor] = {node, 1, 1};
   deliver(std::move(node), 1);
@@ -362,24 +374,6 @@ void TreeBuilder::merge(Node& map) {
   for (const Node& item : merged.items) add(item);
 }
 
-// Length of the well-formed UTF-8 sequence at the front of `text`, 0 when there is none.
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xf0 && first < 0xf5   ? 4
-                             : first >= 0xe0 && first < 0xf0 ? 3
-                             : first >= 0xc2 && first < 0xe0 ? 2
-                                                             : 0;
-  if (length == 0 || text.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  const bool overlong = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xf0 && byte(1) < 0x90);
-  const bool surrogate = first == 0xed && byte(1) >= 0xa0;
-  const bool too_high = first == 0xf4 && byte(1) >= 0x90;
-  return overlong || surrogate || too_high ? 0 : length;
-}
-
 bool check_text(std::string_view text, const std::string& file, Diagnostics& findings) {
   Cursor at{text};
   while (!at.done()) {
@@ -402,6 +396,16 @@ Cursor next_document(Cursor at, const Cursor& start) {
     at.step();
     if (begins()) return at;
   }
+  return at;
+}
+
+// yaml-cpp finds half a pair of surrogates when it is behind the escape.
+std::optional<Cursor> half_pair(const YAML::ParserException& problem, Cursor at) {
+  if (!problem.msg.starts_with("invalid unicode") || at.at == 0) return std::nullopt;
+  const std::size_t escape = at.text.rfind('\\', at.at - 1);
+  if (escape == std::string_view::npos || static_cast<int>(at.at - escape) >= at.column) return std::nullopt;
+  at.column -= static_cast<int>(at.at - escape);
+  at.at = escape;
   return at;
 }
 
@@ -492,29 +496,35 @@ SourceRef Node::place_at(std::size_t offset) const {
   return at;
 }
 
-Documents parse(std::string_view text, const std::string& file_name, const Limits& limits) {
+Documents parse(std::string_view bytes, const std::string& file_name, const Limits& limits) {
   Documents result;
-  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
-  if (text.size() > limits.max_bytes) {
+  if (bytes.size() > limits.max_bytes) {
     result.findings.error({file_name, 0, 0}, "larger than " + std::to_string(limits.max_bytes) +
                                                  " bytes; expected a smaller file");
     return result;
   }
+  const ParserText source(bytes);
+  const std::string_view text = source.text();
   if (!check_text(text, file_name, result.findings)) return result;
-  TreeBuilder builder(text, file_name, limits, result);
+  TreeBuilder builder(source, file_name, limits, result);
   Cursor start{text};
   // Every new start copies the rest of the text; nobody repairs more than this many documents at a time.
   for (int starts = 0; !start.done() && starts < 50; ++starts) {
     builder.start_at(start);
     try {
-      std::istringstream stream{std::string(text.substr(start.at))};
+      std::istringstream stream{std::string(source.for_parser().substr(start.at))};
       YAML::Parser parser(stream);
       while (parser.HandleNextDocument(builder)) {
       }
       break;
     } catch (const YAML::ParserException& problem) {
       const Cursor at = builder.cursor(problem.mark);
-      result.findings.error(builder.place(at.line, at.column), yaml_complaint(problem, at));
+      if (const auto half = half_pair(problem, at))
+        result.findings.error(
+            builder.place(half->line, half->column),
+            "an escape that is no character; expected one, or a whole pair such as \\ud83d\\ude00");
+      else
+        result.findings.error(builder.place(at.line, at.column), yaml_complaint(problem, at));
       start = next_document(at, start);
     } catch (const Refused& refused) {
       result.findings.error(refused.place, refused.message);

@@ -33,23 +33,69 @@ const KindRow* find_kind(const std::string& api_version, const std::string& kind
   return nullptr;
 }
 
+// The API versions under which a kind is read.
+std::vector<std::string> versions_of(const std::string& kind) {
+  std::vector<std::string> versions;
+  for (const KindRow& row : kinds())
+    if (row.kind == kind) versions.insert(versions.end(), row.api_versions.begin(), row.api_versions.end());
+  return versions;
+}
+
+// Without such an object verdicts would be others: a policy of whatever group, and what Calico's policies
+// need.
+bool is_missed(const std::string& api_version, const std::string& kind) {
+  const std::string group = api_version.substr(0, api_version.find('/'));
+  return kind.ends_with("NetworkPolicy") || group == "projectcalico.org" || group == "crd.projectcalico.org";
+}
+
 // Objects that are no policies may stand in the same files, so a kind we do not know is no error.
 std::string skipped_text(const std::string& api_version, const std::string& kind) {
-  std::vector<std::string> versions, names;
-  for (const KindRow& row : kinds()) {
-    if (row.kind == kind) versions.insert(versions.end(), row.api_versions.begin(), row.api_versions.end());
+  std::vector<std::string> names;
+  for (const KindRow& row : kinds())
     if (std::find(row.api_versions.begin(), row.api_versions.end(), api_version) != row.api_versions.end())
       names.push_back(row.kind);
-  }
-  if (!versions.empty())
-    return "apiVersion \"" + api_version + "\" of " + kind +
-           " is not read and the object skipped; expected " + yaml::one_of(versions);
   if (kind == "Profile")
     return "kind \"Profile\" of " + api_version +
            " is not read and skipped: what no policy decides about a pod is allowed, as by its namespace's profile";
   const std::string near = nearest(kind, names);
   return "kind \"" + kind + "\" of " + api_version + " is no policy and skipped" +
          (near.empty() ? "" : " (did you mean " + near + "?)");
+}
+
+void report_unread(const Node& object, const std::string& api_version, const std::string& kind,
+                   Diagnostics& findings) {
+  const std::vector<std::string> versions = versions_of(kind);
+  if (versions.empty()) return findings.warning(object.find("kind")->place, skipped_text(api_version, kind));
+  const std::string text = "apiVersion \"" + api_version + "\" of " + kind + " is not read";
+  if (is_missed(api_version, kind))
+    findings.error(object.find("apiVersion")->place, text + "; expected " + yaml::one_of(versions));
+  else
+    findings.warning(object.find("kind")->place,
+                     text + " and the object skipped; expected " + yaml::one_of(versions));
+}
+
+// Words that YAML 1.1 takes for booleans, and with it kubectl, and YAML 1.2 for text.
+void warn_of_old_booleans(const Node& node, Diagnostics& findings) {
+  static const std::set<std::string, std::less<>> words = {
+      "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"};
+  const auto look_at = [&](const Node& scalar) {
+    if (scalar.kind == yaml::Kind::Scalar && !scalar.quoted && words.contains(scalar.text))
+      findings.warning(scalar.place,
+                       "\"" + scalar.text +
+                           "\" without quotes is a boolean to kubectl, which refuses it or reads "
+                           "another text; expected it in quotes");
+  };
+  look_at(node);
+  for (const Node& item : node.items) warn_of_old_booleans(item, findings);
+  for (const auto& [key, value] : node.entries) {
+    look_at(key);
+    warn_of_old_booleans(value, findings);
+  }
+}
+
+void read_known(const KindRow& row, const Node& object, LoadContext& context) {
+  row.read(object, context);
+  warn_of_old_booleans(object, context.findings);
 }
 
 void read_object(const Node& object, LoadContext& context);
@@ -63,7 +109,7 @@ void read_list(const Node& object, const std::string& api_version, const std::st
     const std::string item_kind = kind.substr(0, kind.size() - 4);
     const KindRow* row = item->find("kind") == nullptr ? find_kind(api_version, item_kind) : nullptr;
     if (row != nullptr)
-      row->read(*item, context);
+      read_known(*row, *item, context);
     else
       read_object(*item, context);
   }
@@ -82,10 +128,16 @@ void read_object(const Node& object, LoadContext& context) {
   }
   if (!api_version || !kind) return;
   row = find_kind(*api_version, *kind);
-  if (row != nullptr) return row->read(object, context);
+  if (row != nullptr) return read_known(*row, object, context);
   if (kind->ends_with("List") && object.find("items") != nullptr)
     return read_list(object, *api_version, *kind, context);
-  context.findings.warning(object.find("kind")->place, skipped_text(*api_version, *kind));
+  report_unread(object, *api_version, *kind, context.findings);
+}
+
+// An object, or a list of objects as calicoctl takes it.
+void read_document(const Node& document, LoadContext& context) {
+  if (document.kind != yaml::Kind::Sequence) return read_object(document, context);
+  for (const Node& item : document.items) read_object(item, context);
 }
 
 LoadContext new_context() {
@@ -112,7 +164,7 @@ Loaded finish(LoadContext context, std::size_t files) {
 
 void read_documents(const yaml::Documents& documents, LoadContext& context) {
   context.findings.add(documents.findings);
-  for (const Node& document : documents.documents) read_object(document, context);
+  for (const Node& document : documents.documents) read_document(document, context);
 }
 
 // The policy files of a folder in name order.

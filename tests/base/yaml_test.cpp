@@ -69,6 +69,8 @@ const Place kPlaces[] = {
      "\xef\xbb\xbf"
      "a: 1\n",
      "a", "1:4"},
+    {"ByteOrderMarkInALine", "x: 1\n\xef\xbb\xbf# from another file\na: 1\n", "a", "3:4"},
+    {"BehindAPairOfSurrogates", R"({"x": "\ud83d\ude00", "a": 1})", "a", "1:28"},
 };
 INSTANTIATE_TEST_SUITE_P(Table, YamlPlaces, testing::ValuesIn(kPlaces),
                          [](const auto& param) { return param.param.name; });
@@ -94,6 +96,18 @@ const Inside kInside[] = {
     {"SingleQuotes", "a: 'hello'\n", 0, "1:5"},
     {"DoubledQuote", "a: 'it''s x'\n", 5, "1:11"},
     {"Escape", "a: \"x\\\"y\\\" z\"\n", 5, "1:12"},
+    {"BehindAPairOfSurrogates",
+     R"(a: "\ud83d\ude00 has)"
+     "(b)\"\n",
+     5, "1:18"},
+    {"AtAPairOfSurrogates",
+     R"(a: "x \uD83D\uDE00)"
+     "\"\n",
+     2, "1:7"},
+    {"BehindOtherEscapes",
+     R"(a: "\u00e9\t\x41\U0001f600)"
+     "b\"\n",
+     8, "1:27"},
     {"Folded", "a: >-\n  one\n  two three\n", 8, "3:7"},
     {"Literal", "a: |\n    one\n    two\n", 4, "3:5"},
     {"LiteralIndented", "a: |\n  one\n    two\n", 6, "3:5"},
@@ -173,10 +187,12 @@ const Wrong kWrong[] = {
     {"UnknownAlias", "a: *x\n",
      "f:1:4: not well-formed: the referenced anchor is not defined; expected YAML or JSON\n"},
     {"UnknownTag", "a: !secret x\n",
-     "f:1:12: unknown tag \"!secret\"; expected a plain value without a tag, or quotes around a value that begins "
+     "f:1:12: unknown tag \"!secret\"; expected a plain value without a tag, or quotes around a value that "
+     "begins "
      "with !\n"},
     {"BangWithoutQuotes", "a: !has(x)\nb: 1\n",
-     "f:1:4: unknown tag \"!has(x)\"; expected a plain value without a tag, or quotes around a value that begins "
+     "f:1:4: unknown tag \"!has(x)\"; expected a plain value without a tag, or quotes around a value that "
+     "begins "
      "with !\n"},
     {"LoneBang", "a: ! has(x)\nb: 1\n",
      "f:1:4: a ! alone is a tag without meaning; expected quotes around a value that begins with !\n"},
@@ -187,12 +203,51 @@ const Wrong kWrong[] = {
     {"NotText", std::string("a: b\nc: \x80\n"), "f:2:4: a byte that is no text; expected UTF-8\n"},
     {"Nul", std::string("a: \0", 4), "f:1:4: a byte that is no text; expected UTF-8\n"},
     {"Overlong", "a: \xc0\xaf\n", "f:1:4: a byte that is no text; expected UTF-8\n"},
+    {"HighSurrogateAlone", R"({"a": "x\ud83d"})",
+     "f:1:9: an escape that is no character; expected one, or a whole pair such as \\ud83d\\ude00\n"},
+    {"LowSurrogateAlone", R"({"a": "\ude00\ud83d"})",
+     "f:1:8: an escape that is no character; expected one, or a whole pair such as \\ud83d\\ude00\n"},
+    {"SurrogateBehindAnEscapedBackslash", R"({"a": "\\ud83d\ude00"})",
+     "f:1:15: an escape that is no character; expected one, or a whole pair such as \\ud83d\\ude00\n"},
     {"TwoBrokenDocuments", "a: [\n---\nb: }\n---\nc: 1\n",
      "f:2:1: not well-formed: end of sequence flow not found; expected YAML or JSON\n"
      "f:3:4: not well-formed: illegal flow end; expected YAML or JSON\n"},
 };
 INSTANTIATE_TEST_SUITE_P(Table, YamlFindings, testing::ValuesIn(kWrong),
                          [](const auto& param) { return param.param.name; });
+
+// RFC 8259, section 7: only double quotes make them one character.
+TEST(Yaml, EscapedSurrogatesAreOneCharacter) {
+  const Node root = only_document(
+      "double: \"x\\ud83d\\ude00y\\uD834\\uDD1E\"\n"
+      "single: '\\ud83d\\ude00 \\uD834\\uDD1E'\n"
+      "plain: \\uD83D\\uDE00 z\n"
+      "block: | # \\uD83D\\uDE00\n  \\ud83d\\ude00\n"
+      "\"key \\ud83d\\ude00\": \"\\\\ud83d\\\\ude00\"\n");
+  EXPECT_EQ(root.find("double")->text, "x\xf0\x9f\x98\x80y\xf0\x9d\x84\x9e");
+  EXPECT_EQ(root.find("single")->text, "\\ud83d\\ude00 \\uD834\\uDD1E");
+  EXPECT_EQ(root.find("plain")->text, "\\uD83D\\uDE00 z");
+  EXPECT_EQ(root.find("block")->text, "\\ud83d\\ude00\n");
+  ASSERT_NE(root.find("key \xf0\x9f\x98\x80"), nullptr);
+  EXPECT_EQ(root.find("key \xf0\x9f\x98\x80")->text, "\\ud83d\\ude00");
+}
+
+// Four of these stand for a pair inside: a text that has them itself keeps them.
+TEST(Yaml, CharactersThatStandForNoneAreKept) {
+  const std::string own = "\xef\xb7\x90\xef\xb7\x91\xef\xb7\x92\xef\xb7\xaf";
+  EXPECT_EQ(only_document("a: \"" + own + "\"\n").find("a")->text, own);
+  EXPECT_EQ(parse("a: \"" + own + "\"\nb: \"\\ud83d\\ude00\"\n", "f").findings.errors(), 1u);
+}
+
+TEST(Yaml, ByteOrderMarksOfFilesPutTogether) {
+  const std::string mark = "\xef\xbb\xbf";
+  const Documents two =
+      parse(mark + "---\na: 1\n---\n" + mark + "a: 2\n" + mark + "---\r\na: \"" + mark + "3\"\n", "f");
+  EXPECT_EQ(two.findings.to_string(), "");
+  ASSERT_EQ(two.documents.size(), 3u);
+  EXPECT_EQ(at(two.documents[1].find("a")->place), "4:4");
+  EXPECT_EQ(two.documents[2].find("a")->text, mark + "3");
+}
 
 TEST(Yaml, DocumentsWithoutContentAreLeftOut) {
   EXPECT_EQ(parse("---\n# nothing\n---\na: 1\n---\n...\n", "f").documents.size(), 1u);

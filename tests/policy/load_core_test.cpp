@@ -104,7 +104,7 @@ TEST_P(WrongHost, IsToldWithItsPlace) {
   EXPECT_EQ(load_text(GetParam().text, "f").findings.to_string(), GetParam().findings);
 }
 const Wrong kWrong[] = {
-    {"NoInterface", "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: h}\nspec: {node: n}\n",
+    {"NoInterface", "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: h}\nspec: {node: n1}\n",
      "f:4:7: neither interfaceName nor expectedIPs; expected one of them, to say which interface\n"},
     {"PreDnatForEgress",
      "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\nspec:\n  preDNAT: true\n"

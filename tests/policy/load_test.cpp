@@ -112,7 +112,7 @@ const PeerCase kPeers[] = {
     {"AllIsTheNamespace", false, "{selector: all()}", "projectcalico.org/namespace == \"ns\"", "", "all()"},
     {"NotSelectorLimitsToo", false, "{notSelector: has(a)}", "projectcalico.org/namespace == \"ns\"",
      "has(a)", "anything in namespace ns"},
-    {"ServiceAccountsLimitToo", false, "{serviceAccounts: {names: [y, x], selector: team == 'z'}}",
+    {"ServiceAccountsLimitToo", false, "{serviceAccounts: {names: ['y', x], selector: team == 'z'}}",
      "(projectcalico.org/namespace == \"ns\" && pcsa.team == \"z\" && projectcalico.org/serviceaccount in "
      "{\"x\", \"y\"})",
      "", "service accounts team == 'z' named y or x"},
@@ -160,6 +160,19 @@ const SubjectCase kSubjects[] = {
      "has(a) in namespaces has(n)"},
     {"GlobalAllNamespaces", true, "{namespaceSelector: all()}", "has(projectcalico.org/namespace)",
      "all() in any namespace"},
+    {"GlobalAllOfSomeNamespaces", true, "{selector: all(), namespaceSelector: '!has(n)'}",
+     "(!has(pcns.n) && has(projectcalico.org/namespace))", "all() in namespaces !has(n)"},
+    {"GlobalEmptyOfSomeNamespaces", true, "{namespaceSelector: '!has(n)'}", "!has(pcns.n)",
+     "all() in namespaces !has(n)"},
+    {"GlobalAllServiceAccounts", true, "{selector: all(), serviceAccountSelector: all()}",
+     "(has(projectcalico.org/serviceaccount) && has(projectcalico.org/serviceaccount))",
+     "all() and service accounts all()"},
+    {"GlobalEmptyOfServiceAccounts", true, "{serviceAccountSelector: '!has(a)'}", "!has(pcsa.a)",
+     "all() and service accounts !has(a)"},
+    {"GlobalAllInside", true, "{selector: \"!all() || a == 'all()'\", serviceAccountSelector: has(b)}",
+     "((!has(projectcalico.org/serviceaccount) || a == \"all()\") && has(pcsa.b))",
+     "!all() || a == 'all()' and service accounts has(b)"},
+    {"GlobalAllWithoutLimits", true, "{selector: all()}", "all()", "all()"},
 };
 INSTANTIATE_TEST_SUITE_P(Table, CalicoSubject, testing::ValuesIn(kSubjects),
                          [](const auto& param) { return param.param.name; });
@@ -278,6 +291,55 @@ TEST(Load, ListsAndJson) {
                                   "p.json");
   EXPECT_EQ(loaded.findings.to_string(), "");
   EXPECT_EQ(loaded.set.policies.size(), 2u);
+}
+
+// As calicoctl takes them.
+TEST(Load, ListsOfObjectsAsDocuments) {
+  const Loaded loaded = load_text(R"(- apiVersion: projectcalico.org/v3
+  kind: Tier
+  metadata: {name: t}
+- apiVersion: projectcalico.org/v3
+  kind: GlobalNetworkPolicy
+  metadata: {name: a}
+  spec: {tier: t}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: b}
+spec: {}
+---
+[{"apiVersion": "v1", "kind": "List", "items": [
+  {"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": "c"}, "spec": {}}]}]
+---
+[]
+)",
+                                  "p.yaml");
+  EXPECT_EQ(loaded.findings.to_string(), "");
+  ASSERT_EQ(loaded.set.policies.size(), 3u);
+  EXPECT_EQ(loaded.set.policies[2].key.name, "c");
+  EXPECT_EQ(loaded.set.policies[2].source.to_string(), "p.yaml:15:3");
+}
+
+TEST(Load, WordsThatKubectlTakesForBooleans) {
+  const Loaded loaded = load_text(R"(apiVersion: projectcalico.org/v3
+kind: GlobalNetworkSet
+metadata: {name: on, labels: {a: yes, b: "yes", no: c, d: 'n', e: !!str off, f: yesterday}}
+spec: {nets: [10.0.0.0/8]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: y}
+)",
+                                  "p.yaml");
+  const std::string text =
+      " without quotes is a boolean to kubectl, which refuses it or reads another text; expected it in "
+      "quotes\n";
+  EXPECT_EQ(loaded.findings.to_string(),
+            "p.yaml:3:18: warning: \"on\"" + text + "p.yaml:3:34: warning: \"yes\"" + text +
+                "p.yaml:3:49: warning: \"no\"" + text +
+                "p.yaml:7:7: warning: kind \"ConfigMap\" of v1 is no policy and skipped\n");
+  ASSERT_EQ(loaded.set.network_sets.size(), 1u);
+  EXPECT_EQ(loaded.set.network_sets[0].labels.at("a"), "yes");
 }
 
 TEST(Load, FoldersInNameOrder) {
