@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <cctype>
+#include <string_view>
 #include <utility>
 
 #include "policy/load_kinds.h"
 
 // policy.networking.k8s.io: AdminNetworkPolicy and BaselineAdminNetworkPolicy (v1alpha1),
-// ClusterNetworkPolicy (v1alpha2).
+// ClusterNetworkPolicy (v1alpha2, v1beta1).
 namespace tierlog::policy {
 namespace {
 
@@ -16,6 +18,8 @@ struct Family {
   PolicyKind kind{};
   std::vector<std::string> words;  // of a rule's action
   std::vector<Action> actions;
+
+  bool is_cluster() const { return kind == PolicyKind::ClusterNetworkPolicy; }
 };
 
 // What cannot be expressed by addresses and ports; the rule then fails closed.
@@ -26,6 +30,7 @@ struct Inexpressible {
 
 struct RuleReader {
   Diagnostics& findings;
+  const Family& family;
   std::optional<Inexpressible> inexpressible;
 
   void cannot(const SourceRef& place, std::string what) {
@@ -45,7 +50,7 @@ std::string pods_text(const ReadSelector* pod, const ReadSelector& namespaces) {
 }
 
 // "namespaces" or "pods" of a subject or peer, as a selector over effective labels.
-std::optional<ReadSelector> read_pods(Fields& fields) {
+std::optional<ReadSelector> read_pods(Fields& fields, const Family& family) {
   Diagnostics& findings = fields.findings();
   if (const Node* node = fields.get("namespaces")) {
     const auto selector = read_label_selector(*node, "namespaces", findings);
@@ -58,7 +63,11 @@ std::optional<ReadSelector> read_pods(Fields& fields) {
   std::optional<ReadSelector> pod, namespaces;
   if (const Node* child = pods.require("podSelector"))
     pod = read_label_selector(*child, "podSelector", findings);
-  if (const Node* child = pods.require("namespaceSelector"))
+  // A ClusterNetworkPolicy may leave it out.
+  const bool any_namespace = family.is_cluster() && pods.get("namespaceSelector") == nullptr;
+  if (any_namespace)
+    namespaces = ReadSelector{Selector::all(), ""};
+  else if (const Node* child = pods.require("namespaceSelector"))
     namespaces = read_label_selector(*child, "namespaceSelector", findings);
   if (!pod || !namespaces) return std::nullopt;
   return ReadSelector{in_pods({namespaces->selector.over_namespaces(), pod->selector}),
@@ -89,37 +98,97 @@ std::optional<PeerSpec> read_nodes(Fields& fields) {
   return peer;
 }
 
-// sameLabels and notSameLabels of the first versions of the API.
-std::optional<PeerSpec> read_relation(Fields& fields) {
-  const Node* spaces = fields.node().find("namespaces");
-  if (spaces == nullptr) return std::nullopt;
-  const bool same = spaces->find("sameLabels") != nullptr, differs = spaces->find("notSameLabels") != nullptr;
-  if (!same && !differs) return std::nullopt;
-  Fields relation(*spaces, "namespaces", fields.findings());
-  check_exactly_one(relation, {"sameLabels", "notSameLabels", "namespaceSelector"});
-  const char* key = same ? "sameLabels" : "notSameLabels";
-  const std::vector<std::string> labels = relation.strings(key);
-  if (labels.empty())
-    fields.findings().error(relation.place_of(key),
-                            std::string(key) + " is empty and selects nothing; expected at least one label");
+// The namespaces of a peer as the first versions of the API had them: related, sameLabels, notSameLabels or
+// namespaceSelector.
+std::optional<PeerSpec> read_early_namespaces(const Node& node, Diagnostics& findings) {
+  Fields fields(node, "namespaces", findings);
+  check_exactly_one(fields, {"sameLabels", "notSameLabels", "namespaceSelector", "related"});
+  PeerSpec peer;
+  if (const Node* child = fields.get("namespaceSelector")) {
+    const auto selector = read_label_selector(*child, "namespaceSelector", findings);
+    if (!selector) return std::nullopt;
+    peer.selector = in_pods({selector->selector.over_namespaces()});
+    peer.selector_text = pods_text(nullptr, *selector);
+    return peer;
+  }
+  std::vector<std::string> labels;
+  bool same = true;
+  std::string in;
+  if (fields.has("related")) {
+    const auto choice = fields.choice("related", {"Self", "NotSelf"});
+    same = choice == std::size_t{0};
+    labels = {label::kKubernetesNamespaceName};
+    in = same ? "the same namespace" : "another namespace";
+  } else {
+    same = fields.has("sameLabels");
+    const char* key = same ? "sameLabels" : "notSameLabels";
+    labels = fields.strings(key);
+    if (labels.empty() && fields.has(key))
+      findings.error(fields.place_of(key),
+                     std::string(key) + " is empty and selects nothing; expected at least one label");
+    in = std::string("namespaces with ") + (same ? "the same " : "another ") + yaml::one_of(labels);
+  }
   std::vector<Selector> parts;
   for (const std::string& name : labels) parts.push_back(Selector::has(label::kNamespacePrefix + name));
-  PeerSpec peer;
   peer.selector = in_pods(std::move(parts));
-  peer.selector_text =
-      std::string("any pod in namespaces with ") + (same ? "the same " : "another ") + yaml::one_of(labels);
-  peer.relation = NamespaceRelation{labels, differs};
+  peer.selector_text = "any pod in " + in;
+  peer.relation = NamespaceRelation{labels, !same};
   return peer;
+}
+
+// Whether a peer has the form of the first versions of the API.
+bool is_early_peer(const Node& peer) {
+  const Node* pods = peer.find("pods");
+  if (pods != nullptr && pods->find("namespaces") != nullptr) return true;
+  const Node* spaces = peer.find("namespaces");
+  if (spaces == nullptr) return false;
+  for (const char* key : {"sameLabels", "notSameLabels", "namespaceSelector", "related"})
+    if (spaces->find(key) != nullptr) return true;
+  return false;
+}
+
+std::optional<PeerSpec> read_early_peer(Fields& fields) {
+  Diagnostics& findings = fields.findings();
+  const Node* pods_node = fields.get("pods");
+  if (pods_node == nullptr) return read_early_namespaces(*fields.get("namespaces"), findings);
+  Fields pods(*pods_node, "pods", findings);
+  std::optional<PeerSpec> peer;
+  std::optional<ReadSelector> pod;
+  if (const Node* child = pods.require("namespaces")) peer = read_early_namespaces(*child, findings);
+  if (const Node* child = pods.require("podSelector"))
+    pod = read_label_selector(*child, "podSelector", findings);
+  if (!peer || !pod) return std::nullopt;
+  constexpr std::string_view kAnyPod = "any pod";
+  peer->selector = Selector::all_of({*peer->selector, pod->selector});
+  if (!pod->text.empty()) peer->selector_text.replace(0, kAnyPod.size(), pod->text);
+  return peer;
+}
+
+// Letters, digits, "-" and "_", the last two not at its ends.
+bool is_domain_label(std::string_view text) {
+  const auto alphanumeric = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
+  return !text.empty() && alphanumeric(text.front()) && alphanumeric(text.back()) &&
+         std::all_of(text.begin(), text.end(),
+                     [&](char c) { return alphanumeric(c) || c == '-' || c == '_'; });
+}
+
+// Two labels at least; "*." may stand in front, "." behind.
+bool is_domain_name(std::string_view name) {
+  if (name.starts_with("*.")) name.remove_prefix(2);
+  if (name.ends_with('.')) name.remove_suffix(1);
+  if (name.find('.') == std::string_view::npos) return false;
+  for (;;) {
+    const auto dot = name.find('.');
+    if (!is_domain_label(name.substr(0, dot))) return false;
+    if (dot == std::string_view::npos) return true;
+    name.remove_prefix(dot + 1);
+  }
 }
 
 // Only whether they are names: nothing looks them up.
 void check_domain_names(Fields& fields) {
   for (const std::string& name : fields.strings("domainNames")) {
-    const std::string bare = name.starts_with("*.") ? name.substr(2) : name;
-    const bool legal = std::all_of(bare.begin(), bare.end(), [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
-    });
-    if (!legal || bare.empty() || bare.find('.') == std::string::npos)
+    if (!is_domain_name(name))
       fields.findings().error(
           fields.place_of("domainNames"),
           "\"" + name + "\" is no domain name; expected one like example.com or *.example.com");
@@ -153,9 +222,9 @@ std::optional<PeerSpec> read_peer(const Node& node, Direction direction, RuleRea
     return peer;
   }
   if (direction == Direction::Egress && fields.has("nodes")) return read_nodes(fields);
-  if (auto related = read_relation(fields)) return related;
+  if (!reader.family.is_cluster() && is_early_peer(node)) return read_early_peer(fields);
   PeerSpec peer;
-  auto selected = read_pods(fields);
+  auto selected = read_pods(fields, reader.family);
   if (!selected) return std::nullopt;
   peer.selector = std::move(selected->selector);
   peer.selector_text = std::move(selected->text);
@@ -285,7 +354,7 @@ void fail_closed(PolicyRule& rule, const Inexpressible& why, Diagnostics& findin
 
 PolicyRule read_rule(const Node& node, const Family& family, Direction direction, Diagnostics& findings) {
   Fields fields(node, "the rule", findings);
-  RuleReader reader{findings, std::nullopt};
+  RuleReader reader{findings, family, std::nullopt};
   PolicyRule rule;
   fields.string("name");
   fields.require("action");
@@ -299,7 +368,7 @@ PolicyRule read_rule(const Node& node, const Family& family, Direction direction
   if (items.empty() && fields.has(peers_key))
     findings.error(fields.place_of(peers_key),
                    std::string(peers_key) + " is empty; expected at least one peer");
-  const auto services = read_services(fields, family.kind == PolicyKind::ClusterNetworkPolicy);
+  const auto services = read_services(fields, family.is_cluster());
   rule.any_of = cross(peers, services, direction);
   rule.text = rule_text(rule.action, rule.any_of);
   if (reader.inexpressible) fail_closed(rule, *reader.inexpressible, findings);
@@ -320,13 +389,13 @@ void read_place(Fields& spec, Policy& policy) {
   if (const auto priority = spec.integer("priority", 0, 1000)) policy.order = static_cast<double>(*priority);
 }
 
-void read_subject(Fields& spec, Policy& policy) {
+void read_subject(Fields& spec, Policy& policy, const Family& family) {
   if (spec.require("subject") == nullptr) return;
   const Node* node = spec.map("subject");
   if (node == nullptr) return;
   Fields subject(*node, "subject", spec.findings());
   check_exactly_one(subject, {"namespaces", "pods"});
-  if (auto pods = read_pods(subject)) {
+  if (auto pods = read_pods(subject, family)) {
     policy.subject = std::move(pods->selector);
     policy.subject_text = std::move(pods->text);
   }
@@ -345,7 +414,7 @@ void read_policy(const Node& node, const Family& family, LoadContext& context) {
   if (spec_node == nullptr) return;
   Fields spec(*spec_node, "the policy's spec", context.findings);
   read_place(spec, policy);
-  read_subject(spec, policy);
+  read_subject(spec, policy, family);
   const auto rules = [&](Direction direction) {
     auto list = read_rules(spec, name(direction), [&](const Node& item) {
       PolicyRule rule = read_rule(item, family, direction, context.findings);
@@ -389,7 +458,9 @@ void read_cluster(const Node& node, LoadContext& context) {
 std::vector<KindRow> admin_kinds() {
   return {{{"policy.networking.k8s.io/v1alpha1"}, "AdminNetworkPolicy", read_admin},
           {{"policy.networking.k8s.io/v1alpha1"}, "BaselineAdminNetworkPolicy", read_baseline},
-          {{"policy.networking.k8s.io/v1alpha2"}, "ClusterNetworkPolicy", read_cluster}};
+          {{"policy.networking.k8s.io/v1alpha2", "policy.networking.k8s.io/v1beta1"},
+           "ClusterNetworkPolicy",
+           read_cluster}};
 }
 
 }  // namespace tierlog::policy

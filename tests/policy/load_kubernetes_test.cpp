@@ -98,7 +98,8 @@ const PeerCase kPeers[] = {
     {"Both", "{podSelector: {matchLabels: {a: b}}, namespaceSelector: {matchLabels: {team: x}}}",
      "pcns.team == \"x\" && a == \"b\"", "a == 'b' in namespaces team == 'x'"},
     {"Expressions",
-     "{namespaceSelector: {}, podSelector: {matchExpressions: [{key: a, operator: In, values: [y, x]}, {key: "
+     "{namespaceSelector: {}, podSelector: {matchExpressions: [{key: a, operator: In, values: ['y', x]}, "
+     "{key: "
      "b, operator: NotIn, "
      "values: [z]}, {key: c, operator: Exists}, {key: d, operator: DoesNotExist}]}}",
      "has(projectcalico.org/namespace) && (a in {\"x\", \"y\"} && b not in {\"z\"} && has(c) && !has(d))",
@@ -218,6 +219,50 @@ spec:
             "protocol[2]=17;destination.nets[19]=10.0.0.0/8,fd00::/8;");
 }
 
+// v1beta1 is v1alpha2 unchanged, and both may leave the namespaceSelector of pods out.
+TEST(Admin, ClusterPoliciesOfBothVersions) {
+  for (const char* version : {"v1alpha2", "v1beta1"}) {
+    const Policy policy = only_policy("apiVersion: policy.networking.k8s.io/" + std::string(version) + R"(
+kind: ClusterNetworkPolicy
+metadata: {name: p}
+spec:
+  tier: Admin
+  priority: 3
+  subject: {pods: {podSelector: {matchLabels: {a: b}}}}
+  ingress:
+  - {action: Deny, from: [{pods: {namespaceSelector: {}, podSelector: {}}}, {pods: {namespaceSelector: null, podSelector: {matchExpressions: [{key: c, operator: Exists}]}}}]}
+)");
+    EXPECT_EQ(policy.display(), "kube-admin//p");
+    EXPECT_EQ(policy.subject.canonical(),
+              "(" + std::string(kPods) + " && has(projectcalico.org/namespace) && a == \"b\")");
+    EXPECT_EQ(policy.subject_text, "a == 'b'");
+    EXPECT_EQ(policy.ingress.at(0).text, "Deny from any pod or has(c)");
+  }
+}
+
+TEST(Admin, DomainNamesAsUpstreamHasThem) {
+  const auto findings = [](const std::string& name) {
+    return load_text(R"(
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: p}
+spec:
+  tier: Admin
+  priority: 3
+  subject: {namespaces: {}}
+  egress: [{action: Accept, to: [{domainNames: [")" +
+                         name + "\"]}]}]\n",
+                     "f")
+        .findings.errors();
+  };
+  for (const char* good : {"example.com", "WWW.Example.com", "a_b.example.com", "example.com.",
+                           "*.example.com.", "1.2", "a--b.xn--c"})
+    EXPECT_EQ(findings(good), 0u) << good;
+  for (const char* bad :
+       {"com", "com.", "*.com", "a..b", ".a.b", "_a.b", "a_.b", "a.-b", "a.b-", "x.*.b", "*", "a b.c", ""})
+    EXPECT_EQ(findings(bad), 1u) << bad;
+}
+
 struct AdminPeer {
   const char* name;
   const char* rule;
@@ -250,6 +295,29 @@ const AdminPeer kAdminPeers[] = {
      "source.selector[56]=(projectcalico.org/orchestrator == \"k8s\" && "
      "has(pcns.a));source.not_same_labels[1]=a;",
      "Deny from any pod in namespaces with another a"},
+    {"EarlyNamespaceSelector",
+     "ingress: [{action: Deny, from: [{namespaces: {namespaceSelector: {matchLabels: {team: x}}}}]}]",
+     "source.selector[61]=(projectcalico.org/orchestrator == \"k8s\" && pcns.team == \"x\");",
+     "Deny from any pod in namespaces team == 'x'"},
+    {"EarlyPods",
+     "egress: [{action: Deny, to: [{pods: {namespaces: {namespaceSelector: {}}, podSelector: {matchLabels: "
+     "{a: "
+     "b}}}}]}]",
+     "destination.selector[91]=((projectcalico.org/orchestrator == \"k8s\" && "
+     "has(projectcalico.org/namespace)) && "
+     "a == \"b\");",
+     "Deny to a == 'b'"},
+    {"EarlyOwnNamespace",
+     "ingress: [{action: Allow, from: [{pods: {namespaces: {related: Self}, podSelector: {}}}]}]",
+     "source.selector[82]=(projectcalico.org/orchestrator == \"k8s\" && "
+     "has(pcns.kubernetes.io/metadata.name));"
+     "source.same_labels[27]=kubernetes.io/metadata.name;",
+     "Allow from any pod in the same namespace"},
+    {"EarlyOtherNamespaces", "ingress: [{action: Deny, from: [{namespaces: {related: NotSelf}}]}]",
+     "source.selector[82]=(projectcalico.org/orchestrator == \"k8s\" && "
+     "has(pcns.kubernetes.io/metadata.name));"
+     "source.not_same_labels[27]=kubernetes.io/metadata.name;",
+     "Deny from any pod in another namespace"},
 };
 
 INSTANTIATE_TEST_SUITE_P(All, AdminPeers, testing::ValuesIn(kAdminPeers),
