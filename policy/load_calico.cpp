@@ -208,7 +208,31 @@ PolicyRule read_rule(const Node& node, const RuleScope& scope, Diagnostics& find
   return rule;
 }
 
-// Which endpoints: the policy's namespace or namespaceSelector, selector, serviceAccountSelector.
+// The selector in which each all() means: whatever has that label.
+Selector with_all_meaning(const Selector& selector, const char* label_name) {
+  constexpr std::string_view kAll = "all()";
+  std::string text;
+  char quote = 0;  // of the value that we are in
+  std::string_view rest = selector.canonical();
+  while (!rest.empty()) {
+    if (quote == 0 && rest.starts_with(kAll)) {
+      text += "has(" + std::string(label_name) + ")";
+      rest.remove_prefix(kAll.size());
+      continue;
+    }
+    if (rest[0] == quote)
+      quote = 0;
+    else if (quote == 0 && (rest[0] == '"' || rest[0] == '\''))
+      quote = rest[0];
+    text += rest[0];
+    rest.remove_prefix(1);
+  }
+  return *Selector::parse(text);  // a canonical form, of which one term became another
+}
+
+// Which endpoints: the policy's namespace or namespaceSelector, selector, serviceAccountSelector. As in
+// Calico, all() beside a namespaceSelector means what has a namespace, and beside a serviceAccountSelector
+// what runs as one; no host endpoint does.
 void read_subject(Fields& spec, Policy& policy, bool global) {
   const auto selector = read_selector(spec, "selector");
   const auto accounts = read_selector(spec, "serviceAccountSelector");
@@ -216,8 +240,15 @@ void read_subject(Fields& spec, Policy& policy, bool global) {
   std::vector<Selector> parts;
   if (!global) parts.push_back(in_namespace(policy.key.policy_namespace));
   if (namespaces) parts.push_back(namespaces->selector.over_namespaces());
-  if (selector) parts.push_back(selector->selector);
-  if (accounts) parts.push_back(accounts->selector.with_prefix(label::kServiceAccountPrefix));
+  if (selector) {
+    Selector own = selector->selector;
+    if (namespaces) own = with_all_meaning(own, label::kNamespace);
+    if (accounts) own = with_all_meaning(own, label::kServiceAccount);
+    parts.push_back(std::move(own));
+  }
+  if (accounts)
+    parts.push_back(with_all_meaning(accounts->selector.with_prefix(label::kServiceAccountPrefix),
+                                     label::kServiceAccount));
   policy.subject = Selector::all_of(parts);
   std::string text = selector ? selector->text : "all()";
   if (accounts) text += " and service accounts " + accounts->text;
