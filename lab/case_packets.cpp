@@ -81,6 +81,7 @@ struct Flight {
 
   bool has_connection() const {  // the kernel can follow it, so its allow is told with an id
     const policy::Packet& packet = shot.packet;
+    if (is_icmp_of_the_other_family()) return false;
     if (packet.protocol == protocol::kIcmp)
       return packet.icmp_type == 8 || packet.icmp_type == 13 || packet.icmp_type == 15 ||
              packet.icmp_type == 17;
@@ -88,23 +89,31 @@ struct Flight {
     // It checks the checksum of UDP-Lite as if it were UDP's, and finds each one wrong.
     return packet.protocol != protocol::kUdpLite;
   }
+  // What nobody sends: the kernel has no connection for it, and the rules no flow.
+  bool is_icmp_of_the_other_family() const {
+    const bool v4 = shot.packet.source.family == Family::V4;
+    return shot.packet.protocol == (v4 ? protocol::kIcmpV6 : protocol::kIcmp);
+  }
   bool told() const {
     if (denial) return true;
-    if (!arrival.delivered) return false;
-    return !has_connection() || ((egress || !from_enforced) && (ingress || !to_enforced));
+    if (arrival.delivered && is_icmp_of_the_other_family()) return true;
+    return arrival.delivered && (egress || !from_enforced) && (ingress || !to_enforced);
   }
 };
 
-bool is_of(const FlowRecord& record, const policy::Packet& packet) {
+bool is_of(const FlowRecord& record, const Flight& flight) {
+  const policy::Packet& packet = flight.shot.packet;
   if (record.src.ip != packet.source || record.dst.ip != packet.destination ||
       record.proto != packet.protocol)
     return false;
   if (protocol::is_icmp(packet.protocol))
     return record.icmp_type == packet.icmp_type && record.icmp_code == packet.icmp_code;
   if (!protocol::has_ports(packet.protocol)) return true;
-  // A denied flow's records have its first packet's source port.
+  // A flow that is denied, or has no connection, is counted without the source port; its records have the
+  // first packet's, or none.
+  const bool has_source_port = record.action == store::Verdict::Allow && flight.has_connection();
   return record.dst_port == packet.destination_port &&
-         (record.action == store::Verdict::Deny || record.src_port == packet.source_port);
+         (!has_source_port || record.src_port == packet.source_port);
 }
 
 Decider decider_of(const FlowRecord& record) {
@@ -143,7 +152,7 @@ Observed observed_of(const Flight& flight, const Check& check) {
     observed.verdict = CheckVerdict::Refused;
   } else if (!delivered && !flight.denial) {
     observed.error = "the packet did not arrive and no rule denied it";
-  } else if (!flight.told()) {
+  } else if (flight.has_connection() && !flight.told()) {
     observed.error = "the packet arrived and no record tells who allowed it";
   } else {
     observed.verdict = delivered ? CheckVerdict::Allow : CheckVerdict::Deny;
@@ -259,6 +268,7 @@ class Bench {
   const PacketRun& run_;
   std::unique_ptr<store::FlowStore> store_;
   std::unique_ptr<logger::FlowLogger> logger_;
+  std::shared_ptr<const Program> program_;  // of the case that runs
   FreshRuleIds ids_;
   SystemClock clock_;
   std::int64_t sequence_ = 0;
@@ -293,6 +303,7 @@ Result<std::shared_ptr<const Program>> Bench::enforce(const PolicyCase& test_cas
   TL_ASSIGN(const auto counts, plane_.backend->read_denied());
   logger_->set_denied_baseline(counts, now);
   TL_TRY(store_->put_catalog(logger::make_catalog(*program, now)));
+  program_ = program;
   return program;
 }
 
@@ -444,10 +455,11 @@ Result<void> Bench::read_records(std::vector<Flight*>& round) {
   for (const store::StoredRecord& row : stored) {
     sequence_ = row.sequence;
     const FlowRecord& record = row.record;
+    if (!program_->by_id.contains(record.rule)) continue;  // a late message of the case before
     const auto found = by_ends.find({record.src.ip, record.dst.ip});
     if (found == by_ends.end()) continue;
     for (Flight* flight : found->second) {
-      if (!is_of(record, flight->shot.packet)) continue;
+      if (!is_of(record, *flight)) continue;
       if (record.action == store::Verdict::Deny)
         flight->denial = record;
       else if (flight->arrival.delivered)
