@@ -139,7 +139,8 @@ Result<policy::Explanation> explain_files(const ExplainOptions& options, const Q
   TL_ASSIGN(const auto ends, resolve_both(*cluster, input.services, options, question));
   policy::MemoryRuleIds ids;
   TL_ASSIGN(const policy::Program program, policy::compile(input.policies, cluster, ids));
-  return endpoints::explain(program, packet_of(question, ends.first, ends.second), input.services);
+  return endpoints::explain(program, packet_of(question, ends.first, ends.second), input.services,
+                            policy::NodesReach::OwnPods);
 }
 
 Result<policy::Explanation> ask_daemon(const ExplainOptions& options, const Question& question) {
@@ -301,8 +302,12 @@ Command explain_command() {
       "last seen. With -f the policies are evaluated here, for the pods of --topology; nothing needs to "
       "run. With --record or --at the flow database tells: it keeps the policies, pods and sets of every "
       "moment.\n\n"
-      "WHO is ns/pod, ns/service or an address. For the address of a Service each of its backends is judged, as a "
-      "packet is: behind the translation. A denial is an answer, not an error: the exit code is 0.";
+      "WHO is ns/pod, ns/service or an address. For the address of a Service each of its backends is judged, "
+      "as a "
+      "packet is: behind the translation. What a node sends to its own pods is allowed (unless the node's "
+      "settings "
+      "say host_to_pod: policy); what the policies alone would say stands beside. A denial is an answer, not "
+      "an error: the exit code is 0.";
   const std::string connection = "The connection", files = "Explain files instead of the running daemon";
   command.options = {
       {"--from", "WHO", "who connects", &options->from, connection},

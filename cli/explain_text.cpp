@@ -217,6 +217,16 @@ std::vector<Line> direction_lines(const std::optional<ExplainedDirection>& direc
   return lines;
 }
 
+std::vector<Line> lines_by_policies_alone(const Explanation& explanation, bool wide) {
+  constexpr std::string_view kDecides = "<- decides", kWouldDecide = "<- would decide";
+  std::vector<Line> lines = direction_lines(explanation.by_policies_alone, wide);
+  for (Line& line : lines) {
+    if (!line.heading.empty()) line.heading = "by policies alone (host_to_pod: policy), " + line.heading;
+    if (line.mark.starts_with(kDecides)) line.mark.replace(0, kDecides.size(), kWouldDecide);
+  }
+  return lines;
+}
+
 // Where the columns stand. Only marked lines keep clear of the marks: other explanations may run on.
 struct Places {
   std::size_t subject = 0, rule = 0, why = 0, mark = 0;
@@ -350,6 +360,7 @@ std::string explain_text(const Explanation& explanation, const View& view) {
   for (const auto* direction :
        {&explanation.host_ingress, &explanation.egress, &explanation.ingress, &explanation.host_egress})
     for (Line& line : direction_lines(*direction, view.wide)) lines.push_back(std::move(line));
+  for (Line& line : lines_by_policies_alone(explanation, view.wide)) lines.push_back(std::move(line));
   make_printable(lines);
   const Places places = places_of(lines, view);
   std::string text = title(explanation, view);

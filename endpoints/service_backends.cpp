@@ -75,9 +75,9 @@ std::optional<IpAddr> resolve_who(const policy::Cluster& cluster, std::span<cons
 }
 
 policy::Explanation explain(const policy::Program& program, const policy::Packet& packet,
-                            std::span<const Service> services) {
+                            std::span<const Service> services, policy::NodesReach nodes) {
   const auto met = service_of(services, packet);
-  if (!met) return policy::explain(program, packet);
+  if (!met) return policy::explain(program, packet, nodes);
   const auto& [service, port] = *met;
   policy::ExplainedService told{service->display(), packet.destination, packet.destination_port, port.has_value(), {}};
   std::optional<policy::Explanation> shown;
@@ -87,12 +87,12 @@ policy::Explanation explain(const policy::Program& program, const policy::Packet
     policy::Packet behind = packet;
     behind.destination = address;
     behind.destination_port = target;
-    policy::Explanation explanation = policy::explain(program, behind);
+    policy::Explanation explanation = policy::explain(program, behind, nodes);
     told.backends.push_back({address, target, explanation.destination_name, explanation.action});
     const bool worse = shown && shown->action != policy::Action::Deny && explanation.action == policy::Action::Deny;
     if (!shown || worse) shown = std::move(explanation);
   }
-  if (!shown) shown = policy::explain(program, packet);
+  if (!shown) shown = policy::explain(program, packet, nodes);
   shown->service = std::move(told);
   return std::move(*shown);
 }

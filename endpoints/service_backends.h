@@ -35,7 +35,8 @@ std::optional<IpAddr> resolve_who(const policy::Cluster& cluster, std::span<cons
 // policy::explain, and for the address of a Service its explanation behind the translation: of the first backend
 // that is denied, else of the first, with the verdicts of all in `service`.
 policy::Explanation explain(const policy::Program& program, const policy::Packet& packet,
-                            std::span<const Service> services);
+                            std::span<const Service> services,
+                            policy::NodesReach nodes = policy::NodesReach::AsProgram);
 
 // A clusterIP of each family of the lab for each Service that may have one and has none, from `lab.serviceCidrs` of
 // the topology, in the order of the file: always the same ones.

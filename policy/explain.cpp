@@ -88,6 +88,17 @@ ExplainedDirection explained(const Program& program, const DirectionVerdict& ver
   return result;
 }
 
+// Whether the packet comes from the node that its destination, a pod, runs on.
+bool is_of_own_node(const Program& program, const Packet& packet) {
+  const ProgramEndpoint* destination = program.enforced(packet.destination);
+  if (destination == nullptr) return false;
+  const std::string& own = program.cluster->endpoints[destination->endpoint].node;
+  return !own.empty() && std::ranges::any_of(program.cluster->nodes, [&](const NodeObject& node) {
+    return node.name == own &&
+           std::find(node.addresses.begin(), node.addresses.end(), packet.source) != node.addresses.end();
+  });
+}
+
 // A node, or a host endpoint, by its name.
 std::optional<IpAddr> address_of_node(const Cluster& cluster, std::string_view who, Family wanted) {
   std::vector<IpAddr> addresses;
@@ -106,7 +117,13 @@ std::optional<IpAddr> address_of_node(const Cluster& cluster, std::string_view w
 
 }  // namespace
 
-Explanation explain(const Program& program, const Packet& packet) {
+Explanation explain(const Program& program, const Packet& packet, NodesReach nodes) {
+  if (nodes == NodesReach::OwnPods && !program.host_addresses.contains(packet.source) &&
+      is_of_own_node(program, packet)) {
+    Program of_node = program;
+    of_node.host_addresses.insert(packet.source);
+    return explain(of_node, packet);
+  }
   const Evaluation evaluation = evaluate(program, packet, Detail::Full);
   Explanation result;
   result.packet = packet;
@@ -120,6 +137,10 @@ Explanation explain(const Program& program, const Packet& packet) {
   result.ingress = show(evaluation.ingress, packet.destination);
   result.host_ingress = show(evaluation.host_ingress, packet.destination);
   result.host_egress = show(evaluation.host_egress, packet.source);
+  if (evaluation.ingress && evaluation.ingress->rule == reserved::kHostIngress)
+    result.by_policies_alone =
+        show(walk_class(program, program.enforced(packet.destination)->ingress_class, packet, Detail::Full),
+             packet.destination);
   return result;
 }
 

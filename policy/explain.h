@@ -3,6 +3,7 @@
 //   evaluate.h --> [Explanation] --explain_json.h--> control socket, --output json --> cli/ (the picture)
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -61,9 +62,15 @@ struct Explanation {
   // What a host endpoint says of a forwarded packet, before and behind the two.
   std::optional<ExplainedDirection> host_ingress, host_egress;
   std::optional<ExplainedService> service;
+  // The node reaches its own pod whatever policies say (host_to_pod: allow): what they alone would say.
+  std::optional<ExplainedDirection> by_policies_alone;
 };
 
-Explanation explain(const Program& program, const Packet& packet);
+// Whose addresses may reach a pod whatever policies say: those of Program::host_addresses, or each node's own
+// pods.
+enum class NodesReach : std::uint8_t { AsProgram, OwnPods };
+
+Explanation explain(const Program& program, const Packet& packet, NodesReach nodes = NodesReach::AsProgram);
 // "ns/pod" or an address -> the address to explain with, of the wanted family when a pod has both.
 // Nothing when there is no such pod.
 std::optional<IpAddr> resolve_who(const Cluster& cluster, std::string_view who, Family wanted = Family::V4);

@@ -205,6 +205,7 @@ nlohmann::ordered_json to_json(const Explanation& explanation) {
   if (explanation.host_ingress) json["host_ingress"] = to_json(explanation.host_ingress);
   if (explanation.host_egress) json["host_egress"] = to_json(explanation.host_egress);
   if (explanation.service) json["service"] = to_json(*explanation.service);
+  if (explanation.by_policies_alone) json["by_policies_alone"] = to_json(explanation.by_policies_alone);
   return json;
 }
 
@@ -220,6 +221,8 @@ Result<Explanation> explanation_from_json(const nlohmann::json& json) {
     if (json.contains("host_ingress")) explanation.host_ingress = direction_of(json.at("host_ingress"));
     if (json.contains("host_egress")) explanation.host_egress = direction_of(json.at("host_egress"));
     if (json.contains("service")) explanation.service = service_of(json.at("service"));
+    if (json.contains("by_policies_alone"))
+      explanation.by_policies_alone = direction_of(json.at("by_policies_alone"));
     return explanation;
   } catch (const std::exception& error) {
     return fail(ErrorCode::InvalidArgument, std::string("explanation: ") + error.what());

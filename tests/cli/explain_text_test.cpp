@@ -162,6 +162,28 @@ TEST(ExplainText, IngressIsNotAskedAfterADenial) {
   EXPECT_NE(explain_text(explanation, kPlain).find("ingress to tenant-01/db: not asked"), std::string::npos);
 }
 
+TEST(ExplainText, WhatPoliciesAloneWouldSay) {
+  Explanation explanation = sample();
+  explanation.egress.reset();
+  explanation.by_policies_alone = explanation.ingress;
+  explanation.ingress->action = explanation.action = Action::Allow;
+  explanation.ingress->reason = Reason::Host;
+  explanation.ingress->tiers.clear();
+  explanation.ingress->steps = {
+      deciding(step("", "", std::nullopt, "Allow", StepResult::Allowed, "the node reaches its own pods"))};
+  const std::string text = explain_text(explanation, kPlain);
+  EXPECT_TRUE(text.starts_with("ALLOW  ")) << text;
+  const auto decides = text.find("<- decides"),
+             alone = text.find("by policies alone (host_to_pod: policy), ingress to tenant-01/db"),
+             would = text.find("<- would decide, ");
+  EXPECT_NE(decides, std::string::npos) << text;
+  EXPECT_NE(alone, std::string::npos) << text;
+  EXPECT_NE(would, std::string::npos) << text;
+  EXPECT_LT(decides, alone);
+  EXPECT_LT(alone, would);
+  EXPECT_EQ(text.find("<- decides", decides + 1), std::string::npos) << text;
+}
+
 TEST(DecidingStep, IsTheDenial) {
   const Explanation explanation = sample();
   const ExplainedStep* found = deciding_step(explanation);

@@ -65,6 +65,33 @@ TEST(Explain, TiersBehindTheDecisionAreNotSkippedOnes) {
   EXPECT_TRUE(explanation.ingress->skipped_tiers.empty());
 }
 
+// What a node sends to its own pods is allowed; the policies' own answer stands beside it.
+TEST(Explain, ANodeReachesItsOwnPods) {
+  World world = tenants();
+  world.cluster.nodes.push_back({"n2", {}, {ip("192.168.0.2")}});
+  for (Endpoint& pod : world.cluster.endpoints) pod.node = "n1";
+  const Program program = world.compile();
+  const Explanation own = explain(program, tcp("192.168.0.1", "10.0.0.2", 5432), NodesReach::OwnPods);
+  EXPECT_EQ(own.action, Action::Allow);
+  ASSERT_TRUE(own.ingress && own.by_policies_alone);
+  EXPECT_EQ(own.ingress->reason, Reason::Host);
+  EXPECT_EQ(own.ingress->steps.back().rule, reserved::kHostIngress);
+  EXPECT_EQ(own.by_policies_alone->action, Action::Deny);
+  EXPECT_EQ(own.by_policies_alone->steps.back().policy, "platform/tenant-01/restrict");
+  const auto json = to_json(own);
+  EXPECT_EQ(json["action"], "allow");
+  EXPECT_EQ(json["decides"]["rule_id"], number(reserved::kHostIngress));
+  EXPECT_EQ(json["by_policies_alone"]["action"], "deny");
+  const auto back = explanation_from_json(json);
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(to_json(*back), json);
+  const Explanation other = explain(program, tcp("192.168.0.2", "10.0.0.2", 5432), NodesReach::OwnPods);
+  EXPECT_EQ(other.action, Action::Deny) << "another node is judged by policy";
+  EXPECT_FALSE(other.by_policies_alone);
+  EXPECT_EQ(explain(program, tcp("192.168.0.1", "10.0.0.2", 5432)).action, Action::Deny)
+      << "as the program says";
+}
+
 TEST(Explain, NamesOfEnds) {
   const Program program = tenants().compile();
   EXPECT_EQ(explain(program, tcp("203.0.113.9", "10.0.0.2", 1)).source_name, "outside 203.0.113.9");
