@@ -171,6 +171,21 @@ bool covers(const MatchSpec& wide, const MatchSpec& narrow, const SelectsMore& s
          covers(wide.destination, narrow.destination, has_ports, selects_more);
 }
 
+// Whether its lists of nets have some of the family, or there are none.
+bool names_family(const PeerSpec& peer, Family family) {
+  const auto names = [&](const std::vector<Cidr>& nets) {
+    return nets.empty() || std::any_of(nets.begin(), nets.end(),
+                                       [&](const Cidr& net) { return net.address.family == family; });
+  };
+  return names(peer.nets) && names(peer.not_nets);
+}
+
+bool leaves_no_port(const PeerSpec& peer) {
+  const bool all_numbers = std::all_of(peer.ports.begin(), peer.ports.end(),
+                                       [](const PortSpec& port) { return port.named.empty(); });
+  return all_numbers && without(numbers_of(peer.ports), numbers_of(peer.not_ports)).empty();
+}
+
 }  // namespace
 
 bool covers(const PolicyRule& wide, const PolicyRule& narrow, const SelectsMore& selects_more) {
@@ -180,12 +195,29 @@ bool covers(const PolicyRule& wide, const PolicyRule& narrow, const SelectsMore&
   });
 }
 
-bool can_match(const MatchSpec& match) {
-  if (match.protocol && match.protocol == match.not_protocol) return false;
-  return std::ranges::any_of(std::array{Family::V4, Family::V6}, [&](Family family) {
-    return is_of(match, family) && !addresses_of(match.source, family).empty() &&
-           !addresses_of(match.destination, family).empty();
+std::optional<std::string> why_never(const MatchSpec& match) {
+  if (match.protocol && match.protocol == match.not_protocol)
+    return "its protocol and notProtocol are the same";
+  if (match.icmp && match.icmp == match.not_icmp) return "its icmp and notICMP are the same";
+  for (const auto& [side, peer] : {std::pair{"source", &match.source}, {"destination", &match.destination}})
+    if (!peer->ports.empty() && leaves_no_port(*peer))
+      return std::string(side) + ".notPorts leaves nothing of " + side + ".ports";
+  std::vector<Family> families;
+  for (const Family family : {Family::V4, Family::V6})
+    if (is_of(match, family) && names_family(match.source, family) && names_family(match.destination, family))
+      families.push_back(family);
+  if (families.empty())
+    return "what it says of protocol, ipVersion, nets and notNets has no IP family in common";
+  for (const auto& [side, peer] : {std::pair{"source", &match.source}, {"destination", &match.destination}})
+    if (std::all_of(families.begin(), families.end(),
+                    [&, &of = *peer](Family family) { return addresses_of(of, family).empty(); }))
+      return std::string(side) + ".notNets leaves no address" +
+             (peer->nets.empty() ? "" : " of " + std::string(side) + ".nets");
+  const bool one_has_both = std::any_of(families.begin(), families.end(), [&](Family family) {
+    return !addresses_of(match.source, family).empty() && !addresses_of(match.destination, family).empty();
   });
+  if (one_has_both) return std::nullopt;
+  return "notNets leaves source and destination no IP family in common";
 }
 
 }  // namespace tierlog::policy

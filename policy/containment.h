@@ -7,6 +7,8 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <string>
 
 #include "policy/model.h"
 
@@ -16,7 +18,7 @@ namespace tierlog::policy {
 using SelectsMore = std::function<bool(const Selector& wide, const Selector& narrow)>;
 
 bool covers(const PolicyRule& wide, const PolicyRule& narrow, const SelectsMore& selects_more = {});
-// Whether any packet can match.
-bool can_match(const MatchSpec& match);
+// Why no packet can match, in words that go behind "this rule can never match: "; nothing when one can.
+std::optional<std::string> why_never(const MatchSpec& match);
 
 }  // namespace tierlog::policy

@@ -1,10 +1,12 @@
 #include "policy/lint.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "base/fields.h"
 #include "policy/containment.h"
 
 namespace tierlog::policy {
@@ -39,6 +41,24 @@ class Linter {
                                      [&](const Labels& labels) { return policy.subject.matches(labels); });
     if (!selects)
       findings_.warning(policy.source, policy.display() + " selects no pod: none has " + policy.subject_text);
+  }
+
+  // Rules of which each alternative asks for somebody who is not there.
+  void check_peers(const Policy& policy) {
+    for (const auto* rules : {&policy.ingress, &policy.egress})
+      for (const PolicyRule& rule : *rules) {
+        if (never(rule)) continue;
+        std::vector<std::string> missing;
+        for (const MatchSpec& match : rule.any_of)
+          if (auto text = nobody(match);
+              text && std::find(missing.begin(), missing.end(), *text) == missing.end())
+            missing.push_back(std::move(*text));
+        const bool matches = std::any_of(rule.any_of.begin(), rule.any_of.end(),
+                                         [this](const MatchSpec& match) { return !nobody(match); });
+        if (!matches)
+          findings_.warning(rule.source, "nobody in this topology is " + yaml::one_of(missing) +
+                                             ": this rule matches nothing");
+      }
   }
 
   // Names of ports that none of `declared` (ascending) is.
@@ -84,13 +104,32 @@ class Linter {
     }
     check_log_only(policy, direction, rules);
     for (std::size_t i = 0; i < rules.size(); ++i) {
-      if (std::none_of(rules[i].any_of.begin(), rules[i].any_of.end(), can_match))
-        findings_.warning(
-            rules[i].source,
-            "this rule can never match: its protocol, nets and notNets leave no address of one family");
+      if (const auto reason = never(rules[i]))
+        findings_.warning(rules[i].source, "this rule can never match: " + *reason);
       else
         check_shadowed(direction, rules, i);
     }
+  }
+
+  // Why none of its alternatives can match: the first one's reason.
+  static std::optional<std::string> never(const PolicyRule& rule) {
+    std::optional<std::string> first;
+    for (const MatchSpec& match : rule.any_of) {
+      const auto reason = why_never(match);
+      if (!reason) return std::nullopt;
+      if (!first) first = reason;
+    }
+    return first;
+  }
+
+  // What one end must be that nobody in the topology is.
+  std::optional<std::string> nobody(const MatchSpec& match) const {
+    for (const PeerSpec* peer : {&match.source, &match.destination})
+      if (peer->selector && std::none_of(known_.begin(), known_.end(), [&](const Labels& labels) {
+            return peer->selector->matches(labels);
+          }))
+        return peer->selector_text;
+    return std::nullopt;
   }
 
   void check_log_only(const Policy& policy, Direction direction, const std::vector<PolicyRule>& rules) {
@@ -156,6 +195,7 @@ Diagnostics lint(const PolicySet& policies, const Cluster* cluster) {
     linter.check(policy);
     if (cluster == nullptr) continue;
     linter.check_subject(policy, endpoints);
+    linter.check_peers(policy);
     linter.check_port_names(policy, {ports.begin(), ports.end()});
   }
   findings.sort();

@@ -45,7 +45,8 @@ const LintCase kCases[] = {
      "f:7:5: warning: this rule can never match: egress[0] above denies the same traffic\n"},
     {"PartsCoverAWhole",
      "  egress:\n"
-     "  - {action: Deny, protocol: TCP, destination: {nets: [10.0.0.0/9, 10.128.0.0/9], ports: [1:80, 81:100]}}\n"
+     "  - {action: Deny, protocol: TCP, destination: {nets: [10.0.0.0/9, 10.128.0.0/9], ports: [1:80, "
+     "81:100]}}\n"
      "  - {action: Allow, protocol: TCP, ipVersion: 4, destination: {nets: [10.0.0.0/8], ports: [70:90]}}\n",
      "f:7:5: warning: this rule can never match: egress[0] above denies the same traffic\n"},
     {"WhatNotNetsLeaveOutIsElsewhere",
@@ -92,16 +93,39 @@ const LintCase kCases[] = {
      "protocol: TCP}\n",
      "f:7:5: warning: this rule can never match: ingress[0] above allows the same traffic\n"},
     {"NotNetsOfEverything", "  ingress:\n  - {action: Allow, source: {notNets: [0.0.0.0/0]}}\n",
-     "f:6:5: warning: this rule can never match: its protocol, nets and notNets leave no address of one "
-     "family\n"},
+     "f:6:5: warning: this rule can never match: source.notNets leaves no address\n"},
     {"TwoFamilies",
      "  egress:\n  - {action: Allow, source: {nets: [10.0.0.0/8]}, destination: {nets: ['fd00::/8']}}\n",
-     "f:6:5: warning: this rule can never match: its protocol, nets and notNets leave no address of one "
-     "family\n"},
+     "f:6:5: warning: this rule can never match: what it says of protocol, ipVersion, nets and notNets has "
+     "no "
+     "IP family in common\n"},
     {"ProtocolOfTheOtherFamily",
      "  egress:\n  - {action: Allow, protocol: ICMPv6, destination: {nets: [10.0.0.0/8]}}\n",
-     "f:6:5: warning: this rule can never match: its protocol, nets and notNets leave no address of one "
-     "family\n"},
+     "f:6:5: warning: this rule can never match: what it says of protocol, ipVersion, nets and notNets has "
+     "no "
+     "IP family in common\n"},
+    {"NothingIsLeftOfNets",
+     "  egress:\n  - {action: Allow, destination: {nets: [10.1.0.0/16], notNets: [10.0.0.0/8]}}\n",
+     "f:6:5: warning: this rule can never match: destination.notNets leaves no address of "
+     "destination.nets\n"},
+    {"EachEndLosesAnotherFamily",
+     "  egress:\n  - {action: Allow, source: {notNets: [0.0.0.0/0, 'fd00::/8']}, destination: {notNets: "
+     "['::/0', 10.0.0.0/8]}}\n",
+     "f:6:5: warning: this rule can never match: notNets leaves source and destination no IP family in "
+     "common\n"},
+    {"ProtocolThatIsNone", "  ingress:\n  - {action: Allow, protocol: TCP, notProtocol: 6}\n",
+     "f:6:5: warning: this rule can never match: its protocol and notProtocol are the same\n"},
+    {"IcmpThatIsNone",
+     "  ingress:\n  - {action: Allow, protocol: ICMP, icmp: {type: 8}, notICMP: {type: 8}}\n",
+     "f:6:5: warning: this rule can never match: its icmp and notICMP are the same\n"},
+    {"NothingIsLeftOfPorts",
+     "  ingress:\n  - {action: Allow, protocol: TCP, destination: {ports: [80, 443], notPorts: "
+     "['1:1024']}}\n",
+     "f:6:5: warning: this rule can never match: destination.notPorts leaves nothing of destination.ports\n"},
+    {"PortsByNameMayBeLeft",
+     "  ingress:\n  - {action: Allow, protocol: TCP, destination: {ports: [http, 443], notPorts: "
+     "['1:1024']}}\n",
+     ""},
     {"MixedFamiliesAreFine",
      "  egress:\n  - {action: Allow, destination: {nets: ['fd00::/8', 10.0.0.0/8]}}\n", ""},
     {"NotAppliedRules", "  types: [Ingress]\n  egress:\n  - {action: Allow}\n",
@@ -129,7 +153,41 @@ spec:
   EXPECT_EQ(lint(loaded.set, &cluster).to_string(),
             "f:7:5: warning: this rule can never match in this topology: ingress[0] above allows the same traffic\n");
   cluster.endpoints[0].labels.erase("tier");
-  EXPECT_EQ(lint(loaded.set, &cluster).to_string(), "");
+  EXPECT_EQ(lint(loaded.set, &cluster).to_string(),
+            "f:6:5: warning: nobody in this topology is tier == 'db': this rule matches nothing\n");
+}
+
+TEST(LintCluster, RulesForNobody) {
+  const Loaded loaded = load_text(R"(apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: p, namespace: ns}
+spec:
+  ingress:
+  - {action: Allow, source: {selector: role == 'db'}}
+  - {action: Allow, source: {selector: role == 'bd'}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: k, namespace: ns}
+spec:
+  podSelector: {}
+  ingress:
+  - from: [{podSelector: {matchLabels: {role: bd}}}, {namespaceSelector: {matchLabels: {team: x}}}]
+  - from: [{podSelector: {matchLabels: {role: bd}}}, {ipBlock: {cidr: 10.0.0.0/8}}]
+)",
+                                  "f");
+  Cluster cluster;
+  Endpoint pod;
+  pod.endpoint_namespace = "ns";
+  pod.name = "db";
+  pod.labels = {{"role", "db"}};
+  cluster.endpoints = {pod};
+  EXPECT_EQ(lint(loaded.set, &cluster).to_string(),
+            "f:7:5: warning: nobody in this topology is role == 'bd': this rule matches nothing\n"
+            "f:15:5: warning: nobody in this topology is role == 'bd' in namespace ns or any pod in "
+            "namespaces team == "
+            "'x': this rule matches nothing\n");
+  EXPECT_EQ(lint(loaded.set).to_string(), "");
 }
 
 TEST(LintCluster, PortsThatNobodyDeclares) {

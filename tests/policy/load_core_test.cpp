@@ -104,19 +104,24 @@ TEST_P(WrongHost, IsToldWithItsPlace) {
   EXPECT_EQ(load_text(GetParam().text, "f").findings.to_string(), GetParam().findings);
 }
 const Wrong kWrong[] = {
-    {"NoInterface", "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: h}\nspec: {node: n1}\n",
+    {"NoInterface",
+     "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: h}\nspec: {node: n1}\n",
      "f:4:7: neither interfaceName nor expectedIPs; expected one of them, to say which interface\n"},
     {"PreDnatForEgress",
-     "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\nspec:\n  preDNAT: true\n"
+     "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\nspec:\n  preDNAT: "
+     "true\n"
      "  applyOnForward: true\n  egress: [{action: Allow}]\n",
      "f:7:3: a preDNAT policy for egress; expected ingress rules only\n"},
     {"DoNotTrackAlone",
-     "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\nspec:\n  doNotTrack: true\n",
-     "f:5:3: doNotTrack without applyOnForward; expected applyOnForward: true, for it is about forwarded packets too\n"},
+     "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\nspec:\n  doNotTrack: "
+     "true\n",
+     "f:5:3: doNotTrack without applyOnForward; expected applyOnForward: true, for it is about forwarded "
+     "packets too\n"},
     {"LogRate",
      "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\n"
      "metadata: {name: p, annotations: {tierlog.io/log-rate: 10/x}}\nspec: {}\n",
-     "f:3:56: tierlog.io/log-rate \"10/x\" is no rate; expected messages per second, minute, hour or day, such as 10/s "
+     "f:3:56: tierlog.io/log-rate \"10/x\" is no rate; expected messages per second, minute, hour or day, "
+     "such as 10/s "
      "or 100/m\n"},
 };
 INSTANTIATE_TEST_SUITE_P(Table, WrongHost, testing::ValuesIn(kWrong),
