@@ -73,7 +73,7 @@ function(tierlog_library name)
   endif()
 endfunction()
 
-# The allocator of what lives long, and of the benches that measure it (decision 0036). Sanitizers bring their own.
+# The allocator of what lives long, and of the benches that measure it (decision 0042). Sanitizers bring their own.
 set(TIERLOG_MALLOC jemalloc CACHE STRING "Allocator of tierlogd: jemalloc or system")
 if(TIERLOG_MALLOC STREQUAL jemalloc AND NOT TIERLOG_SANITIZE)
   pkg_check_modules(JEMALLOC REQUIRED IMPORTED_TARGET jemalloc)
