@@ -11,9 +11,9 @@ if [ "$(cat "$WORK/programs")" = unit ]; then
     >/etc/systemd/system/tierlog-check.target
   printf '[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/bash /usr/local/lib/tierlog-unit.sh\n' \
     >/etc/systemd/system/tierlog-check.service
-  # Sanitized and emulated it needs longer, and its look for leaks would need ptrace.
+  # Emulated it needs longer.
   mkdir -p /etc/systemd/system/tierlogd.service.d
-  printf '[Service]\nTimeoutStartSec=300\nTimeoutStopSec=120\nEnvironment=ASAN_OPTIONS=detect_leaks=0\n' \
+  printf '[Service]\nTimeoutStartSec=300\nTimeoutStopSec=120\n' \
     >/etc/systemd/system/tierlogd.service.d/emulated.conf
   # What a machine of its own would need, and this one waits for.
   for other in systemd-hwdb-update systemd-udevd systemd-udev-trigger systemd-journal-catalog-update \

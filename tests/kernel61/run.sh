@@ -2,7 +2,8 @@
 # Tests of a build folder under Debian 12's own kernel (6.1), which lacks much of what newer ones have: a
 # virtual machine whose root is this machine's, read-only, with what it writes in memory.
 #   run.sh BUILD PROGRAM[:FILTER]…      PROGRAM in BUILD/tests, FILTER as --gtest_filter takes it
-#   run.sh BUILD unit                   the package's unit, with systemd as the machine's first process
+#   run.sh BUILD unit                   the package's unit, with systemd as the machine's first process: of a
+#                                       release build, which is made: that is what people install
 # Exit code 77: no qemu, no kernel to be had, or not root.
 set -euo pipefail
 here=$(realpath "$(dirname "$0")")
@@ -26,6 +27,10 @@ unit=
 if [ "$*" = unit ]; then
   [ -x /lib/systemd/systemd ] || skip "systemd is missing (scripts/install-deps --full)"
   unit=yes
+  source=$(realpath "$here/../..")
+  build=$source/build/release
+  { (cd "$source" && cmake --preset release) && cmake --build "$build" --target tierlogd tierlog tierlog-cni; } >"$source/build/unit.log" 2>&1 ||
+    { tail -n 30 "$source/build/unit.log"; exit 1; }
 fi
 
 # The kernel is unpacked, never installed: this machine's boot is not touched.
