@@ -14,6 +14,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kPackets = 20'000;  // at least, denied and allowed each
+// Allowed ones that one change may cost: what is on its way when others want the CPU too (docs/ebpf.md). A change
+// that stopped traffic for only 10 ms would lose 200.
+constexpr std::uint64_t kMayBeLost = 32;
 constexpr const char* kPolicy = R"(
 apiVersion: projectcalico.org/v3
 kind: NetworkPolicy
@@ -61,6 +64,7 @@ class Plane : public DatagramNode {
 TEST_F(Plane, IsChangedWithoutALeak) {
   if (!lab_) return;
   std::string now = "nftables";
+  std::uint64_t lost_before = 0;
   for (int round = 0; round < 4; ++round) {
     now = now == "nftables" ? "ebpf" : "nftables";
     write_plane(now);
@@ -73,15 +77,17 @@ TEST_F(Plane, IsChangedWithoutALeak) {
     EXPECT_EQ(has_pins(), now == "ebpf");
     const std::uint64_t sent = traffic_->denied_sent, arrived = traffic_->allowed_received;
     EXPECT_TRUE(becomes([&] { return traffic_->denied_sent > sent + 1000 && traffic_->allowed_received > arrived + 1000; }));
-    EXPECT_EQ(lost(), 0u) << "since the change to " << now << ", number " << round;
+    const std::uint64_t lost_now = lost();
+    EXPECT_LE(lost_now, lost_before + kMayBeLost) << "since the change to " << now << ", number " << round;
+    lost_before = lost_now;
   }
   becomes([&] { return traffic_->denied_sent >= kPackets && traffic_->allowed_sent >= kPackets; }, 20s);
   traffic_->stop = true;
   becomes([&] { return traffic_->allowed_received == traffic_->allowed_sent; }, 2s);
+  EXPECT_EQ(traffic_->allowed_sent - traffic_->allowed_received, lost_before) << "lost without a change";
   EXPECT_GE(traffic_->denied_sent, kPackets);
   EXPECT_GE(traffic_->allowed_sent, kPackets);
   EXPECT_EQ(traffic_->denied_received, 0u);
-  EXPECT_EQ(traffic_->allowed_received, traffic_->allowed_sent);
   ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
   ASSERT_TRUE(on_node(std::string(TIERLOG_BINARY_DIR) + "/bin/tierlogd --config " + settings() + " --remove"));
   EXPECT_FALSE(has_tables() || has_programs() || has_pins());
