@@ -220,6 +220,9 @@ json Daemon::status_json(Detail detail) {
     if (loss.rule == RuleId::None) losses[loss.cause] = loss.packets;
   status["losses"] = losses;
   if (!http_problem_.empty()) warnings.push_back("HTTP does not answer: " + http_problem_);
+  for (const auto& worker : exports_)
+    if (const ExportStatus told = worker->status(); !told.error.empty())
+      warnings.push_back("export " + told.name + " fails and is tried again: " + told.error);
   const Recorder::Backlog backlog = recorder_->backlog();
   status["backlog"] = {{"records", backlog.records},
                        {"aggregated", backlog.aggregated},

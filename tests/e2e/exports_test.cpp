@@ -131,6 +131,8 @@ TEST_F(ExportsNode, SendsWhatItRecordsToEachOutput) {
       const std::string log(std::istreambuf_iterator<char>(file), {});
       return log.find("level=warning export plain: forward to unix://") != std::string::npos;
     })) << "the log says what fails";
+    const auto is_warned = [&] { return status()["warnings"].dump().find("export plain fails and is tried again: ") != std::string::npos; };
+    EXPECT_TRUE(is_warned()) << status()["warnings"].dump();
     ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
     AckServer plain(right, {.unix_path = certificates_.path("plain.sock")});
     ASSERT_TRUE(lab_->start_daemon());
@@ -138,6 +140,7 @@ TEST_F(ExportsNode, SendsWhatItRecordsToEachOutput) {
         << status()["exports"].dump(1);
     EXPECT_TRUE(becomes([&] { return ids_of(plain.received()) == lines() && lines().size() == records(); }, 10s));
     EXPECT_GE(lines().size(), 4u);
+    EXPECT_FALSE(is_warned()) << status()["warnings"].dump();
   }
   ::SSL_CTX_free(tls);
 }
