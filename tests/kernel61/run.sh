@@ -56,7 +56,7 @@ for name in virtio_pci virtiofs overlay; do
   while read -r file; do
     [ -n "$file" ] || continue
     target=$(printf '%02d-%s' "$(ls "$work/initrd/modules" | wc -l)" "$(basename "$file")")
-    ls "$work/initrd/modules" | grep -q -- "-$(basename "$file")\$" || cp "$file" "$work/initrd/modules/$target"
+    ls "$work/initrd/modules" | grep -- "-$(basename "$file")\$" >/dev/null || cp "$file" "$work/initrd/modules/$target"
   done < <(modprobe -d "$base/root" -S "$version" --show-depends "$name" | awk '/^insmod/ { print $2 }')
 done
 install -m 755 "$here/init" "$work/initrd/init"

@@ -47,7 +47,7 @@ fi
 field() { dpkg-deb -f "$deb" "$1"; }
 [ "$(field Package)" = tierlog ] || fail "name $(field Package)"
 for library in libc6 libnftnl11 libmnl0 libsqlite3-0 libcap-ng0 libyaml-cpp0.7; do
-  field Depends | grep -q "$library" || fail "no dependency on $library: $(field Depends)"
+  field Depends | grep "$library" >/dev/null || fail "no dependency on $library: $(field Depends)"
 done
 [ "$(cat "$work/control/conffiles")" = /etc/tierlog/tierlogd.yaml ] || fail "conffiles"
 for script in postinst prerm postrm; do

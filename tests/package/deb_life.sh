@@ -13,12 +13,12 @@ if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/tierlog-deb-life.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-cpack -G DEB --config "$build/CPackConfig.cmake" -B "$work/out" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+cpack -G DEB --config "$build/CPackConfig.cmake" -B "$work/out" -D CPACK_DEBIAN_COMPRESSION_TYPE=gzip >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 cp "$work"/out/*.deb "$work/tierlog.deb"
 
 # The Debian has what this package says that it needs, or its dependencies would not be what is tested.
 provider_of() { # debootstrap knows no virtual packages
-  dpkg-query -W -f '${Package} ${Provides}\n' | awk -v name="$1" '{ gsub(",", " "); for (i = 1; i <= NF; ++i) if ($i == name) { print $1; exit } }'
+  dpkg-query -W -f '${Package} ${Provides}\n' | awk -v name="$1" '{ gsub(",", " "); for (i = 1; i <= NF; ++i) if ($i == name) found = $1 } END { print found }'
 }
 depends=$(dpkg-deb -f "$work/tierlog.deb" Depends | tr ',' '\n' | while read -r name _; do provider_of "$name"; done | sort -u | paste -sd,)
 if [ "$(cat "$base/complete" 2>/dev/null)" != "$depends" ]; then

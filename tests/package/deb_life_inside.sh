@@ -4,7 +4,8 @@ fail() {
   [ ! -s /tmp/tierlogd.log ] || tail -n 20 /tmp/tierlogd.log
   exit 1
 }
-has_table() { nft list tables 2>/dev/null | grep -qx 'table inet tierlog'; }
+# Read to its end: who writes to a reader that has gone fails, and with it the pipe.
+has_table() { nft list tables 2>/dev/null | grep -x 'table inet tierlog' >/dev/null; }
 files_of_ours() {
   find / -xdev \( -path /proc -o -path /sys -o -path /tmp \) -prune -o -iname '*tierlog*' -print
   find /run /var/lib -iname '*tierlog*'
@@ -93,12 +94,12 @@ is_dropped || fail "the pod got out after remove"
 echo "install again, from what remained"
 dpkg -i /tmp/tierlog.deb >/tmp/dpkg 2>&1 || fail "$(cat /tmp/dpkg)"
 start
-tierlog endpoints -o jsonl 2>/dev/null | grep -q '"name":"web"' || fail "the pod is not known any more"
+tierlog endpoints -o jsonl 2>/dev/null | grep '"name":"web"' >/dev/null || fail "the pod is not known any more"
 ip netns add other
 cni ADD other >/tmp/added || fail "$(cat /tmp/added) after $result"
 cni DEL other || fail "DEL"
 ip netns delete other
-tierlog endpoints -o jsonl 2>/dev/null | grep -q '"name":"other"' && fail "a deleted pod is still known"
+tierlog endpoints -o jsonl 2>/dev/null | grep '"name":"other"' >/dev/null && fail "a deleted pod is still known"
 tierlogd --remove >/tmp/removed 2>&1 && fail "--remove beside a running daemon"
 kill -TERM "$(pid_of_daemon)"
 wait
