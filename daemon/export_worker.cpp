@@ -30,6 +30,10 @@ std::int64_t read_cursor(store::StateDb& state, const std::string& key) {
   return cursor;
 }
 
+std::string cursor_key(const ExportConfig& target) {
+  return "cursor/" + target.name;
+}
+
 bool is_file(const ExportConfig& target) {
   return target.type == ExportConfig::Type::File;
 }
@@ -65,6 +69,9 @@ ExportWorker::ExportWorker(const ExportConfig& target, const Config& config)
   status_.target = is_file(target) ? "file://" + target.file.path : exporters::fluentbit::url_of(target.forward);
   status_.filter = target.filter;
   status_.format = target.forward.format.name;
+  // Told before the thread has come so far: a counter must not begin anew for a moment.
+  if (auto state = store::StateDb::open(state_path_))
+    status_.kept_sequence = status_.delivered_sequence = read_cursor(**state, cursor_key(target));
   thread_ = std::thread([this] { run(); });
 }
 
@@ -99,7 +106,7 @@ bool ExportWorker::open(Source& source) {
     auto state = store::StateDb::open(state_path_);
     if (!state) return note_failure({FailureCause::Index, state.error()}), false;
     source.state = std::move(*state);
-    source.key = "cursor/" + target_.name;
+    source.key = cursor_key(target_);
     source.cursor = source.kept = read_cursor(*source.state, source.key);
     source.known = source.cursor > 0;
     move(source, source.cursor);
