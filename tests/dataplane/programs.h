@@ -1,4 +1,4 @@
-// Programs for data plane tests, from policy text.
+// Programs for data plane tests, from policy text; host endpoints stand in it too.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -29,6 +29,7 @@ inline std::shared_ptr<const policy::Program> compile(const std::string& text,
   for (const policy::Endpoint& pod : pods)
     cluster->namespaces[pod.endpoint_namespace].name = pod.endpoint_namespace;
   cluster->endpoints = std::move(pods);
+  policy::add_objects(*cluster, loaded.set);
   auto program = policy::compile(loaded.set, cluster, ids);
   EXPECT_TRUE(program) << program.error().message;
   return std::make_shared<const policy::Program>(std::move(*program));

@@ -1,0 +1,283 @@
+// The programs at two interfaces of the node itself, under policies of host endpoints: what is noted of connections,
+// which way their answers may take, and whom a packet may say it is of.
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <iterator>
+
+#include "base/handle.h"
+#include "dataplane/ebpf/connections.h"
+#include "tests/dataplane/ebpf_pods.h"
+
+namespace tierlog::dataplane::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint8_t kSyn = 2, kSynAck = 0x12, kAck = 0x10;
+constexpr const char* kClient = "203.0.113.7";  // beyond host-a
+constexpr const char* kServer = "10.9.9.9";     // beyond host-b
+constexpr const char* kNode = "192.0.2.1";
+
+constexpr const char* kHosts = R"(
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: a, labels: {side: a}}
+spec: {node: node-1, interfaceName: host-a}
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: b, labels: {side: b}}
+spec: {node: node-1, interfaceName: host-b}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: host}
+spec:
+  selector: has(side)
+)";
+
+class EbpfHost : public EbpfKernel {
+ protected:
+  // The ends of host-a and host-b are in a namespace of their own, with routes to the client and to the server.
+  static void SetUpTestSuite() {
+    if (::geteuid() != 0) return;
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    outside_ = here();
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    node_ = here();
+    const std::string there = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(outside_.get());
+    ASSERT_EQ(std::system("sysctl -qw net.ipv4.ip_forward=1"), 0);
+    for (const std::string side : {"a", "b"}) {
+      const std::string subnet = side == "a" ? "192.0.2." : "198.51.100.", mac = side == "a" ? "0a:01" : "0b:01";
+      ASSERT_EQ(std::system(("ip link add host-" + side + " type veth peer name out-" + side + " address 02:00:00:00:" + mac +
+                             " netns " + there + " && ip link set host-" + side + " up && ip address add " + subnet +
+                             "1/24 dev host-" + side + " && ip neighbour add " + subnet + "2 lladdr 02:00:00:00:" + mac +
+                             " dev host-" + side + " nud permanent")
+                                .c_str()),
+                0);
+    }
+    ASSERT_EQ(std::system("ip route add 203.0.113.0/24 via 192.0.2.2 && ip route add 10.9.9.0/24 via 198.51.100.2"), 0);
+    enter(outside_);
+    ASSERT_EQ(std::system("ip link set out-a up && ip link set out-b up"), 0);
+    enter(node_);
+  }
+  static void TearDownTestSuite() { outside_ = Fd(), node_ = Fd(); }
+  static Fd here() { return Fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)); }
+  static void enter(const Fd& netns) { ASSERT_EQ(::setns(netns.get(), CLONE_NEWNET), 0); }
+
+  // `spec`: of the one policy of both host endpoints.
+  std::shared_ptr<const policy::Program> enforce(const std::string& spec) {
+    auto program = tierlog::testing::compile(kHosts + spec, {}, ids_);
+    const auto applied = backend_->apply(program);
+    EXPECT_TRUE(applied) << applied.error().message;
+    return program;
+  }
+  // Named as the programs at pods are: Out is what comes in by it.
+  int comes_in(const char* interface, const FrameSpec& frame) const { return run_of_node(Hook::Out, interface, frame, ""); }
+  int goes_out(const char* interface, const FrameSpec& frame, const std::string& came_by = "") const {
+    return run_of_node(Hook::In, interface, frame, came_by);
+  }
+  static FrameSpec packet(const std::string& from, const std::string& to, std::uint16_t port,
+                          std::uint8_t protocol_number = protocol::kTcp) {
+    FrameSpec frame;
+    frame.source = kPodMac;
+    frame.destination = kNodeMac;
+    frame.from = ip(from);
+    frame.to = ip(to);
+    frame.protocol = protocol_number;
+    frame.port = port;
+    frame.mark = "12345678";
+    return frame;
+  }
+  // The only connection that is known.
+  ebpf::KnownFlow flow() const {
+    const auto flows = backend_->read_flows();
+    EXPECT_TRUE(flows);
+    EXPECT_EQ(flows->size(), 1u);
+    return flows->empty() ? ebpf::KnownFlow{} : flows->front();
+  }
+  ConnectionLabels labels() const {
+    const ebpf::KnownFlow known = flow();
+    return ebpf::connection_of(known.key, known.flow, Nanoseconds(0)).labels;
+  }
+
+  static inline Fd outside_, node_;
+
+ private:
+  int run_of_node(Hook hook, const char* interface, const FrameSpec& frame, const std::string& came_by) const {
+    const auto came_from = came_by.empty() ? 0u : ::if_nametoindex(came_by.c_str());
+    const auto verdict = backend_->programs().run(hook, lab::build(frame), static_cast<int>(::if_nametoindex(interface)),
+                                                  static_cast<int>(came_from), true);
+    EXPECT_TRUE(verdict) << verdict.error().message;
+    return verdict.value_or(99);
+  }
+};
+
+// Let through by audit alone, a connection is allowed by nobody; least of all by the rule that denies it.
+TEST_F(EbpfHost, WhatOnlyAuditLetsThroughIsAllowedByNoRule) {
+  ebpf::EbpfOptions options;
+  options.audits = true;
+  open(options);
+  const auto denying = enforce("  ingress: [{action: Deny, protocol: TCP, destination: {ports: [81]}}]\n");
+  FrameSpec syn = packet(kClient, kNode, 81), ack = syn;
+  ack.tcp_flags = kAck;
+  EXPECT_EQ(comes_in("host-a", syn), kAllow);
+  EXPECT_EQ(counted(denying->rules.front().id), 1u);
+  auto told = events();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].kind, EventKind::Denied);
+  EXPECT_EQ(told[0].rule, denying->rules.front().id);
+  EXPECT_EQ(labels().ingress, RuleId::None);
+
+  enforce("  ingress: [{action: Deny, destination: {nets: [192.0.2.0/24]}}]\n");
+  EXPECT_EQ(comes_in("host-a", ack), kAllow) << "judged again";
+  EXPECT_EQ(labels().ingress, RuleId::None);
+
+  const auto allowing = enforce("  ingress: [{action: Allow, protocol: TCP, destination: {ports: [81]}}]\n");
+  EXPECT_EQ(comes_in("host-a", ack), kAllow);
+  EXPECT_EQ(labels().ingress, allowing->rules.front().id) << "now a rule allows it";
+}
+
+TEST_F(EbpfHost, WhatPassesTwoInterfacesIsAllowedByNoRuleWhereOnlyAuditLetItGo) {
+  ebpf::EbpfOptions options;
+  options.audits = true;
+  open(options);
+  const auto program = enforce(
+      "  applyOnForward: true\n  types: [Ingress, Egress]\n  ingress: [{action: Allow}]\n"
+      "  egress: [{action: Deny, protocol: TCP, destination: {ports: [80]}}]\n");
+  const FrameSpec syn = packet(kClient, kServer, 80);
+  EXPECT_EQ(comes_in("host-a", syn), kAllow);
+  EXPECT_EQ(goes_out("host-b", syn, "host-a"), kAllow);
+  EXPECT_EQ(labels().ingress, program->rules[0].id);
+  EXPECT_EQ(labels().egress, RuleId::None);
+  EXPECT_EQ(counted(program->rules[1].id), 1u);
+}
+
+// As at pods: what found no room is judged as the way there and as the way back, whatever its protocol is.
+TEST_F(EbpfHost, AFullMapDeniesNoAnswer) {
+  ebpf::EbpfOptions options;
+  options.limits.flows = 2;
+  open(options);
+  enforce(
+      "  types: [Ingress, Egress]\n  egress:\n  - {action: Allow, protocol: UDP, destination: {ports: [53]}}\n"
+      "  - {action: Allow, protocol: SCTP, destination: {ports: [80]}}\n"
+      "  - {action: Allow, protocol: TCP, destination: {ports: [80]}}\n"
+      "  - {action: Allow, protocol: ICMP, icmp: {type: 8}}\n");
+  struct Exchange {
+    const char* name;
+    std::uint8_t protocol_number;
+    std::uint16_t port;
+  };
+  const Exchange exchanges[] = {{"DNS", protocol::kUdp, 53},
+                                {"SCTP", protocol::kSctp, 80},
+                                {"TCP", protocol::kTcp, 80},
+                                {"echo", protocol::kIcmp, 0}};
+  for (std::uint16_t port = 40'000; port < 40'010; ++port)
+    for (const Exchange& one : exchanges) {
+      SCOPED_TRACE(std::string(one.name) + " " + std::to_string(port));
+      FrameSpec question = packet(kNode, kClient, one.port, one.protocol_number);
+      question.source_port = question.icmp_id = port;
+      question.icmp_type = 8;
+      FrameSpec answer = answer_to(question);
+      answer.icmp_type = 0;
+      EXPECT_EQ(goes_out("host-a", question), kAllow);
+      EXPECT_EQ(comes_in("host-a", answer), kAllow);
+      FrameSpec unasked = answer;
+      unasked.source_port = 81;
+      unasked.icmp_type = 8;
+      EXPECT_EQ(comes_in("host-a", unasked), kDrop) << "no rule lets anybody ask for that";
+    }
+  const auto refused = backend_->read_flows_refused();
+  ASSERT_TRUE(refused);
+  EXPECT_GE(*refused, 38u);
+}
+
+// The way back may lead over an interface that has not seen the way there.
+TEST_F(EbpfHost, AnAnswerMayTakeAnotherWayBack) {
+  enforce(
+      "  applyOnForward: true\n  types: [Ingress, Egress]\n"
+      "  ingress: [{action: Allow, protocol: TCP, source: {nets: [203.0.113.0/24]}, destination: {ports: [80]}}]\n");
+  const FrameSpec syn = packet(kClient, kServer, 80);
+  FrameSpec answer = answer_to(syn), ack = syn, other = answer;
+  answer.tcp_flags = kSynAck;
+  ack.tcp_flags = kAck;
+  other.source_port = 81;
+  EXPECT_EQ(comes_in("host-a", syn), kAllow) << "and leaves by an interface without policies";
+  EXPECT_EQ(comes_in("host-b", answer), kAllow);
+  EXPECT_EQ(comes_in("host-a", ack), kAllow) << "it goes on";
+  const ebpf::KnownFlow known = flow();
+  EXPECT_EQ(known.flow.packets[0], 2u);
+  EXPECT_EQ(known.flow.packets[1], 1u);
+  EXPECT_EQ(comes_in("host-b", other), kDrop) << "of no connection";
+  FrameSpec begins = answer;
+  begins.tcp_flags = kSyn;
+  EXPECT_EQ(comes_in("host-b", begins), kDrop) << "it answers nothing";
+}
+
+class EbpfForeignMark : public EbpfHost {
+ protected:
+  // Whatever leaves out-a carries `mark` in tc_index from now on.
+  void mark_what_comes(std::uint32_t mark) {
+    const bpf_insn code[] = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 2, .src_reg = 0, .off = 0, .imm = static_cast<std::int32_t>(mark)},
+        {.code = BPF_STX | BPF_MEM | BPF_W, .dst_reg = 1, .src_reg = 2, .off = offsetof(__sk_buff, tc_index), .imm = 0},
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = -1},  // TC_ACT_UNSPEC
+        {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+    };
+    const Fd program(::bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "foreign", "GPL", code, std::size(code), nullptr));
+    ASSERT_TRUE(program) << std::strerror(errno);
+    enter(outside_);
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex("out-a")), .attach_point = BPF_TC_EGRESS);
+    LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program.get(), .flags = BPF_TC_F_REPLACE, .handle = 1, .priority = 1);
+    EXPECT_EQ(::bpf_tc_hook_create(&hook), 0);
+    EXPECT_EQ(::bpf_tc_attach(&hook, &options), 0);
+    enter(node_);
+  }
+  // Real frames into out-a, one behind the other; which of them came out of out-b.
+  std::vector<bool> arrive(std::vector<FrameSpec> frames) {
+    enter(node_);
+    const auto node_mac = lab::own_mac("host-a");
+    enter(outside_);
+    auto watch = lab::Watch::open("out-b");
+    std::vector<lab::Bytes> bytes;
+    std::vector<std::string> marks;
+    for (FrameSpec& frame : frames) {
+      frame.destination = *node_mac;
+      frame.mark = "frame-" + std::to_string(10 + bytes.size());
+      bytes.push_back(lab::build(frame));
+      marks.push_back(frame.mark);
+    }
+    EXPECT_TRUE(lab::send_frames(bytes, "out-a"));
+    auto came = watch->until(marks.back(), marks, 5s);
+    EXPECT_TRUE(came) << came.error().message;
+    enter(node_);
+    return came.value_or(std::vector<bool>(frames.size()));
+  }
+};
+
+// Who sent what a Service leads on is carried in tc_index, which travels with a packet from one namespace to another:
+// what comes in may not have it from elsewhere.
+TEST_F(EbpfForeignMark, IsNotTrusted) {
+  enforce(
+      "  applyOnForward: true\n  types: [Ingress, Egress]\n  ingress: [{action: Allow}]\n"
+      "  egress: [{action: Allow, source: {nets: [203.0.113.7/32]}}]\n");
+  ASSERT_TRUE(backend_->set_services({{ip("10.96.0.10"), protocol::kTcp, 80, {{ip(kServer), 8080}}}}));
+  // The program's slot of who is allowed to pass.
+  EXPECT_EQ(comes_in("host-a", packet(kClient, "10.96.0.10", 80)), kAllow);
+  std::uint32_t slot = 0;
+  ASSERT_EQ(::bpf_map_get_next_key(backend_->programs().origins(), nullptr, &slot), 0);
+  const FrameSpec honest = packet(kClient, kServer, 81), other = packet("203.0.113.9", kServer, 82);
+  EXPECT_EQ(arrive({other, honest}), (std::vector<bool>{false, true}));
+  mark_what_comes(TL_CARRIES | slot);
+  FrameSpec again = honest;
+  again.source_port = 40'001;
+  EXPECT_EQ(arrive({other, again}), (std::vector<bool>{false, true}));
+}
+
+}  // namespace
+}  // namespace tierlog::dataplane::test
