@@ -55,7 +55,9 @@ RuleId rule_of(const Description& description) {
 // By what conntrack knew when it let the entry go.
 store::EndReason end_reason_of(const Connection& connection) {
   using store::EndReason;
-  if ((connection.status & IPS_SEEN_REPLY) == 0 && connection.packets_in == 0) return EndReason::Unanswered;
+  // What came back may be an error about it; where the kernel says nothing of an answer, it counts as one.
+  const bool says = connection.status != 0;
+  if (says ? (connection.status & IPS_SEEN_REPLY) == 0 : connection.packets_in == 0) return EndReason::Unanswered;
   if (connection.original.protocol != protocol::kTcp) return EndReason::TimedOut;
   switch (connection.tcp_state) {
     case TCP_CONNTRACK_CLOSE:

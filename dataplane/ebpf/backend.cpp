@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <net/if.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,7 +34,7 @@ constexpr std::uint64_t kMissedFor = 300'000'000'000, kReplacing = 10'000'000'00
 constexpr std::uint64_t kOriginKept = 600'000'000'000;
 
 // Connections without packets are forgotten, by protocol and what was seen of them.
-constexpr std::chrono::seconds kTcpOpen{432'000}, kTcpHalf{120}, kTcpClosing{120}, kTcpReset{10};
+constexpr std::chrono::seconds kTcpOpen{432'000}, kTcpUnanswered{120}, kTcpHalfOpen{60}, kTcpClosing{120}, kTcpReset{10};
 constexpr std::chrono::seconds kAnswered{120}, kUnanswered{30};
 
 std::uint64_t monotonic_now() {
@@ -43,12 +44,15 @@ std::uint64_t monotonic_now() {
 }
 
 std::chrono::seconds lifetime_of(const tl_flow_key& key, const tl_flow& flow) {
-  constexpr std::uint8_t kFin = 1, kReset = 4;
-  const bool answered = flow.packets[1] > 0;
-  if (key.protocol != protocol::kTcp) return answered ? kAnswered : kUnanswered;
-  if (((flow.tcp[0] | flow.tcp[1]) & kReset) != 0) return kTcpReset;
-  if ((flow.tcp[0] & flow.tcp[1] & kFin) != 0) return kTcpClosing;
-  return answered ? kTcpOpen : kTcpHalf;
+  if (key.protocol != protocol::kTcp) return is_answered(flow) ? kAnswered : kUnanswered;
+  switch (tcp_state_of(flow)) {
+    case TCP_CONNTRACK_CLOSE: return kTcpReset;
+    case TCP_CONNTRACK_FIN_WAIT:
+    case TCP_CONNTRACK_TIME_WAIT: return kTcpClosing;
+    case TCP_CONNTRACK_SYN_SENT: return kTcpUnanswered;
+    case TCP_CONNTRACK_SYN_RECV: return kTcpHalfOpen;
+    default: return kTcpOpen;
+  }
 }
 
 // A closed interface has only the filter of what comes out of it, and one that only notes senders that of what comes in.

@@ -1,6 +1,7 @@
 #include "dataplane/ebpf/connections.h"
 
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,6 +10,8 @@
 
 namespace tierlog::dataplane::ebpf {
 namespace {
+
+constexpr std::uint8_t kFin = 0x01, kSyn = 0x02, kReset = 0x04, kAck = 0x10;
 
 ConnectionTuple reversed(const ConnectionTuple& tuple) {
   ConnectionTuple back = tuple;
@@ -56,7 +59,10 @@ KnownFlow flow_of(const ConnectionTuple& tuple, std::uint8_t needed, const Conne
     entry.key.icmp_code = tuple.icmp_code;
   }
   entry.flow.first = entry.flow.last = now;
-  entry.flow.packets[1] = (connection.status & IPS_SEEN_REPLY) != 0 ? 1 : 0;
+  if ((connection.status & IPS_SEEN_REPLY) != 0) {
+    entry.flow.packets[1] = 1;
+    entry.flow.tcp[1] = tuple.protocol == protocol::kTcp ? kAck : TL_SPOKE;
+  }
   entry.flow.high_begins = swap ? 1 : 0;
   entry.flow.needed = entry.flow.allowed = needed;
   entry.flow.told = 1;
@@ -94,6 +100,15 @@ std::vector<KnownFlow> flows_of(const Connection& connection, const std::functio
   return found;
 }
 
+std::uint8_t tcp_state_of(const tl_flow& flow) {
+  const std::uint8_t either = flow.tcp[0] | flow.tcp[1], both = flow.tcp[0] & flow.tcp[1];
+  if ((either & kReset) != 0) return TCP_CONNTRACK_CLOSE;
+  if ((both & kFin) != 0) return TCP_CONNTRACK_TIME_WAIT;
+  if ((either & kFin) != 0) return TCP_CONNTRACK_FIN_WAIT;
+  if (!is_answered(flow)) return TCP_CONNTRACK_SYN_SENT;
+  return (flow.tcp[0] & (kSyn | kAck)) == kSyn ? TCP_CONNTRACK_SYN_RECV : TCP_CONNTRACK_ESTABLISHED;
+}
+
 Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanoseconds offset) {
   Connection connection;
   ConnectionTuple& tuple = connection.original;
@@ -127,7 +142,8 @@ Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanosecond
   connection.packets_in = flow.packets[1];
   connection.bytes_in = flow.bytes[1];
   connection.status = IPS_CONFIRMED;
-  if (flow.packets[1] > 0) connection.status |= IPS_SEEN_REPLY;
+  if (is_answered(flow)) connection.status |= IPS_SEEN_REPLY;
+  if (key.protocol == protocol::kTcp) connection.tcp_state = tcp_state_of(flow);
   // Ports that come again begin at another time.
   connection.id = static_cast<std::uint32_t>(flow.first >> 10) | 1u;
   connection.started = WallTime(Nanoseconds(static_cast<std::int64_t>(flow.first)) + offset);

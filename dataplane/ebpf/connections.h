@@ -36,6 +36,12 @@ class EbpfConnections final : public ConnectionSource {
 // translated; none where nobody is here. They are judged at their next packet. `now`: monotonic, nanoseconds.
 std::vector<KnownFlow> flows_of(const Connection& connection, const std::function<bool(const IpAddr&)>& is_here,
                                 std::uint64_t now);
+// What the flags that were seen make of a TCP connection, in conntrack's words (TCP_CONNTRACK_…).
+std::uint8_t tcp_state_of(const tl_flow& flow);
+// Whether its other end sent anything. An ICMP error about it is counted among that end's packets and is no answer.
+inline bool is_answered(const tl_flow& flow) {
+  return flow.tcp[1] != 0;
+}
 // `offset`: wall clock minus monotonic clock.
 Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanoseconds offset);
 

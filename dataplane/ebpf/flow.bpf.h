@@ -117,7 +117,8 @@ static __always_inline void account(struct tl_flow* flow, struct packet* packet,
   __sync_fetch_and_add(&flow->packets[reply], 1);
   __sync_fetch_and_add(&flow->bytes[reply], packet->length);
   flow->last = bpf_ktime_get_ns();
-  if ((flow->tcp[reply] | packet->tcp_flags) != flow->tcp[reply]) flow->tcp[reply] |= packet->tcp_flags;
+  const __u8 seen = packet->protocol == IPPROTO_TCP ? packet->tcp_flags : TL_SPOKE;
+  if ((flow->tcp[reply] | seen) != flow->tcp[reply]) flow->tcp[reply] |= seen;
 }
 
 /* The same ports begin another connection: what was ends. */

@@ -166,6 +166,7 @@ enum { TL_AT_POD = 0, TL_AT_HOST = 1 };
 
 #define TL_BIT_INGRESS (1u << TL_INGRESS)
 #define TL_BIT_EGRESS (1u << TL_EGRESS)
+#define TL_SPOKE 1
 struct tl_flow {
   __u64 packets[2], bytes[2]; /* by the originator, by the other */
   __u64 first, last;          /* CLOCK_MONOTONIC, nanoseconds */
@@ -174,7 +175,7 @@ struct tl_flow {
   __u32 epochs[2];            /* of the addresses then */
   __u8 high_begins;           /* the originator is key.high */
   __u8 needed, allowed, cut;  /* directions: judged here, allowed, ended by a change */
-  __u8 tcp[2];                /* flags seen, by side as packets */
+  __u8 tcp[2];                /* flags seen, by side as packets; of other protocols TL_SPOKE */
   __u8 told;
   __u8 forwarded; /* at an interface of the node: it only passes, and is nobody's connection here */
   /* Who it comes from where the source was rewritten on the way (the key has the node's address); else 0. */

@@ -1,6 +1,8 @@
 // The programs at a pod's interface, frame by frame, in a network namespace of this process: what is guarded,
 // judged, followed, judged again after a change, counted and told; and swaps under packets.
 #include <bpf/bpf.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <sys/mman.h>
 
 #include <atomic>
@@ -76,6 +78,66 @@ TEST_F(EbpfKernel, AConnectionIsFollowed) {
   EXPECT_EQ(connection.packets_out, 4u);
   EXPECT_EQ(connection.packets_in, 1u);
   EXPECT_EQ(connection.labels.egress, told[0].rule);
+}
+
+// The flags of both sides say how a TCP connection stands, in conntrack's words; of others, whether it was answered.
+TEST_F(EbpfKernel, AConnectionsFlagsSayHowItStands) {
+  constexpr std::uint8_t kFin = 0x11, kReset = 0x14, kAck = 0x10, kSynAck = 0x12;
+  struct Packet {
+    bool from_p;
+    std::uint8_t flags;
+  };
+  struct Case {
+    const char* name;
+    std::vector<Packet> behind_syn;
+    std::uint8_t state;
+    bool answered;
+  };
+  const Case cases[] = {
+      {"nobody there", {}, TCP_CONNTRACK_SYN_SENT, false},
+      {"refused", {{false, kReset}}, TCP_CONNTRACK_CLOSE, true},
+      {"left alone half open", {{false, kSynAck}}, TCP_CONNTRACK_SYN_RECV, true},
+      {"open", {{false, kSynAck}, {true, kAck}}, TCP_CONNTRACK_ESTABLISHED, true},
+      {"one side is done", {{false, kSynAck}, {true, kAck}, {false, kFin}}, TCP_CONNTRACK_FIN_WAIT, true},
+      {"both are", {{false, kSynAck}, {true, kAck}, {false, kFin}, {true, kFin}}, TCP_CONNTRACK_TIME_WAIT, true},
+      {"broken off", {{false, kSynAck}, {true, kAck}, {true, kReset}}, TCP_CONNTRACK_CLOSE, true},
+  };
+  enforce(kOnlyPort80);
+  std::uint16_t port = 41'000;
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.name);
+    FrameSpec syn = from_p("203.0.113.9", 80);
+    syn.source_port = ++port;
+    EXPECT_EQ(out_of_p(syn), kAllow);
+    for (const Packet& packet : one.behind_syn) {
+      FrameSpec frame = packet.from_p ? syn : answer_to(syn);
+      frame.tcp_flags = packet.flags;
+      EXPECT_EQ(packet.from_p ? out_of_p(frame) : into_p(frame), kAllow);
+    }
+    const Connection connection = only_connection(port);
+    EXPECT_EQ(connection.tcp_state, one.state);
+    EXPECT_EQ((connection.status & IPS_SEEN_REPLY) != 0, one.answered);
+  }
+}
+
+// What a router says about a datagram is counted with its connection, and is no answer of the other end.
+TEST_F(EbpfKernel, AnErrorIsNoAnswer) {
+  enforce("");
+  FrameSpec datagram = from_p("203.0.113.9", 53, protocol::kUdp);
+  EXPECT_EQ(out_of_p(datagram), kAllow);
+  FrameSpec error = answer_to(from_p("203.0.113.9", 0, protocol::kIcmp));
+  error.icmp_type = 3;
+  error.icmp_code = 3;
+  const auto sent = lab::build(datagram);
+  error.mark.assign(sent.begin() + 14, sent.begin() + 14 + 28);
+  EXPECT_EQ(into_p(error), kAllow);
+  Connection connection = only_connection(datagram.source_port);
+  EXPECT_EQ(connection.packets_in, 1u);
+  EXPECT_EQ(connection.status & IPS_SEEN_REPLY, 0u);
+  EXPECT_EQ(into_p(answer_to(datagram)), kAllow);
+  connection = only_connection(datagram.source_port);
+  EXPECT_EQ(connection.packets_in, 2u);
+  EXPECT_NE(connection.status & IPS_SEEN_REPLY, 0u);
 }
 
 TEST_F(EbpfKernel, DeniedPacketsAreCountedByFlow) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dataplane/ebpf/backend.h"
+#include "dataplane/ebpf/connections.h"
 #include "dataplane/ebpf/events.h"
 #include "lab/frames.h"
 #include "tests/dataplane/programs.h"
@@ -107,6 +108,17 @@ class EbpfKernel : public ::testing::Test {
     return back;
   }
 
+  // That which began at this port.
+  Connection only_connection(std::uint16_t source_port) {
+    const auto flows = backend_->read_flows();
+    EXPECT_TRUE(flows);
+    for (const ebpf::KnownFlow& entry : *flows) {
+      Connection connection = ebpf::connection_of(entry.key, entry.flow, Nanoseconds(0));
+      if (connection.original.source_port == source_port) return connection;
+    }
+    ADD_FAILURE() << "no connection from port " << source_port;
+    return {};
+  }
   std::vector<VerdictEvent> events() {
     std::vector<VerdictEvent> found;
     EXPECT_TRUE(events_->drain(found, 100'000));

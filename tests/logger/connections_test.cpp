@@ -2,6 +2,7 @@
 #include "logger/connections.h"
 
 #include <gtest/gtest.h>
+#include <linux/netfilter/nf_conntrack_common.h>
 
 namespace tierlog::logger {
 namespace {
@@ -186,6 +187,17 @@ TEST_F(ConnectionsTest, AnEndHasItsReason) {
     end(ended, 10);
     EXPECT_EQ(made_.back().end_reason, c.wanted) << c.name;
   }
+}
+
+// Where errors about a connection are counted with it, what came back is not yet an answer.
+TEST_F(ConnectionsTest, AnErrorAboutADatagramIsNoAnswer) {
+  const ConnectionTuple view = tuple(40'001, protocol::kUdp);
+  begin(view, 1, {kIn});
+  Connection ended = entry(view, 7, 1, 1);
+  ended.status = IPS_CONFIRMED;
+  end(ended, 10);
+  EXPECT_EQ(made_.back().end_reason, store::EndReason::Unanswered);
+  EXPECT_EQ(made_.back().packets_in, 1u);
 }
 
 // The first message knows no translation; what conntrack tells later knows both.
