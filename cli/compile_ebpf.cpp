@@ -61,8 +61,9 @@ Result<EbpfObjects> ebpf_objects(const Program& program, const ebpf::Limits& lim
       told.tiers.back().tier = program.tiers[source.tiers[tier].tier].name;
     }
   }
-  TL_ASSIGN(const Blob addresses, ebpf::encode_addresses(program, groups, identities, limits));
-  objects.address_bytes = addresses.size();
+  TL_ASSIGN(const ebpf::AddressPlan plan, ebpf::plan_addresses(program, groups, identities, limits));
+  TL_ASSIGN(const ebpf::AddressTable addresses, ebpf::AddressTable::encode(plan));
+  objects.address_bytes = addresses.blob().size();
   return objects;
 }
 

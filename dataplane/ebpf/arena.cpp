@@ -60,6 +60,10 @@ Result<std::uint32_t> Arena::put(const Blob& blob) {
   }
 }
 
+std::span<std::uint8_t> Arena::segment_of(std::uint32_t reference) const {
+  return {mapped_[reference >> TL_SEGMENT_BITS].bytes.get(), TL_SEGMENT_SIZE};
+}
+
 void Arena::free(std::uint32_t reference) {
   const auto known = lengths_.find(reference);
   if (known == lengths_.end()) return;

@@ -2,13 +2,14 @@
 //
 //   Blob --[Arena::put]--> segment (mmap) --> programs, by reference (layout.h)
 //
-// Segments are made when they are needed and stay. What is put is never changed; it is freed when no packet
-// can be reading it any more, which its owner knows.
+// Segments are made when they are needed and stay. What is put is changed by its owner only, where no packet can see a
+// part of the change; it is freed when no packet can be reading it any more, which its owner knows.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/handle.h"
@@ -29,6 +30,8 @@ class Arena {
   // than one; Refused, no memory.
   Result<std::uint32_t> put(const Blob& blob);
   void free(std::uint32_t reference);
+  // The whole segment that holds what was put; borrowed, as long as the arena lives.
+  std::span<std::uint8_t> segment_of(std::uint32_t reference) const;
   std::uint64_t used() const;  // bytes
   std::size_t segments() const { return mapped_.size(); }
 

@@ -228,19 +228,18 @@ Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
   for (const Attached& end : ends)
     if (end.station == Station::Host && !attached_.contains(end.ifindex) && options_.spares_midstream)
       programs_->config().older_until = monotonic_now() + kOlder;
-  const auto flip = [&] { __atomic_store_n(&programs_->config().root, *root, __ATOMIC_RELEASE); };
   // The first time, nothing reads this root but what is attached now; afterwards a new interface is closed until
   // its Program is in force.
   const std::uint32_t before = programs_->config().root;
   if (before == 0) {
     TL_TRY(take_older(*program));
-    flip();
+    installed_->flip(programs_->config().root);
   }
   if (auto attached = attach(ends, *program); !attached) {
     if (before != 0) installed_->abandon();
     return fail(attached.error().in("apply eBPF"));
   }
-  flip();
+  installed_->flip(programs_->config().root);
   installed_->commit(Steady::now());
   if (!applied_) applied_ = Steady::now();
   program_ = std::move(program);

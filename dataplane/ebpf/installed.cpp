@@ -15,6 +15,11 @@ namespace {
 
 using policy::Program;
 
+// A change of one address takes a head; when none is left, the object is written anew.
+constexpr std::uint32_t kHeads = 64;
+constexpr std::uint32_t kHeadBytes = 32;
+static_assert(sizeof(tl_root) <= kHeadBytes);
+
 std::string content_of(const Blob& blob) {
   const XXH128_hash_t hash = XXH3_128bits(blob.bytes().data(), blob.bytes().size());
   return std::string(reinterpret_cast<const char*>(&hash), sizeof hash) + std::to_string(blob.size());
@@ -187,7 +192,8 @@ Result<Installed::Placed> Installed::place_class(const Program& program, std::ui
   return placed;
 }
 
-Result<std::uint32_t> Installed::place_root(const Program& program, const std::vector<Attached>& stations) {
+// The first of its heads says all but the addresses.
+Result<Blob> Installed::encode_root(const Program& program, const std::vector<Attached>& stations) {
   // Nothing is judged at a plain interface.
   std::vector<Attached> ends = stations;
   std::erase_if(ends, [](const Attached& end) { return end.station == Station::Plain; });
@@ -211,13 +217,11 @@ Result<std::uint32_t> Installed::place_root(const Program& program, const std::v
     if (!fits) size *= 2;
   }
   Blob blob;
-  const std::uint32_t head = blob.make_room(sizeof(tl_root), 128);
+  const std::uint32_t head = blob.make_room(kHeads * kHeadBytes, 128);
   const std::uint32_t table = blob.make_room(size * kEntry, 128);
   std::vector<policy::Failsafe> failsafes = program.failsafes.inbound;
   failsafes.insert(failsafes.end(), program.failsafes.outbound.begin(), program.failsafes.outbound.end());
   tl_root root{};
-  root.addresses = addresses_;
-  root.address_epoch = epoch_;
   root.endpoint_mask = size - 1;
   root.failsafe_in = static_cast<std::uint32_t>(program.failsafes.inbound.size());
   root.failsafe_out = static_cast<std::uint32_t>(program.failsafes.outbound.size());
@@ -246,7 +250,7 @@ Result<std::uint32_t> Installed::place_root(const Program& program, const std::v
       }
     blob.put(table + places[i] * kEntry, entry);
   }
-  return arena_.put(blob);
+  return blob;
 }
 
 Result<std::uint32_t> Installed::prepare(const Program& program, const std::vector<Attached>& ends,
@@ -271,51 +275,86 @@ Result<std::uint32_t> Installed::prepare(const Program& program, const std::vect
     }
     by_class_.emplace(index, *placed);
   }
-  auto addresses = encode_addresses(program, groups_, identities_, limits_);
-  if (!addresses) {
-    abandon();
-    return fail(addresses.error());
-  }
-  std::uint32_t replaced = 0;
-  if (const std::string content = content_of(*addresses); content != address_content_) {
-    auto reference = arena_.put(*addresses);
-    if (!reference) {
-      abandon();
-      return fail(reference.error());
+  auto root = put_together(program, ends);
+  if (!root) abandon();
+  return root;
+}
+
+// Addresses and root, behind the classes.
+Result<std::uint32_t> Installed::put_together(const Program& program, const std::vector<Attached>& ends) {
+  prepared_.emplace();
+  Prepared& next = *prepared_;
+  TL_ASSIGN(next.plan, plan_addresses(program, groups_, identities_, limits_));
+  TL_ASSIGN(const Blob blob, encode_root(program, ends));
+  next.at = root_;
+  next.epoch = epoch_;
+  const std::string content = content_of(blob);
+  const bool same_ends = root_.object != 0 && root_.heads < kHeads && content == root_.content;
+  const bool same_addresses = addresses_ && addresses_->says(next.plan);
+  const auto head_at = [&](std::uint32_t head) { return next.at.object + head * kHeadBytes; };
+  if (same_ends && same_addresses) return next.root = head_at(root_.heads - 1);
+  if (!same_addresses) {
+    next.epoch = next_epoch_++;
+    std::optional<std::vector<AddressTable::Store>> stores;
+    // With other rules beside it, a packet would meet the old rules and the new address.
+    if (same_ends && addresses_) stores = addresses_->amend(next.plan, arena_.segment_of(addresses_->reference()));
+    if (stores) {
+      next.stores = std::move(*stores);
+    } else {
+      TL_ASSIGN(auto table, AddressTable::encode(next.plan));
+      TL_ASSIGN(const std::uint32_t reference, arena_.put(table.blob()));
+      table.placed(reference);
+      next.addresses = std::move(table);
     }
-    replaced = std::exchange(addresses_, *reference);
-    address_content_ = content;
-    epoch_ = next_epoch_++;
   }
-  auto root = place_root(program, ends);
-  if (!root) {
-    if (replaced != 0) {
-      arena_.free(std::exchange(addresses_, replaced));
-      address_content_.clear();
-    }
-    abandon();
-    return fail(root.error());
+  if (!same_ends) {
+    TL_ASSIGN(next.at.object, arena_.put(blob));
+    next.at.content = content;
+    next.at.heads = 0;
   }
-  replaced_addresses_ = replaced;
-  prepared_ = *root;
-  return prepared_;
+  std::uint8_t* object = arena_.segment_of(next.at.object).data() + (next.at.object & (TL_SEGMENT_SIZE - 1));
+  tl_root head;
+  std::memcpy(&head, object, sizeof head);
+  head.addresses = (next.addresses ? *next.addresses : *addresses_).reference();
+  head.address_epoch = next.epoch;
+  next.root = head_at(next.at.heads);
+  std::memcpy(object + next.at.heads++ * kHeadBytes, &head, sizeof head);
+  return next.root;
 }
 
 // Objects of a Program that was not put into force stay until the next one that is: they cost memory only.
 void Installed::abandon() {
   for (auto& [content, placed] : classes_) placed.wanted = true;
-  if (prepared_ == 0) return;
-  arena_.free(std::exchange(prepared_, 0));
-  if (replaced_addresses_ == 0) return;
-  arena_.free(std::exchange(addresses_, std::exchange(replaced_addresses_, 0)));
-  address_content_.clear();
+  if (!prepared_) return;
+  if (prepared_->at.object != root_.object) arena_.free(prepared_->at.object);
+  if (prepared_->addresses) arena_.free(prepared_->addresses->reference());
+  prepared_.reset();
+}
+
+// Who an address is comes before the epoch that says so: what is noted with an epoch was judged by its addresses or by
+// later ones, and then it is judged again.
+void Installed::flip(__u32& root) {
+  if (!prepared_) return;
+  for (const AddressTable::Store& store : prepared_->stores) {
+    auto* word = reinterpret_cast<std::uint32_t*>(arena_.segment_of(addresses_->reference()).data() + store.offset);
+    __atomic_store_n(word, store.value, __ATOMIC_RELEASE);
+  }
+  __atomic_store_n(&root, prepared_->root, __ATOMIC_RELEASE);
 }
 
 void Installed::commit(std::chrono::steady_clock::time_point now) {
-  if (prepared_ == 0) return;
-  if (replaced_addresses_ != 0) older_.emplace_back(now, std::exchange(replaced_addresses_, 0));
-  if (root_ != 0) older_.emplace_back(now, root_);
-  root_ = std::exchange(prepared_, 0);
+  if (!prepared_) return;
+  Prepared next = std::move(*prepared_);
+  prepared_.reset();
+  if (next.addresses) {
+    if (addresses_) older_.emplace_back(now, addresses_->reference());
+    addresses_ = std::move(next.addresses);
+  } else if (!next.stores.empty()) {
+    addresses_->amended(std::move(next.plan));
+  }
+  epoch_ = next.epoch;
+  if (root_.object != 0 && next.at.object != root_.object) older_.emplace_back(now, root_.object);
+  root_ = std::move(next.at);
   std::erase_if(classes_, [&](const auto& entry) {
     if (!entry.second.wanted) older_.emplace_back(now, entry.second.reference);
     return !entry.second.wanted;

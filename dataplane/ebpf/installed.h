@@ -1,9 +1,10 @@
 // dataplane/ebpf/installed.h - Programs as objects of the arena: what is put there, and when it may go.
 //
-//   policy/program.h --encode_class, encode_addresses--> [Installed] --one store of config.root--> packets
+//   policy/program.h --encode_class, address_table.h--> [Installed] --one store of config.root--> packets
 //
 // Everything a packet meets hangs on the root it reads once. A class whose content is as before keeps its
-// object and its generation, so that connections it judged are not judged again.
+// object and its generation, so that connections it judged are not judged again. Where all is as before but who one
+// address is, that is written into the table in force, and the root is another one of the same object.
 #pragma once
 
 #include <algorithm>
@@ -51,7 +52,9 @@ class Installed {
   // left. Errors: InvalidArgument (a limit, with the number), Refused.
   Result<std::uint32_t> prepare(const policy::Program& program, const std::vector<Attached>& ends,
                                 const SlotOf& slot_of);
-  // Packets read the prepared root from now on: what only those before need is set aside.
+  // Packets read the prepared root from now on, by `root`, where they look for it. As often as one likes.
+  void flip(__u32& root);
+  // They do: what only those before need is set aside.
   void commit(std::chrono::steady_clock::time_point now);
   // Frees what was set aside until then.
   void forget_older(std::chrono::steady_clock::time_point until);
@@ -73,7 +76,8 @@ class Installed {
   std::string input_of(const policy::Program& program, std::uint32_t index);
   std::uint32_t generation_of(const std::vector<std::uint32_t>& content);
   Result<tl_endpoint> host_entry(const policy::Program& program, const Attached& end);
-  Result<std::uint32_t> place_root(const policy::Program& program, const std::vector<Attached>& ends);
+  Result<Blob> encode_root(const policy::Program& program, const std::vector<Attached>& ends);
+  Result<std::uint32_t> put_together(const policy::Program& program, const std::vector<Attached>& ends);
 
   Arena arena_;
   Limits limits_;
@@ -88,10 +92,23 @@ class Installed {
   std::map<std::uint32_t, Placed> by_class_;
   // Of a host endpoint's direction: by the generations of what is asked there, and by its failsafe ports.
   std::map<std::vector<std::uint32_t>, std::uint32_t> host_generations_;
-  std::string address_content_;
-  std::uint32_t addresses_ = 0, epoch_ = 0;
-  std::uint32_t root_ = 0;
-  std::uint32_t prepared_ = 0, replaced_addresses_ = 0;  // between prepare and commit
+  std::optional<AddressTable> addresses_;
+  std::uint32_t epoch_ = 0;
+  // An object with the endpoints and many heads (struct tl_root): each but the last was in force once.
+  struct Root {
+    std::uint32_t object = 0, heads = 0;
+    std::string content;  // of all but the heads
+  };
+  Root root_;
+  // What a prepared Program replaces.
+  struct Prepared {
+    std::uint32_t root = 0, epoch = 0;
+    AddressPlan plan;
+    std::vector<AddressTable::Store> stores;  // into the addresses in force
+    std::optional<AddressTable> addresses;
+    Root at;
+  };
+  std::optional<Prepared> prepared_;
   // What was replaced, by when.
   std::deque<std::pair<std::chrono::steady_clock::time_point, std::uint32_t>> older_;
 };

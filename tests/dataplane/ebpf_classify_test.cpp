@@ -145,7 +145,7 @@ TEST(ClassifyWorlds, RandomPoliciesSayWhatTheEvaluatorSays) {
   auto opened = EbpfBackend::open({});
   ASSERT_TRUE(opened) << opened.error().message;
   EbpfBackend& backend = **opened;
-  std::size_t asked = 0;
+  std::size_t asked = 0, in_place = 0;
   policy::MemoryRuleIds ids;
   for (unsigned seed = 1; seed <= 12 && !testing::Test::HasFailure(); ++seed) {
     lab::test::Dice dice(seed);
@@ -160,25 +160,48 @@ TEST(ClassifyWorlds, RandomPoliciesSayWhatTheEvaluatorSays) {
       const auto compiled =
           policy::compile(loaded.cases[0].policies, cluster, ids, {policy::CompileOptions::Scope::Local, 1});
       ASSERT_TRUE(compiled) << compiled.error().message;
+      const auto ask = [&](const Program& program) {
+        for (const lab::Check& check : loaded.cases[0].checks) {
+          const auto packet = lab::packet_of(*cluster, check);
+          if (!packet) continue;
+          for (std::uint32_t klass = 0; klass < program.classes.size(); ++klass) {
+            const std::uint32_t reference = backend.installed().class_reference(klass);
+            if (reference == 0) continue;
+            const auto answer = backend.programs().ask(question_of(*packet, backend.root(), reference));
+            ASSERT_TRUE(answer) << answer.error().message;
+            EXPECT_EQ(difference(program, klass, *packet, *answer), "") << "seed " << seed << " case " << i;
+            ++asked;
+          }
+        }
+      };
       const auto program = std::make_shared<const Program>(*compiled);
       const auto applied = backend.apply(program);
       ASSERT_TRUE(applied) << applied.error().message;
-      for (const lab::Check& check : loaded.cases[0].checks) {
-        const auto packet = lab::packet_of(*cluster, check);
-        if (!packet) continue;
-        for (std::uint32_t klass = 0; klass < program->classes.size(); ++klass) {
-          const std::uint32_t reference = backend.installed().class_reference(klass);
-          if (reference == 0) continue;
-          const auto answer = backend.programs().ask(question_of(*packet, backend.root(), reference));
-          ASSERT_TRUE(answer) << answer.error().message;
-          EXPECT_EQ(difference(*program, klass, *packet, *answer), "") << "seed " << seed << " case " << i;
-          ++asked;
-        }
+      ask(*program);
+      // One pod after the other gets the labels of another one.
+      for (int change = 0; change < 3; ++change) {
+        auto changed = std::make_shared<policy::Cluster>(*cluster);
+        const auto endpoint = [&]() -> policy::Endpoint& {
+          return changed->endpoints[static_cast<std::size_t>(dice.below(static_cast<int>(changed->endpoints.size())))];
+        };
+        policy::Endpoint& pod = endpoint();
+        pod.labels = endpoint().labels;
+        cluster = changed;
+        const auto next =
+            policy::compile(loaded.cases[0].policies, cluster, ids, {policy::CompileOptions::Scope::Local, 1});
+        ASSERT_TRUE(next) << next.error().message;
+        const auto with_change = std::make_shared<const Program>(*next);
+        const std::uint64_t used = backend.installed().arena().used();
+        const auto again = backend.apply(with_change);
+        ASSERT_TRUE(again) << again.error().message;
+        in_place += backend.installed().arena().used() == used ? 1 : 0;
+        ask(*with_change);
       }
     }
   }
   EXPECT_GE(asked, 8192u);
-  std::cout << asked << " questions\n";
+  EXPECT_GT(in_place, 10u);
+  std::cout << asked << " questions, " << in_place << " changes that moved nothing\n";
 }
 
 }  // namespace

@@ -199,6 +199,54 @@ TEST_F(EbpfKernel, AChangeReachesLivingConnections) {
   EXPECT_EQ(into_p(answer_to(syn)), kAllow);
 }
 
+// A pod elsewhere gets other labels: one word of the table in force, and living connections are judged anew.
+TEST_F(EbpfKernel, OneAddressIsWrittenInPlace) {
+  constexpr const char* kToDb = R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: out, namespace: a}
+spec:
+  selector: app == 'p'
+  types: [Egress]
+  egress:
+  - {action: Allow, protocol: TCP, destination: {selector: role == 'db', ports: [80]}}
+)";
+  const auto with_role = [&](const char* role) {
+    auto p = tierlog::testing::local_pod("a", "p", {"10.1.0.1", "fd00::1"}, {{"app", "p"}});
+    p.interface = "pod-p";
+    p.mac = "02:00:00:00:00:01";
+    auto far = tierlog::testing::local_pod("a", "far", {"10.9.0.1", "fd00::9"}, {{"role", role}});
+    far.local = false;
+    const auto applied = backend_->apply(tierlog::testing::compile(kToDb, {p, far}, ids_));
+    EXPECT_TRUE(applied) << applied.error().message;
+  };
+  with_role("db");
+  const auto& arena = backend_->installed().arena();
+  const std::uint64_t used = arena.used();
+  std::uint32_t root = backend_->root();
+  std::size_t in_place = 0;
+  for (const char* to : {"10.9.0.1", "fd00::9"}) {
+    SCOPED_TRACE(to);
+    const FrameSpec syn = from_p(to, 80);
+    FrameSpec ack = syn, second = syn;
+    ack.tcp_flags = 0x10;
+    EXPECT_EQ(out_of_p(syn), kAllow);
+    // More often than a root has heads.
+    for (std::uint16_t i = 0; i < 40; ++i) {
+      with_role("web");
+      second.source_port = static_cast<std::uint16_t>(20'000 + i);
+      EXPECT_EQ(out_of_p(ack), kDrop) << "a living connection";
+      EXPECT_EQ(out_of_p(second), kDrop);
+      EXPECT_NE(backend_->root(), std::exchange(root, backend_->root()));
+      with_role("db");
+      EXPECT_EQ(out_of_p(ack), kAllow);
+      EXPECT_EQ(out_of_p(second), kAllow);
+      in_place += arena.used() == used ? 1 : 0;
+    }
+  }
+  EXPECT_GE(in_place, 75u);
+}
+
 // A class is made anew where what its rules come to is another thing, though the rules are the same; else it stays.
 TEST_F(EbpfKernel, TheSameRulesFollowWhatPortsAreCalled) {
   constexpr const char* kNamed = R"(
@@ -449,6 +497,42 @@ TEST_F(EbpfSwap, NoPacketMeetsTwoPrograms) {
   EXPECT_EQ(met.mixed, 0u);
   EXPECT_GT(met.of[0], 100u);
   EXPECT_GT(met.of[1], 100u);
+}
+
+// Neither rule set knows the other's address: a packet that meets a new address beside old rules, or the other way
+// round, is let through by nobody's policy.
+TEST_F(EbpfSwap, AnAddressDoesNotComeBeforeItsRules) {
+  const auto put_both = [&](bool first) {
+    const std::string port = first ? "80" : "81", role = first ? "db" : "web";
+    auto p = tierlog::testing::local_pod("a", "p", {"10.1.0.1"}, {{"app", "p"}});
+    p.interface = "pod-p";
+    p.mac = "02:00:00:00:00:01";
+    auto far = tierlog::testing::local_pod("a", "far", {"10.9.0.1"}, {{"role", role}});
+    far.local = false;
+    const std::string policy =
+        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: out, namespace: a}\nspec: {selector: app == "
+        "'p', types: [Egress], egress: [{action: Allow, protocol: TCP, destination: {selector: role == 'web', ports: [" +
+        port + "]}}]}\n";
+    const auto applied = backend_->apply(tierlog::testing::compile(policy, {p, far}, ids_));
+    EXPECT_TRUE(applied) << applied.error().message;
+  };
+  put_both(true);
+  std::atomic<bool> stop{false};
+  std::size_t changes = 0;
+  std::thread changer([&] {
+    for (; !stop; ++changes) put_both(changes % 2 != 0);
+  });
+  // Port 80 is open only while nobody has the role.
+  std::size_t through = 0;
+  for (std::uint16_t i = 0; i < 60'000; ++i) {
+    FrameSpec syn = from_p("10.9.0.1", 80);
+    syn.source_port = static_cast<std::uint16_t>(1024 + i);
+    through += out_of_p(syn) == kAllow ? 1 : 0;
+  }
+  stop = true;
+  changer.join();
+  EXPECT_EQ(through, 0u);
+  EXPECT_GT(changes, 100u);
 }
 
 // The control: the rules of one are written over with those of the other, one by one, where packets read them. That must

@@ -23,7 +23,9 @@ std::string refusal(const policy::Program& program, const Limits& limits) {
   for (std::uint32_t index = 0; index < program.classes.size(); ++index)
     if (const auto encoded = ebpf::encode_class(program, index, groups, slot_of, limits); !encoded)
       return encoded.error().message;
-  const auto addresses = ebpf::encode_addresses(program, groups, identities, limits);
+  const auto plan = ebpf::plan_addresses(program, groups, identities, limits);
+  if (!plan) return plan.error().message;
+  const auto addresses = ebpf::AddressTable::encode(*plan);
   return addresses ? "" : addresses.error().message;
 }
 
