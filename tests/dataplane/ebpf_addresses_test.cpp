@@ -123,7 +123,7 @@ std::size_t differing(const Segment& segment, World& world, const std::vector<Ip
 TEST(EbpfAddresses, ChangesOfOneAddressAreWrittenInPlace) {
   const std::vector<IpAddr> all = universe();
   std::size_t in_place = 0, anew = 0, seen_too_early = 0, not_seen = 0;
-  for (unsigned seed = 1; seed <= 30 && !HasFailure(); ++seed) {
+  for (unsigned seed = 1; seed <= 10 && !HasFailure(); ++seed) {
     std::mt19937 dice(seed);
     World world;
     for (const char* net : {"10.1.0.0/16", "10.1.1.0/24", "10.1.0.0/30", "fd00::/16", "fd00::1:0/112", "192.168.7.128/25"})
@@ -166,9 +166,9 @@ TEST(EbpfAddresses, ChangesOfOneAddressAreWrittenInPlace) {
     }
   }
   EXPECT_EQ(seen_too_early, 0u);
-  EXPECT_GT(not_seen, 1000u) << "stores that change nothing prove nothing";
-  EXPECT_GT(in_place, 3000u);
-  EXPECT_GT(anew, 50u);
+  EXPECT_GT(not_seen, 300u) << "stores that change nothing prove nothing";
+  EXPECT_GT(in_place, 1000u);
+  EXPECT_GT(anew, 20u);
 }
 
 struct Unfit {
