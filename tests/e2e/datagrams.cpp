@@ -71,6 +71,11 @@ int send_datagrams(Datagrams& traffic, const std::vector<IpAddr>& to) {
     sockets.push_back(std::move(pair));
   }
   while (!traffic.stop) {
+    traffic.paused = traffic.pause.load();
+    if (traffic.paused) {
+      std::this_thread::sleep_for(1ms);
+      continue;
+    }
     for (int burst = 0; burst < 8; ++burst)
       for (const auto& pair : sockets) {
         if (::send(pair[0].get(), "a", 1, 0) == 1) ++traffic.allowed_sent;

@@ -17,6 +17,7 @@ inline constexpr std::uint16_t kDenied = 7002;
 struct Datagrams {
   std::atomic<std::uint64_t> allowed_sent{0}, denied_sent{0}, allowed_received{0}, denied_received{0};
   std::atomic<bool> ready{false}, stop{false}, fast{false};
+  std::atomic<bool> pause{false}, paused{false};  // asked for; the sender's answer
 };
 
 // Until killed: counts what comes on both ports, over both families.
