@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <random>
@@ -45,7 +46,7 @@ constexpr int kPacketRepeats = 20'000;
 void need(bool good, const std::string& what) {
   if (good) return;
   std::fprintf(stderr, "ebpf_bench: %s\n", what.c_str());
-  std::exit(1);
+  std::exit(3);
 }
 
 // The newest program of that name: this process's.
@@ -182,7 +183,16 @@ void whole_program(int rounds) {
   spec.tcp_flags = 0x02;
   spec.port = 81;
   const lab::Bytes refused = lab::build(spec);
+  const auto counted = [&](RuleId id) {
+    const auto counters = (*backend)->read_counters();
+    need(counters.has_value(), "no counters");
+    std::uint64_t packets = 0;
+    for (const auto& counter : *counters)
+      if (counter.id == id) packets += counter.packets;
+    return packets;
+  };
   static_cast<void>(per_packet(out, syn, ifindex, 1));
+  need(counted(program->rules.front().id) == 1, "no figures: the first packet of the connection was not judged");
   std::vector<double> established, quiet, told;
   tl_config& config = (*backend)->programs().config();
   std::uint64_t seen = 0;
@@ -197,10 +207,15 @@ void whole_program(int rounds) {
     }
     seen += drained.size();
   }
+  const auto flows = (*backend)->read_flows();
+  const auto each = static_cast<std::uint64_t>(rounds) * kPacketRepeats;
+  need(flows.has_value() && flows->size() == 1 && flows->front().flow.packets[0] == 1 + each,
+       "no figures: established packets were not followed");
+  need(counted(program->ends.front().id) == 2 * each, "no figures: denied packets were not judged");
   std::printf("\none flow, ns a packet, the whole program out of a pod (%d rounds of %d):\n", rounds, kPacketRepeats);
   std::printf("  established %.0f   denied, counted only %.0f   denied and told %.0f\n", median(established), median(quiet),
               median(told));
-  need(seen + 2 >= static_cast<std::uint64_t>(rounds) * kPacketRepeats, "events were lost");
+  need(seen + 2 >= each, "events were lost");
   verdict("an event per denied packet / counted only", paired(told, quiet).median, 1.15);
 }
 
@@ -227,19 +242,40 @@ void classify(int rounds) {
   whole_program(std::max(5, rounds));
 }
 
-int run(int rounds, const std::string& part) {
-  const auto wanted = [&](const char* name) { return part.empty() || part == name; };
-  if (wanted("way")) beside_nftables(std::max(5, rounds));
-  if (wanted("node")) membership_and_memory();
-  if (wanted("pods")) tcp_between_pods(std::max(5, rounds));
-  if (wanted("classify")) classify(rounds);
-  return 0;
+struct Part {
+  const char* name;
+  bool (*run)(int rounds);  // false: what it printed is not sound
+};
+constexpr Part kParts[] = {
+    {"way", [](int rounds) { return beside_nftables(std::max(5, rounds)); }},
+    {"node", [](int) { return membership_and_memory(), true; }},
+    {"pods", [](int rounds) { return tcp_between_pods(std::max(5, rounds)), true; }},
+    {"classify", [](int rounds) { return classify(rounds), true; }},
+};
+
+int run(int rounds, const std::string& wanted) {
+  bool sound = true;
+  for (const Part& part : kParts)
+    if (wanted.empty() || wanted == part.name) sound = part.run(rounds) && sound;
+  return sound ? 0 : 1;
+}
+
+int usage() {
+  std::fprintf(stderr, "usage: ebpf_bench [ROUNDS [PART]]; ROUNDS is a number, PART one of");
+  for (const Part& part : kParts) std::fprintf(stderr, " %s", part.name);
+  std::fprintf(stderr, "\n");
+  return 2;
 }
 
 }  // namespace
 }  // namespace tierlog::bench
 
 int main(int argc, char** argv) {
-  tierlog::bench::need_root("ebpf_bench");
-  return tierlog::bench::run(argc > 1 ? std::max(1, std::atoi(argv[1])) : 5, argc > 2 ? argv[2] : "");
+  using namespace tierlog::bench;
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 5;
+  const std::string part = argc > 2 ? argv[2] : "";
+  const bool known = std::any_of(std::begin(kParts), std::end(kParts), [&](const Part& one) { return part == one.name; });
+  if (rounds < 1 || argc > 3 || (argc > 2 && !known)) return usage();
+  need_root("ebpf_bench");
+  return run(rounds, part);
 }

@@ -2,7 +2,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include <thread>
 
 #include "bench/ebpf_bench.h"
 #include "bench/programs.h"
@@ -10,8 +9,6 @@
 
 namespace tierlog::bench {
 namespace {
-
-using namespace std::chrono_literals;
 
 constexpr std::size_t kEstablishedPackets = 40'000;
 constexpr std::size_t kNewFlows = 20'000;
@@ -43,16 +40,9 @@ WaySetup setup(const char* name, bool programs, bool both_local, int rules, bool
   return made;
 }
 
-void print(const char* what, const Ways& ways, const Figures& figures) {
-  std::printf("%s\n", what);
-  for (std::size_t i = 0; i < ways.size(); ++i)
-    std::printf("  %-44s %7.0f ns CPU/packet   / conntrack alone %s\n", ways[i]->setup().name.c_str(), median(figures[i]),
-                to_text(paired(figures[i], figures[0])).c_str());
-}
-
 }  // namespace
 
-void beside_nftables(int rounds) {
+bool beside_nftables(int rounds) {
   enum { kAlone, kTables, kPrograms, kBeside, kMany, kTablesPair, kProgramsPair };
   Ways ways;
   WaySetup alone;
@@ -65,41 +55,14 @@ void beside_nftables(int rounds) {
         setup("eBPF, pod -> outside, 10,000 rules", true, false, 10'000),
         setup("nftables, pod -> pod, 10 rules", false, true, 10), setup("eBPF, pod -> pod, 10 rules", true, true, 10)})
     ways.push_back(std::make_unique<Way>(one));
-  pin_to_cpu(kSenderCpu);
-  const SenderCpu cpu(kSenderCpu);
-  for (const auto& way : ways) way->establish();
-  const Figures established =
-      take_turns(ways, rounds, [&](Way& way) { return way.send(cpu, kEstablishedPackets, kFlows); });
-  std::vector<std::uint64_t> judged, events;
-  for (const auto& way : ways) {
-    judged.push_back(way->judged());
-    events.push_back(way->events());
-  }
-  const Figures fresh = take_turns(ways, rounds, [&](Way& way) {
-    way.forget_flows();
-    return way.send(cpu, kNewFlows, kNewFlows);
-  });
   std::printf("the whole way through a node, %d rounds by turns:\n", rounds);
-  print("established packet, 1,000 flows in turn", ways, established);
-  print("first packet of a connection, allowed and told", ways, fresh);
-  std::this_thread::sleep_for(100ms);
-  bool sound = true;
-  for (std::size_t i = 0; i < ways.size(); ++i) {
-    const std::uint64_t directions = !ways[i]->setup().tierlog ? 0 : ways[i]->setup().both_local ? 2 : 1;
-    const std::uint64_t wanted = directions * kNewFlows * static_cast<std::uint64_t>(rounds + 1);
-    const std::uint64_t told = ways[i]->events() - events[i], new_ones = ways[i]->judged() - judged[i];
-    if (new_ones == wanted && told == wanted && ways[i]->lost() == 0) continue;
-    sound = false;
-    std::printf("  NOT SOUND: %s: %llu judged of %llu, %llu told, %llu packets lost\n", ways[i]->setup().name.c_str(),
-                static_cast<unsigned long long>(new_ones), static_cast<unsigned long long>(wanted),
-                static_cast<unsigned long long>(told), static_cast<unsigned long long>(ways[i]->lost()));
-  }
-  if (sound) std::printf("every packet arrived, every first packet was judged and told once a direction\n");
+  const auto [established, fresh, sound] = measure_packets(ways, rounds, kEstablishedPackets, kNewFlows);
   verdict("established: eBPF / nftables", paired(established[kPrograms], established[kTables]).median, 1.0);
   verdict("established: eBPF beside conntrack / nftables", paired(established[kBeside], established[kTables]).median, 1.0);
   verdict("established, pod -> pod: eBPF / nftables", paired(established[kProgramsPair], established[kTablesPair]).median, 1.0);
   verdict("first packet: eBPF / nftables", paired(fresh[kPrograms], fresh[kTables]).median, 1.0);
   verdict("first packet, eBPF: 10,000 rules / 10", paired(fresh[kMany], fresh[kPrograms]).median, 1.3);
+  return sound;
 }
 
 }  // namespace tierlog::bench

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 
 #include "bench/programs.h"
 #include "bench/way.h"
@@ -15,7 +14,6 @@ namespace {
 
 using namespace tierlog;
 using namespace tierlog::bench;
-using namespace std::chrono_literals;
 
 constexpr std::size_t kEstablishedPackets = 60'000;
 constexpr std::size_t kNewFlows = 20'000;
@@ -50,47 +48,11 @@ std::string policies(const Variant& variant) {
   return text;
 }
 
-void print(const char* what, const Ways& ways, const Figures& figures) {
-  std::printf("%s\n", what);
-  for (std::size_t i = 0; i < ways.size(); ++i)
-    std::printf("  %-38s %7.0f ns CPU/packet   ratio %s\n", ways[i]->setup().name.c_str(), median(figures[i]),
-                to_text(paired(figures[i], figures[0])).c_str());
-}
-
 int run(int rounds) {
   Ways ways;
   for (const Variant& variant : kVariants) ways.push_back(std::make_unique<Way>(
         WaySetup{variant.name, variant.tierlog, variant.told, variant.both_local, variant.guard, policies(variant), {}, {}}));
-  pin_to_cpu(kSenderCpu);
-  const SenderCpu cpu(kSenderCpu);
-  for (const auto& way : ways) way->establish();
-  const Figures established =
-      take_turns(ways, rounds, [&](Way& way) { return way.send(cpu, kEstablishedPackets, kFlows); });
-  std::vector<std::uint64_t> judged, events;
-  for (const auto& way : ways) {
-    judged.push_back(way->judged());
-    events.push_back(way->events());
-  }
-  const Figures fresh = take_turns(ways, rounds, [&](Way& way) {
-    way.forget_flows();
-    return way.send(cpu, kNewFlows, kNewFlows);
-  });
-  print("established packet", ways, established);
-  print("first packet of a connection, allowed and logged", ways, fresh);
-  std::this_thread::sleep_for(100ms);  // the last log messages
-  bool sound = true;
-  for (std::size_t i = 0; i < ways.size(); ++i) {
-    const std::uint64_t directions = !kVariants[i].tierlog ? 0 : kVariants[i].both_local ? 2 : 1;
-    const auto each = kNewFlows * static_cast<std::uint64_t>(rounds + 1);
-    const std::uint64_t wanted = directions * each, to_be_told = kVariants[i].told ? each : wanted;
-    const std::uint64_t told = ways[i]->events() - events[i], new_ones = ways[i]->judged() - judged[i];
-    if (judged[i] != directions * kFlows || new_ones != wanted || told != to_be_told || ways[i]->lost() != 0) {
-      sound = false;
-      std::printf("  NOT SOUND: %s: %lu judged of %lu, %lu told, %lu packets lost, %lu judged to establish\n",
-                  kVariants[i].name, new_ones, wanted, told, ways[i]->lost(), judged[i]);
-    }
-  }
-  if (sound) std::printf("every packet arrived, every first packet was judged and told once a direction\n");
+  const auto [established, fresh, sound] = measure_packets(ways, rounds, kEstablishedPackets, kNewFlows);
   verdict("established packet / conntrack alone", paired(established[1], established[0]).median, 1.1);
   verdict("the same between two pods", paired(established[3], established[0]).median, 1.1);
   std::printf("of a first packet, ours / one rule that counts, marks and logs: %s\n",

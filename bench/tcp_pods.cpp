@@ -112,12 +112,13 @@ class Pods {
     ::munmap(counts_, sizeof(Counts));
   }
 
-  double connections_a_second() const {
+  double connections_a_second() {
     enter(client_);
     const auto start = Stopwatch::now();
     std::uint64_t made = 0;
     while (Stopwatch::now() - start < kTime) made += connect_once() ? 1 : 0;
     const double ms = ms_since(start);
+    opened_ += made;
     enter(node_);
     return static_cast<double>(made) * 1000 / ms;
   }
@@ -135,6 +136,18 @@ class Pods {
     return static_cast<double>(came) * 8 / ms / 1e6;
   }
   const char* name() const { return name_; }
+  // Ends this program where whoever should judge here has not judged each connection.
+  void need_judged() const {
+    if (!backend_) return;
+    std::uint64_t judged = 0;
+    if (const auto counters = backend_->read_counters())
+      for (const auto& counter : *counters)
+        if (find_reserved(counter.id) == nullptr) judged += counter.packets;
+    if (opened_ > 0 && judged >= opened_) return;
+    std::fprintf(stderr, "ebpf_bench: no figures: %s: connections judged: %llu of %llu\n", name_,
+                 static_cast<unsigned long long>(judged), static_cast<unsigned long long>(opened_));
+    std::exit(3);
+  }
 
  private:
   void judge(Plane plane) {
@@ -161,6 +174,7 @@ class Pods {
   }
 
   const char* name_;
+  std::uint64_t opened_ = 0;
   Counts* counts_ = nullptr;
   Fd client_, server_, node_;
   std::unique_ptr<dataplane::Backend> backend_;
@@ -183,6 +197,7 @@ void tcp_between_pods(int rounds) {
       rates[turn].push_back(rate);
       speeds[turn].push_back(speed);
     }
+  for (const auto& pods : all) pods->need_judged();
   std::printf("\nTCP between two pods, both ends judged, nobody reads the messages, %d rounds by turns:\n", rounds);
   for (std::size_t i = 0; i < all.size(); ++i)
     std::printf("  %-12s %7.0f connections a second, / no policies %s;  %5.1f Gbit/s, / no policies %s\n", all[i]->name(),

@@ -22,6 +22,7 @@
 #include <thread>
 
 #include "bench/programs.h"
+#include "dataplane/conntrack.h"
 #include "dataplane/conntrack_settings.h"
 #include "dataplane/ebpf/backend.h"
 #include "dataplane/ebpf/events.h"
@@ -88,6 +89,32 @@ Fd packet_socket(const char* device) {
     std::exit(3);
   }
   return socket;
+}
+
+template <typename Opened>
+auto or_end(Opened opened) {
+  if (opened) return std::move(*opened);
+  std::fprintf(stderr, "%s\n", opened.error().message.c_str());
+  std::exit(3);
+}
+
+// Of what nobody judged a figure tells nothing.
+void need_all(const Way& way, const char* what, std::uint64_t had, std::uint64_t sent) {
+  if (had == sent) return;
+  std::fprintf(stderr, "no figures: %s: %s: %llu of %llu\n", way.setup().name.c_str(), what,
+               static_cast<unsigned long long>(had), static_cast<unsigned long long>(sent));
+  std::exit(3);
+}
+
+std::uint64_t directions_of(const Way& way) {
+  return !way.setup().tierlog ? 0 : way.setup().both_local ? 2 : 1;
+}
+
+void print(const char* what, const Ways& ways, const Figures& figures) {
+  std::printf("%s\n", what);
+  for (std::size_t i = 0; i < ways.size(); ++i)
+    std::printf("  %-48s %7.0f ns CPU/packet   / %s %s\n", ways[i]->setup().name.c_str(), median(figures[i]),
+                ways[0]->setup().name.c_str(), to_text(paired(figures[i], figures[0])).c_str());
 }
 
 }  // namespace
@@ -169,6 +196,28 @@ std::uint64_t Way::judged() {
   return packets;
 }
 
+std::size_t Way::connections() {
+  enter(node_);
+  const auto tracked = static_cast<std::size_t>(std::stoull(text_of("/proc/sys/net/netfilter/nf_conntrack_count")));
+  if (programs_ == nullptr) return tracked;
+  const std::size_t known = or_end(programs_->read_flows()).size();
+  return setup_.tracks ? std::min(known, tracked) : known;
+}
+
+std::uint64_t Way::followed() {
+  std::uint64_t by_programs = 0, by_kernel = 0;
+  if (programs_ != nullptr)
+    for (const auto& [key, flow] : or_end(programs_->read_flows())) by_programs += flow.packets[0];
+  if (programs_ != nullptr && !setup_.tracks) return by_programs;
+  enter(node_);
+  const auto conntrack = or_end(dataplane::Conntrack::open());
+  if (auto done = conntrack->dump([&](const auto& one) { by_kernel += one.packets_out; }); !done) {
+    std::fprintf(stderr, "%s\n", done.error().message.c_str());
+    std::exit(3);
+  }
+  return programs_ == nullptr ? by_kernel : std::min(by_programs, by_kernel);
+}
+
 void Way::lay_links() {
   enter(node_);
   must_run({"sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"});
@@ -236,13 +285,6 @@ void Way::judge() {
   static_cast<void>(backend_->end_sparing());
   static_cast<void>(backend_->settle(false));  // nothing lives yet that would have to be judged anew
   start_reader();
-}
-
-template <typename Opened>
-auto or_end(Opened opened) {
-  if (opened) return std::move(*opened);
-  std::fprintf(stderr, "%s\n", opened.error().message.c_str());
-  std::exit(3);
 }
 
 std::unique_ptr<dataplane::Backend> Way::open_backend() {
@@ -314,6 +356,57 @@ Figures take_turns(const Ways& ways, int rounds, const std::function<double(Way&
       const double figure = measure(*ways[turn]);
       if (round >= 0) figures[turn].push_back(figure);  // the first round only warms up
     }
+  return figures;
+}
+
+PacketFigures measure_packets(const Ways& ways, int rounds, std::size_t established_packets, std::size_t new_flows) {
+  pin_to_cpu(kSenderCpu);
+  const SenderCpu cpu(kSenderCpu);
+  std::vector<std::uint64_t> judged, events;
+  for (const auto& way : ways) {
+    way->establish();
+    judged.push_back(way->judged());
+    need_all(*way, "packets judged that open connections", judged.back(), directions_of(*way) * kFlows);
+    need_all(*way, "connections noted", way->connections(), kFlows);
+  }
+  const auto turns = static_cast<std::uint64_t>(rounds) + 1;
+  PacketFigures figures;
+  figures.established = take_turns(ways, rounds, [&](Way& way) { return way.send(cpu, established_packets, kFlows); });
+  // Conntrack alone counts none by itself.
+  const auto counts = [](const Way& way) { return way.setup().tierlog || way.setup().told; };
+  for (const auto& way : ways) {
+    if (counts(*way)) need_all(*way, "packets followed", way->followed(), kFlows + turns * established_packets);
+    events.push_back(way->events());
+  }
+  figures.fresh = take_turns(ways, rounds, [&](Way& way) {
+    way.forget_flows();
+    const double ns = way.send(cpu, new_flows, new_flows);
+    need_all(way, "connections noted", way.connections(), new_flows);
+    return ns;
+  });
+  for (std::size_t i = 0; i < ways.size(); ++i)
+    need_all(*ways[i], "first packets judged", ways[i]->judged() - judged[i], directions_of(*ways[i]) * turns * new_flows);
+  for (const auto& way : ways) {
+    if (counts(*way)) continue;
+    static_cast<void>(way->followed());
+    way->forget_flows();
+    way->establish();
+    static_cast<void>(way->send(cpu, established_packets, kFlows));
+    need_all(*way, "packets followed", way->followed(), kFlows + established_packets);
+  }
+  print("established packet, 1,000 flows in turn", ways, figures.established);
+  print("first packet of a connection, allowed and told", ways, figures.fresh);
+  std::this_thread::sleep_for(100ms);  // the last messages
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    const std::uint64_t told = ways[i]->events() - events[i];
+    const std::uint64_t wanted = (ways[i]->setup().told ? 1 : directions_of(*ways[i])) * turns * new_flows;
+    if (told == wanted && ways[i]->lost() == 0) continue;
+    figures.sound = false;
+    std::printf("  NOT SOUND: %s: %llu told of %llu, %llu packets lost\n", ways[i]->setup().name.c_str(),
+                static_cast<unsigned long long>(told), static_cast<unsigned long long>(wanted),
+                static_cast<unsigned long long>(ways[i]->lost()));
+  }
+  if (figures.sound) std::printf("every packet was judged and arrived, every first one was told once a direction\n");
   return figures;
 }
 

@@ -60,6 +60,10 @@ class Way {
   std::uint64_t lost() const { return lost_; }
   // Packets that the rules allowed by a policy: each opened a connection.
   std::uint64_t judged();
+  // Who follows connections here: the programs, or conntrack; where both do, what both have at least.
+  std::size_t connections();
+  // Packets from source to sink of those. Conntrack counts them from the first call on, unless it did before.
+  std::uint64_t followed();
   const WaySetup& setup() const { return setup_; }
   double apply_ms() const { return apply_ms_; }
 
@@ -88,5 +92,13 @@ using Figures = std::vector<std::vector<double>>;  // by way, by round
 
 // In turns, each round beginning with another one.
 Figures take_turns(const Ways& ways, int rounds, const std::function<double(Way&)>& measure);
+
+struct PacketFigures {
+  Figures established, fresh;
+  bool sound = true;  // every packet arrived, every first one was told once a direction
+};
+// Prints what an established packet and the first one of a connection cost by each way, beside the first way. Where whoever
+// should have judged or followed them has not had every packet, this program ends (3) with the reason, and no figure.
+PacketFigures measure_packets(const Ways& ways, int rounds, std::size_t established_packets, std::size_t new_flows);
 
 }  // namespace tierlog::bench
