@@ -65,5 +65,18 @@ TEST_F(Follow, SinceShowsOlderOnesFirst) {
   EXPECT_TRUE(outcome.out.starts_with("id,start_time,"));
 }
 
+// Whoever reads slowly gets whole records, and the end is as good as any.
+TEST_F(Follow, EndsWithAWholeRecordWhenItsReaderIsSlow) {
+  ASSERT_TRUE(store_.insert(std::vector<store::FlowRecord>(200, sample::allowed())));
+  Running program(words({"flows", "--follow", "--since", "2026-11-01T00:00:00Z", "-o", "jsonl"}));
+  ASSERT_TRUE(program.wait_for_full_out());
+  ASSERT_TRUE(program.interrupt_with(SIGINT));
+  const Outcome outcome = program.end_with(0);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err.find("write"), std::string::npos) << outcome.err;
+  ASSERT_FALSE(outcome.out.empty());
+  EXPECT_EQ(outcome.out.back(), '\n');
+}
+
 }  // namespace
 }  // namespace tierlog::cli

@@ -4,13 +4,17 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <stdexcept>
+#include <thread>
 
 namespace tierlog::cli::testing_program {
 namespace {
@@ -110,6 +114,32 @@ bool Running::wait_for_out(const std::string& text) {
 }
 bool Running::wait_for_err(const std::string& text) {
   return wait_for(text, err_, outcome_.err);
+}
+
+bool Running::wait_for_full_out() const {
+  const int room = ::fcntl(out_, F_GETPIPE_SZ);
+  const auto deadline = std::chrono::steady_clock::now() + kLongTime;
+  for (int waiting = 0; std::chrono::steady_clock::now() < deadline;) {
+    if (::ioctl(out_, FIONREAD, &waiting) != 0) return false;
+    if (waiting == room) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+bool Running::interrupt_with(int signal) const {
+  ::kill(child_, signal);
+  const std::uint64_t bit = 1ULL << (signal - 1);
+  const auto deadline = std::chrono::steady_clock::now() + kLongTime;
+  while (std::chrono::steady_clock::now() < deadline) {
+    std::ifstream status("/proc/" + std::to_string(child_) + "/status");
+    std::uint64_t pending = 0;
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) pending |= std::stoull(line.substr(7), nullptr, 16);
+    if ((pending & bit) == 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
 }
 
 Outcome Running::end_with(int signal) {

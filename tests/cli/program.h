@@ -31,6 +31,10 @@ class Running {
   // Waits until stdout (or stderr) holds `text`; false when it does not come within a long time.
   bool wait_for_out(const std::string& text);
   bool wait_for_err(const std::string& text);
+  // Waits until stdout takes no more: nobody reads it meanwhile.
+  bool wait_for_full_out() const;
+  // Returns when the program took the signal, while nobody reads what it writes.
+  bool interrupt_with(int signal) const;
   // Sends the signal and waits for the end.
   Outcome end_with(int signal);
   const std::string& out() const { return outcome_.out; }
