@@ -94,8 +94,9 @@ std::optional<WallTime> parse_rfc3339(std::string_view text) {
   if (!minute || !take(text, ':')) return std::nullopt;
   const auto second = take_digits(text, 2);
   if (!second) return std::nullopt;
-  if (*month < 1 || *month > 12 || *day < 1 || *day > 31 || *hour > 23 || *minute > 59 || *second > 60)
-    return std::nullopt;
+  const std::chrono::year_month_day date{std::chrono::year(*year), std::chrono::month(static_cast<unsigned>(*month)),
+                                         std::chrono::day(static_cast<unsigned>(*day))};
+  if (!date.ok() || *hour > 23 || *minute > 59 || *second > 60) return std::nullopt;
   parts.tm_year = *year - 1900;
   parts.tm_mon = *month - 1;
   parts.tm_mday = *day;
@@ -123,7 +124,7 @@ std::optional<WallTime> parse_rfc3339(std::string_view text) {
     const auto oh = take_digits(text, 2);
     if (!oh || !take(text, ':')) return std::nullopt;
     const auto om = take_digits(text, 2);
-    if (!om) return std::nullopt;
+    if (!om || *oh > 23 || *om > 59) return std::nullopt;
     offset_seconds = sign * (*oh * 3600 + *om * 60);
   } else {
     return std::nullopt;

@@ -74,7 +74,10 @@ TEST(Times, AreTakenAsPeopleWriteThem) {
     EXPECT_EQ(query->query.since, parse_rfc3339("2026-11-21T20:14:00Z")) << text;
   }
   EXPECT_EQ(parse_query({{"since", "2026-11-21"}}, kNow)->query.since, parse_rfc3339("2026-11-21T00:00:00Z"));
-  EXPECT_FALSE(parse_query({{"since", "2026-13-41"}}, kNow));
+  EXPECT_TRUE(parse_query({{"since", "2028-02-29"}}, kNow));
+  for (const char* text : {"2026-13-41", "2026-02-29", "2026-04-31T10:00:00Z", "2026-11-21T20:14:00+24:00",
+                           "2026-11-21T20:14:00+01:60"})
+    EXPECT_FALSE(parse_query({{"since", text}}, kNow)) << text;
 }
 
 TEST(Sums, AreAskedForByAnyOfTheirOptions) {
