@@ -1,6 +1,7 @@
 // `tierlog explain`: the verdict on one packet and everything that led to it.
 //
 //   -f … --topology …: load, compile and evaluate here; else the daemon's `explain` operation
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -195,8 +196,15 @@ store::FlowQuery same_flow(const policy::Packet& packet, RuleId rule) {
                    {Field::Rule, {"0x" + to_hex(rule)}, false}};
   if (protocol::has_ports(packet.protocol))
     query.filters.push_back({Field::Port, {std::to_string(packet.destination_port)}, false});
-  query.limit = 1;
   return query;
+}
+
+// The newest group whose port is the judged one: the filter also finds those that dialled it at a Service.
+const store::FlowGroup* same_port(const std::vector<store::FlowGroup>& groups, const policy::Packet& packet) {
+  const auto found = std::find_if(groups.begin(), groups.end(), [&](const store::FlowGroup& group) {
+    return !protocol::has_ports(packet.protocol) || group.newest.dst_port == packet.destination_port;
+  });
+  return found == groups.end() ? nullptr : &*found;
 }
 
 std::string last_seen(const ExplainOptions& options, const policy::Explanation& explanation) {
@@ -207,13 +215,11 @@ std::string last_seen(const ExplainOptions& options, const policy::Explanation& 
   const auto groups = reader->grouped_flows(same_flow(explanation.packet, step->rule));
   if (!groups) return {};
   std::string text = "\nLast seen: ";
-  if (groups->empty()) {
+  if (const store::FlowGroup* group = same_port(*groups, explanation.packet))
+    text += counted(group->packets, explanation.action == policy::Action::Deny ? "packet" : "connection") +
+            ", latest " + format_for_people(group->last);
+  else
     text += "not in the recorded flows";
-  } else {
-    const store::FlowGroup& group = groups->front();
-    text += counted(group.packets, explanation.action == policy::Action::Deny ? "packet" : "connection") +
-            ", latest " + format_for_people(group.last);
-  }
   text += " · rule id " + to_hex(step->rule);
   const auto since = reader->since();
   if (step->revision > 0) {

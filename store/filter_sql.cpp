@@ -184,6 +184,11 @@ Result<std::string> by_ip(WhereClause& where, const std::string& value) {
 }
 
 Result<std::string> by_service(WhereClause& where, const std::string& value) {
+  if (Cidr::parse(value)) {
+    TL_ASSIGN(auto address, parse_address("service", value));
+    const auto is_there = [address](std::string_view ip) { return address({ip, "", "", ""}); };
+    return "(f.dst_nat_ip IS NOT NULL AND tl_match(" + where.add(over_text(is_there)) + ", f.dst_nat_ip))";
+  }
   TL_ASSIGN(auto predicate, parse_text_pattern("service", value));
   const bool with_namespace = value.find('/') != std::string::npos;
   return "(f.dst_service IS NOT NULL AND tl_match(" + where.add(over_text(std::move(predicate))) + ", " +
@@ -192,8 +197,10 @@ Result<std::string> by_service(WhereClause& where, const std::string& value) {
 
 Result<std::string> by_port(WhereClause& where, const std::string& value) {
   TL_ASSIGN(const PortRange range, parse_port_range(value));
-  return "(f.dst_port IS NOT NULL AND f.dst_port BETWEEN " + where.add(std::int64_t{range.first}) + " AND " +
-         where.add(std::int64_t{range.last}) + ")";
+  const std::string between =
+      " BETWEEN " + where.add(std::int64_t{range.first}) + " AND " + where.add(std::int64_t{range.last});
+  // People ask with the port that they dialled; which of the two a record has where depends on the data plane.
+  return "(coalesce(f.dst_port" + between + ", 0) OR coalesce(f.dst_nat_port" + between + ", 0))";
 }
 
 Result<std::string> by_protocol(WhereClause& where, const std::string& value) {

@@ -227,6 +227,11 @@ TEST_F(Daemon, ExplainSaysWhenItWasLastSeen) {
     ASSERT_TRUE(store.put_catalog(store::sample::catalog()));
     ASSERT_TRUE(
         store.insert(std::vector<store::FlowRecord>{store::sample::denied(), store::sample::denied()}));
+    store::FlowRecord by_service = store::sample::denied();
+    by_service.dst_port = 8080;
+    by_service.end += std::chrono::seconds(1);
+    by_service.translation = store::Translation{IpAddr::parse("10.96.0.9"), std::nullopt, 5432, 0, "tenant-01/db"};
+    ASSERT_TRUE(store.insert(std::vector<store::FlowRecord>{by_service}));
   }
   const Outcome outcome =
       ask({"explain", "--from", "tenant-02/web", "--to", "tenant-01/db", "--port", "5432"},

@@ -20,6 +20,7 @@ std::vector<FlowRecord> records() {
   end.end = sample::at(10);
   FlowRecord allowed = sample::allowed();
   allowed.end = sample::at(20);
+  allowed.translation = Translation{IpAddr::parse("10.96.0.9"), std::nullopt, 443, 0, "tenant-01/db"};
   FlowRecord no_policy = sample::without_policy();
   no_policy.end = sample::at(30);
   no_policy.end_reason = EndReason::Unanswered;
@@ -150,10 +151,14 @@ const OneFilter kFilters[] = {
     {"Workload", Field::Workload, {"api"}, "A"},
     {"ServiceName", Field::Service, {"db"}, "AG"},
     {"ServiceWithNamespace", Field::Service, {"tenant-01/*"}, "AG"},
+    {"ServiceAddress", Field::Service, {"10.96.0.9"}, "A"},
+    {"ServiceCidr", Field::Service, {"10.96.0.0/16"}, "A"},
+    {"ServiceOtherAddress", Field::Service, {"10.244.1.9"}, ""},
     {"Ip", Field::Ip, {"10.244.1.9"}, "ADE"},
     {"IpCidr", Field::Ip, {"203.0.113.0/24"}, "E"},
     {"Port", Field::Port, {"5432"}, "ADG"},
     {"PortRange", Field::Port, {"50-9000"}, "ADEGN"},
+    {"PortOfAService", Field::Port, {"443"}, "A"},
     {"PortRangeWithColon", Field::Port, {"8000:8080"}, "E"},
     {"PortsByComma", Field::Port, {"53,8080"}, "EN"},
     {"Protocol", Field::Protocol, {"udp"}, "N"},
