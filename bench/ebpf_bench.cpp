@@ -8,12 +8,14 @@
 // A question that the program gives up at once is the yardstick: loading the question, answering. It is taken off.
 #include <bpf/bpf.h>
 #include <net/if.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -49,19 +51,19 @@ void need(bool good, const std::string& what) {
   std::exit(3);
 }
 
-// The newest program of that name: this process's.
+// This process's program of that name; others may have theirs.
 Fd program_called(const std::string& name) {
-  Fd found;
-  std::uint32_t id = 0;
-  while (::bpf_prog_get_next_id(id, &id) == 0) {
-    Fd program(::bpf_prog_get_fd_by_id(id));
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     bpf_prog_info info{};
     std::uint32_t length = sizeof info;
-    if (program && ::bpf_obj_get_info_by_fd(program.get(), &info, &length) == 0 && name == info.name)
-      found = std::move(program);
+    const int fd = std::atoi(entry.path().filename().c_str());
+    std::error_code none;
+    if (std::filesystem::read_symlink(entry.path(), none) == "anon_inode:bpf-prog" &&
+        ::bpf_obj_get_info_by_fd(fd, &info, &length) == 0 && name == info.name)
+      return Fd(::dup(fd));
   }
-  need(static_cast<bool>(found), "no program " + name);
-  return found;
+  need(false, "no program " + name);
+  return {};
 }
 
 struct Asked {
