@@ -18,13 +18,33 @@ using Positions = std::vector<std::uint32_t>;  // ascending
 
 // So many rules that agree in ports and sets get words of their own.
 constexpr std::size_t kGroupOfItsOwn = 32;
+// So many cells of a tier with many ports each are ordered by their sets.
+constexpr std::ptrdiff_t kManyWide = 512;
 // Rows of ranges that overlap each other may have that many bits in all.
 constexpr std::size_t kRowBits = 4'000'000;
 
-// What makes two cells neighbours.
-auto likeness(const Cell& cell) {
-  return std::tie(cell.destination_ports, cell.source_ports, cell.destination, cell.source);
+// Many ports, or all but some: such cells overlap each other.
+bool is_wide(const Cell& cell) {
+  const auto& ports = cell.destination_ports.ports;
+  return cell.destination_ports.any() || ports.size() > 1 || (!ports.empty() && ports.front().first != ports.front().last);
 }
+
+// What makes two cells neighbours: ports, then sets. Where there are many wide ones, a port is met in words all over; so
+// those lie together by their sets instead, and behind the others.
+struct Likeness {
+  bool sets_first = false;  // of wide ones
+
+  bool operator()(const Cell& a, const Cell& b) const {
+    const bool by_sets = sets_first && is_wide(a);
+    if (by_sets != (sets_first && is_wide(b))) return !by_sets;
+    if (!by_sets)
+      return std::tie(a.destination_ports, a.source_ports, a.destination, a.source) <
+             std::tie(b.destination_ports, b.source_ports, b.destination, b.source);
+    // Without a source the destination is what tells them apart; such cells come first.
+    return std::tie(a.source, a.destination, a.destination_ports, a.source_ports) <
+           std::tie(b.source, b.destination, b.destination_ports, b.source_ports);
+  }
+};
 
 // The row with these positions, each content once.
 class Rows {
@@ -217,8 +237,9 @@ void Encoder::place_by_priority(std::vector<std::uint32_t> cells) {
 
 // Large groups of cells that agree begin with a word; the rest fills words one after the other.
 void Encoder::place(std::vector<std::uint32_t> cells) {
-  const auto alike = [&](std::uint32_t a, std::uint32_t b) {
-    return likeness(cells_[a]) < likeness(cells_[b]);
+  const auto wide = std::count_if(cells.begin(), cells.end(), [&](std::uint32_t cell) { return is_wide(cells_[cell]); });
+  const auto alike = [&, like = Likeness{wide >= kManyWide}](std::uint32_t a, std::uint32_t b) {
+    return like(cells_[a], cells_[b]);
   };
   std::stable_sort(cells.begin(), cells.end(), alike);
   std::vector<std::uint32_t> rest;
