@@ -75,8 +75,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
   return daemon;
 }
 
-Result<void> Daemon::lock_node(const Config& config, InstanceLock& lock) {
-  TL_TRY(lock.take(config.socket + ".lock"));
+Result<void> Daemon::lock_node(InstanceLock& lock) {
   TL_ASSIGN(const std::string node, node_lock_path());
   // Namespaces come and go: their files would stay for ever.
   return lock.take(node, InstanceLock::AtEnd::Remove);
@@ -84,7 +83,8 @@ Result<void> Daemon::lock_node(const Config& config, InstanceLock& lock) {
 
 Result<void> Daemon::open() {
   started_ = clock_.boottime();
-  TL_TRY(lock_node(config_, lock_));
+  TL_TRY(lock_.take(config_.socket + ".lock"));
+  TL_TRY(lock_node(lock_));
   TL_TRY(store::prepare_store_folder(fs::path(config_.store_path).parent_path().string()));
   TL_TRY(lock_.take(config_.state_path() + ".lock"));
   TL_ASSIGN(state_, store::StateDb::open(config_.state_path()));
@@ -449,9 +449,9 @@ Result<void> Daemon::run() {
   return flushed;
 }
 
-Result<std::vector<std::string>> Daemon::remove(const Config& config) {
+Result<std::vector<std::string>> Daemon::remove() {
   InstanceLock lock;
-  TL_TRY(lock_node(config, lock));
+  TL_TRY(lock_node(lock));
   return remove_all_planes();
 }
 

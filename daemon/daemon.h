@@ -47,12 +47,12 @@ class Daemon {
   Result<void> run();
   // Takes all of ours out of this network namespace's kernel; returns what that was. Errors: Unavailable
   // while a daemon runs.
-  static Result<std::vector<std::string>> remove(const Config& config);
+  static Result<std::vector<std::string>> remove();
 
  private:
   explicit Daemon(const Config& config) : config_(config) {}
   Result<void> open();
-  static Result<void> lock_node(const Config& config, InstanceLock& lock);
+  static Result<void> lock_node(InstanceLock& lock);
   Result<void> keep_ids_apart();
   Result<void> take_over();
   Result<void> forget_gone_pods();

@@ -91,7 +91,7 @@ void declare(CLI::App& app, Options& options) {
   app.add_option("--config", options.config, "settings (YAML)")->capture_default_str();
   auto* check = app.add_flag("--check", options.check,
                              "print all findings on settings, policies and topology, and end");
-  app.add_flag("--remove", options.remove, "take all of ours out of the kernel, say what, and end")
+  app.add_flag("--remove", options.remove, "take all of ours out of the kernel, say what, and end; also with settings that have errors")
       ->excludes(check);
   app.set_version_flag("--version", "tierlogd " TIERLOG_VERSION);
   for (const std::string& key : config_keys())
@@ -125,8 +125,10 @@ int failed(const Error& error) {
   return exit_code(error.code);
 }
 
-int remove(const Config& config) {
-  const auto removed = Daemon::remove(config);
+// What it takes to stop enforcing is in the kernel: settings that are broken must not stand in the way.
+int remove(bool with_bad_settings) {
+  if (with_bad_settings) std::fputs("tierlogd: the settings have errors; --remove goes on without them\n", stderr);
+  const auto removed = Daemon::remove();
   if (!removed) return failed(removed.error());
   for (const std::string& table : *removed) std::printf("removed table %s\n", table.c_str());
   if (removed->empty()) std::puts("nothing of ours is in the kernel");
@@ -153,9 +155,10 @@ int main(int argc, char** argv) {
   }
   const auto loaded = load_config(options.config, options.overrides);
   std::fputs(loaded.findings.to_string().c_str(), stderr);
-  if (loaded.findings.has_errors()) return 2;
+  const bool is_bad = loaded.findings.has_errors();
+  if (is_bad && !options.remove) return 2;
   if (options.check) return check(loaded.config);
   block_signals();
   set_up_log(loaded.config.log_level);
-  return options.remove ? remove(loaded.config) : serve(loaded.config);
+  return options.remove ? remove(is_bad) : serve(loaded.config);
 }

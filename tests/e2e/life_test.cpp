@@ -199,6 +199,19 @@ TEST_F(Life, RemoveTakesEveryTableOfOursAndNoOther) {
   EXPECT_EQ(said_, "nothing of ours is in the kernel\n");
 }
 
+// Whoever wants to stop enforcing has trouble enough.
+TEST_F(Life, RemoveNeedsNoGoodSettings) {
+  std::ofstream(lab_->folder() + "/tierlogd.yaml", std::ios::app) << "nosuch: 1\n";
+  EXPECT_EQ(on_node(tierlogd("--remove")), 3) << said_;
+  EXPECT_NE(said_.find("another tierlogd runs"), std::string::npos) << said_;
+  ASSERT_TRUE(lab_->stop_daemon(SIGKILL));
+  EXPECT_EQ(on_node(tierlogd("--check")), 2) << said_;
+  EXPECT_EQ(on_node(tierlogd("--remove")), 0) << said_;
+  EXPECT_NE(said_.find("unknown key"), std::string::npos) << said_;
+  EXPECT_NE(said_.find("goes on without them"), std::string::npos) << said_;
+  EXPECT_NE(said_.find("removed "), std::string::npos) << said_;
+}
+
 // As on kernels before 6.9.
 TEST_F(Life, WithoutAnOwnerAFlushedRulesetIsMadeAnewAtOnceAndTold) {
   ASSERT_TRUE(lab_->stop_daemon(SIGTERM));
