@@ -49,12 +49,14 @@ class Linter {
       for (const PolicyRule& rule : *rules) {
         if (never(rule)) continue;
         std::vector<std::string> missing;
-        for (const MatchSpec& match : rule.any_of)
-          if (auto text = nobody(match);
-              text && std::find(missing.begin(), missing.end(), *text) == missing.end())
+        bool matches = rule.any_of.empty();  // that is said elsewhere
+        for (const MatchSpec& match : rule.any_of) {
+          auto text = nobody(match);
+          if (!text)
+            matches = true;
+          else if (std::find(missing.begin(), missing.end(), *text) == missing.end())
             missing.push_back(std::move(*text));
-        const bool matches = std::any_of(rule.any_of.begin(), rule.any_of.end(),
-                                         [this](const MatchSpec& match) { return !nobody(match); });
+        }
         if (!matches)
           findings_.warning(rule.source, "nobody in this topology is " + yaml::one_of(missing) +
                                              ": this rule matches nothing");

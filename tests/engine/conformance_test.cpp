@@ -1,7 +1,6 @@
 // Policy test cases of upstream suites through the evaluator, where they are at hand.
 //
-// The folder is TIERLOG_CONFORMANCE_DIR, or shared/conformance beside the sources; without it the tests
-// are skipped. A run that cannot fail proves nothing, so each kind of expectation is also turned round.
+// A run that cannot fail proves nothing, so each kind of expectation is also turned round.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -10,6 +9,7 @@
 #include <string>
 
 #include "lab/cases.h"
+#include "tests/policy/conformance.h"
 
 namespace tierlog::lab {
 namespace {
@@ -17,16 +17,13 @@ namespace {
 constexpr std::size_t kAtLeastPassed = 300;
 
 std::string folder() {
-  if (const char* given = std::getenv("TIERLOG_CONFORMANCE_DIR")) return std::string(given) + "/cases";
-  return (std::filesystem::path(TIERLOG_SOURCE_DIR) / "../shared/conformance/cases")
-      .lexically_normal()
-      .string();
+  return conformance::file("cases");
 }
 
 class Conformance : public testing::Test {
  protected:
   void SetUp() override {
-    if (!std::filesystem::is_directory(folder())) GTEST_SKIP() << "no conformance cases in " << folder();
+    if (!std::filesystem::is_directory(folder())) GTEST_SKIP() << conformance::missing(folder());
   }
   static const LoadedCases& loaded() {
     static const LoadedCases cases = load_cases({folder()});

@@ -22,6 +22,7 @@
 #include "tests/engine/naive.h"
 #include "tests/lab/random_case.h"
 #include "tests/lab/shrink.h"
+#include "tests/policy/conformance.h"
 
 namespace tierlog::lab::test {
 namespace {
@@ -71,10 +72,7 @@ class Packets : public testing::Test {
 // ---- upstream's cases
 
 std::string folder() {
-  if (const char* given = std::getenv("TIERLOG_CONFORMANCE_DIR")) return std::string(given) + "/cases";
-  return (std::filesystem::path(TIERLOG_SOURCE_DIR) / "../shared/conformance/cases")
-      .lexically_normal()
-      .string();
+  return conformance::file("cases");
 }
 
 // What no kernel forwards, as docs/limits.md has it: every other reason is a failure.
@@ -128,7 +126,7 @@ std::vector<std::string> upstreams_files(std::size_t stride) {
 }
 
 TEST_F(Packets, UpstreamsCasesPassWithRealPackets) {
-  if (!std::filesystem::is_directory(folder())) GTEST_SKIP() << "no conformance cases in " << folder();
+  if (!std::filesystem::is_directory(folder())) GTEST_SKIP() << conformance::missing(folder());
   const LoadedCases loaded = load_cases(upstreams_files(whole() != nullptr ? 1 : kSampleStride));
   ASSERT_FALSE(loaded.findings.has_errors()) << loaded.findings.to_string();
   const auto begin = Clock::now();

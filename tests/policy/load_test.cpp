@@ -1,5 +1,6 @@
 // Calico's kinds in normal form, and what is common to all kinds.
 #include "policy/load.h"
+#include "tests/policy/conformance.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -381,12 +382,8 @@ TEST(Load, WhatIsNoFileIsAFindingBesideTheOthers) {
 
 // Every policy of the shared cases loads; what cannot be enforced is a warning.
 TEST(LoadConformance, NoErrors) {
-  const char* given = std::getenv("TIERLOG_CONFORMANCE_DIR");
-  const fs::path folder =
-      (given != nullptr ? fs::path(given) : fs::path(TIERLOG_SOURCE_DIR) / ".." / "shared" / "conformance") /
-      "cases";
-  if (!fs::is_directory(folder))
-    GTEST_SKIP() << "no conformance cases at " << folder << "; TIERLOG_CONFORMANCE_DIR names their folder";
+  const std::string folder = conformance::file("cases");
+  if (!fs::is_directory(folder)) GTEST_SKIP() << conformance::missing(folder);
   for (const auto& entry : fs::directory_iterator(folder)) {
     const yaml::Documents documents = yaml::parse_file(entry.path().string());
     ASSERT_EQ(documents.findings.to_string(), "");

@@ -1,7 +1,5 @@
 // Selectors of upstream's own tests, where they are at hand: what is legal, what it matches, its canonical
 // form, and where global() may stand.
-//
-// The file is selectors.json in TIERLOG_CONFORMANCE_DIR, or in shared/conformance beside the sources.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -11,25 +9,19 @@
 
 #include "policy/load.h"
 #include "policy/selector.h"
+#include "tests/policy/conformance.h"
 
 namespace tierlog::policy {
 namespace {
 
 using nlohmann::json;
 
-std::string file() {
-  if (const char* given = std::getenv("TIERLOG_CONFORMANCE_DIR"))
-    return std::string(given) + "/selectors.json";
-  return (std::filesystem::path(TIERLOG_SOURCE_DIR) / "../shared/conformance/selectors.json")
-      .lexically_normal()
-      .string();
-}
-
 class UpstreamSelectors : public testing::Test {
  protected:
   void SetUp() override {
-    std::ifstream input(file());
-    if (!input) GTEST_SKIP() << "no " << file();
+    const std::string path = conformance::file("selectors.json");
+    std::ifstream input(path);
+    if (!input) GTEST_SKIP() << conformance::missing(path);
     cases_ = json::parse(input);
   }
   json cases_;

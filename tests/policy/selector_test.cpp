@@ -1,4 +1,5 @@
 #include "policy/selector.h"
+#include "tests/policy/conformance.h"
 
 #include <gtest/gtest.h>
 
@@ -216,14 +217,9 @@ TEST(Selector, OverNamespaces) {
 class SelectorConformance : public testing::Test {
  protected:
   void SetUp() override {
-    const char* folder = std::getenv("TIERLOG_CONFORMANCE_DIR");
-    const std::filesystem::path path =
-        (folder != nullptr ? std::filesystem::path(folder)
-                           : std::filesystem::path(TIERLOG_SOURCE_DIR) / ".." / "shared" / "conformance") /
-        "selectors.json";
+    const std::string path = conformance::file("selectors.json");
     std::ifstream file(path);
-    if (!file)
-      GTEST_SKIP() << "no conformance cases at " << path << "; TIERLOG_CONFORMANCE_DIR names their folder";
+    if (!file) GTEST_SKIP() << conformance::missing(path);
     cases_ = json::parse(file);
   }
 
