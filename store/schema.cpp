@@ -498,6 +498,10 @@ Result<void> check_schema(sqlite::Database& database, const std::string& path) {
   TL_ASSIGN(const std::int64_t version, database.integer("PRAGMA user_version"));
   TL_TRY(refuse_newer(version, path));
   if (version == kSchemaVersion) return {};
+  if (version == 0)
+    return fail(ErrorCode::Corrupt, path +
+                                        " is empty: no flow index was written there, or it was copied without its -wal; "
+                                        "`tierlog store export --format sqlite` makes whole copies");
   return fail(ErrorCode::Corrupt, path + " has schema version " + std::to_string(version) + "; expected " +
                                       std::to_string(kSchemaVersion) +
                                       ": the daemon migrates it when it starts");

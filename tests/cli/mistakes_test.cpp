@@ -33,6 +33,7 @@ class Mistakes : public testing::TestWithParam<Mistake> {
     std::ofstream(folder_->file("text.db"))
         << "this is no database, only a text that is long enough to look like one";
     std::ofstream(folder_->file("empty.yaml")) << "";
+    std::ofstream(folder_->file("empty.db")) << "";
   }
   static void TearDownTestSuite() { folder_.reset(); }
 
@@ -63,6 +64,7 @@ const Mistake kMistakes[] = {
     {{"flows", "-o", "xml"}, 2, "-o \"xml\" is no output form here; expected table|wide|json|jsonl|csv"},
     {{"flows", "--db", "/nonexistent/flows.db"}, 2, "no flow database at /nonexistent/flows.db (--db)"},
     {{"flows", "--db", "@text.db"}, 2, "text.db"},
+    {{"flows", "--db", "@empty.db"}, 2, "copied without its -wal"},
     {{"flows", "--port", "99999"}, 2, "99999"},
     {{"flows", "--action", "drop"}, 2, "drop"},
     {{"flows", "--protocol", "tpc"}, 2, "tpc"},
