@@ -93,6 +93,7 @@ struct DeniedCount {
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;
   Nanoseconds idle{};  // since its last packet
+  bool alone = false;  // as of its events
 };
 
 }  // namespace tierlog::dataplane

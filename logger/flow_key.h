@@ -14,6 +14,7 @@ struct FlowKey {
   IpAddr source, destination;
   std::uint8_t protocol = 0;
   std::uint16_t port_or_icmp = 0;  // destination port; type << 8 | code for ICMP; else 0
+  bool alone = false;              // not counted where it left its source: that is told by itself
 
   bool operator==(const FlowKey&) const = default;
 };
@@ -24,7 +25,7 @@ struct FlowKeyHash {
     std::size_t h = std::hash<IpAddr>()(key.source);
     h = h * kSpread + std::hash<IpAddr>()(key.destination);
     h = h * kSpread + number(key.rule);
-    h = h * kSpread + (std::size_t{key.protocol} << 16 | key.port_or_icmp);
+    h = h * kSpread + (std::size_t{key.alone} << 24 | std::size_t{key.protocol} << 16 | key.port_or_icmp);
     return h ^ h >> 32;
   }
 };
@@ -35,7 +36,7 @@ inline FlowKey key_of(const dataplane::VerdictEvent& event) {
     port = event.destination_port;
   else if (protocol::is_icmp(event.protocol))
     port = static_cast<std::uint16_t>(event.icmp_type << 8 | event.icmp_code);
-  return {event.rule, event.source, event.destination, event.protocol, port};
+  return {event.rule, event.source, event.destination, event.protocol, port, event.alone};
 }
 
 }  // namespace tierlog::logger

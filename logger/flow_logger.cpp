@@ -44,6 +44,7 @@ VerdictEvent event_of(const DeniedCount& count, WallTime at) {
   event.source = count.source;
   event.destination = count.destination;
   event.protocol = count.protocol;
+  event.alone = count.alone;
   if (protocol::is_icmp(count.protocol)) {
     event.icmp_type = static_cast<std::uint8_t>(count.port_or_icmp >> 8);
     event.icmp_code = static_cast<std::uint8_t>(count.port_or_icmp & 0xff);
@@ -122,7 +123,7 @@ store::ToldChanges FlowLogger::take_changes() {
     flow.stored = true;
     if (flow.handle == 0) flow.handle = next_handle_++;
     changes.denied.push_back({flow.handle, key.rule, key.source, key.destination, key.protocol, key.port_or_icmp,
-                              flow.recorded_packets, flow.recorded_bytes, flow.last_packet});
+                              flow.recorded_packets, flow.recorded_bytes, flow.last_packet, key.alone});
   }
   return changes;
 }
@@ -350,7 +351,7 @@ PacketsOfRules FlowLogger::set_denied_baseline(std::span<const DeniedCount> coun
                                                WallTime watched_until) {
   std::unordered_map<FlowKey, const store::ToldDenied*, FlowKeyHash> known;
   for (const store::ToldDenied& row : told) {
-    known[{row.rule, row.source, row.destination, row.protocol, row.port_or_icmp}] = &row;
+    known[{row.rule, row.source, row.destination, row.protocol, row.port_or_icmp, row.alone}] = &row;
     next_handle_ = std::max(next_handle_, row.handle + 1);
   }
   PacketsOfRules news_told;
@@ -452,10 +453,10 @@ void FlowLogger::forget_expired(WallTime at) {
 
 PacketsOfRules FlowLogger::waiting_by_rule(std::span<const DeniedCount> counts) {
   PacketsOfRules waiting;
-  const auto add = [&](const Explained& what, RuleId rule, std::uint64_t packets) {
+  const auto add = [&](const Explained& what, RuleId rule, std::uint64_t packets, bool alone = false) {
     waiting[rule == RuleId::None && what.record ? what.record->rule : rule] += packets;
     // A local pair's packet was counted at its egress rule too, and gets a record for each.
-    if (what.egress_allow) waiting[what.egress_allow->rule] += packets;
+    if (what.egress_allow && !alone) waiting[what.egress_allow->rule] += packets;
   };
   for (const DeniedCount& count : counts) {
     const VerdictEvent event = event_of(count, WallTime::max());
@@ -464,7 +465,7 @@ PacketsOfRules FlowLogger::waiting_by_rule(std::span<const DeniedCount> counts) 
     if (count.packets < recorded) recorded = 0;  // a new entry
     if (count.packets == recorded) continue;
     const bool described = known != denied_.end() && known->second.described;
-    add(described ? known->second.what : explainer_.explain(event), count.rule, count.packets - recorded);
+    add(described ? known->second.what : explainer_.explain(event), count.rule, count.packets - recorded, count.alone);
   }
   sampled_.each_waiting([&](const SampledFlow& flow) {
     if (flow.what.record) add(flow.what, flow.what.record->rule, flow.packets);

@@ -60,6 +60,7 @@ struct ToldDenied {
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;
   WallTime last_packet{};
+  bool alone = false;  // as dataplane/events.h has it
 
   bool operator==(const ToldDenied&) const = default;
 };

@@ -47,16 +47,20 @@ ToldConnection read_connection(const sqlite::Statement& row) {
   return connection;
 }
 
+// Column proto also says that a flow is `alone`: no protocol has so high a number.
+constexpr std::int64_t kAlone = 256;
+
 ToldDenied read_denied(const sqlite::Statement& row) {
   return {row.integer(0),
           RuleId{static_cast<std::uint32_t>(row.integer(1))},
           read_address(row, 2),
           read_address(row, 3),
-          static_cast<std::uint8_t>(row.integer(4)),
+          static_cast<std::uint8_t>(row.integer(4) % kAlone),
           static_cast<std::uint16_t>(row.integer(5)),
           row.count(6),
           row.count(7),
-          from_ns(row.integer(8))};
+          from_ns(row.integer(8)),
+          row.integer(4) >= kAlone};
 }
 
 }  // namespace
@@ -106,7 +110,7 @@ Result<void> ToldRows::write_connection(const ToldConnection& c) {
 
 Result<void> ToldRows::write_denied(const ToldDenied& flow) {
   constexpr int kSource = 8;
-  put_denied_.bind(flow.handle, number(flow.rule), flow.protocol, flow.port_or_icmp, flow.packets, flow.bytes,
+  put_denied_.bind(flow.handle, number(flow.rule), flow.protocol + (flow.alone ? kAlone : 0), flow.port_or_icmp, flow.packets, flow.bytes,
                    to_ns(flow.last_packet));
   put_denied_.bind_blob(kSource, bytes_of(flow.source));
   put_denied_.bind_blob(kSource + 1, bytes_of(flow.destination));

@@ -319,7 +319,7 @@ Result<std::vector<DeniedCount>> EbpfBackend::read_denied() {
         counts.push_back(
             {RuleId{key.rule}, address_of(key.source, key.family), address_of(key.destination, key.family),
              key.protocol, key.port, value.packets, value.bytes,
-             Nanoseconds(static_cast<std::int64_t>(now - std::min(now, std::uint64_t{value.last})))});
+             Nanoseconds(static_cast<std::int64_t>(now - std::min(now, std::uint64_t{value.last}))), key.alone != 0});
       })));
   return counts;
 }

@@ -191,7 +191,9 @@ struct tl_denied_key {
   __u32 rule; /* 0: without a connection, allowed */
   __u16 port; /* destination port; type << 8 | code */
   __u8 protocol, family;
-  __u8 kind, spare[3];
+  __u8 kind;
+  __u8 alone; /* as in the event: who lets it out by another key tells of it by itself */
+  __u8 spare[2];
 };
 struct tl_denied {
   __u64 packets, bytes;

@@ -91,6 +91,7 @@ __noinline int tl_aggregate(__u32 kind, __u32 rule) {
   key->protocol = packet->protocol;
   key->family = packet->family;
   key->kind = (__u8)kind;
+  key->alone = kind == TL_ENTRY_DENIED ? room->is_alone : 0;
   const __u64 now = now_of(room);
   const __u64 interval = kind == TL_ENTRY_LOGGED ? settings->log_interval : settings->deny_interval;
   for (int attempt = 0; attempt < 2; attempt++) {

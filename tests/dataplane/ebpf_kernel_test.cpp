@@ -155,6 +155,27 @@ TEST_F(EbpfKernel, DeniedPacketsAreCountedByFlow) {
   for (const VerdictEvent& event : told) EXPECT_EQ(event.kind, EventKind::Denied);
 }
 
+// What its source let out by another key (a Service's address) is told by itself there: not counted with the others.
+TEST_F(EbpfKernel, ADeniedFlowIsApartWhereItsSourceToldByItself) {
+  enforce(R"(
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: in, namespace: a}
+spec: {selector: app == 'q', types: [Ingress], ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]}
+)");
+  const FrameSpec refused = from_p("10.1.0.2", 81);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(run(Hook::In, "pod-q", refused), kDrop);
+  EXPECT_EQ(out_of_p(refused), kAllow);
+  EXPECT_EQ(run(Hook::In, "pod-q", refused, static_cast<int>(::if_nametoindex("pod-p"))), kDrop);
+  const auto denied = backend_->read_denied();
+  ASSERT_TRUE(denied);
+  ASSERT_EQ(denied->size(), 2u);
+  for (const DeniedCount& count : *denied) EXPECT_EQ(count.packets, count.alone ? 2u : 1u);
+  const auto told = events();
+  ASSERT_EQ(told.size(), 3u);
+  for (std::size_t i = 0; i < told.size(); ++i) EXPECT_EQ(told[i].alone, i < 2);
+}
+
 TEST_F(EbpfKernel, ALocalPairIsJudgedAtBothEnds) {
   const auto program = enforce(R"(
 apiVersion: projectcalico.org/v3

@@ -198,6 +198,42 @@ TEST_F(FlowLoggerTest, ALocalPairDeniedAtIngressHasTheSourcesViewToo) {
   for (const store::TraceEntry& entry : records[1].trace) EXPECT_EQ(entry.direction, Direction::Egress);
 }
 
+// By a Service's address and by its own, a pod dials one backend: the kernel counts the two apart, and only the second
+// where it left its source as well.
+TEST_F(FlowLoggerTest, WhatItsSourceToldByItselfIsApartAlsoAfterARestart) {
+  const RuleId rule = rule_of(2);
+  VerdictEvent by_service = event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1);
+  by_service.alone = true;
+  EXPECT_EQ(give(by_service).size(), 1u);
+  EXPECT_EQ(give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1)).size(), 2u);
+  const auto counted = [&](std::uint64_t by_service_packets, std::uint64_t packets) {
+    std::vector<DeniedCount> counts{count(rule, by_service_packets), count(rule, packets)};
+    counts[0].alone = true;
+    return counts;
+  };
+  const auto packets_of = [](const std::vector<FlowRecord>& records, store::Reporter reporter) {
+    std::uint64_t sum = 0;
+    for (const FlowRecord& record : records)
+      if (record.reporter == reporter) sum += record.verdict_packets;
+    return sum;
+  };
+  const auto more = read(counted(3, 5), 10);
+  EXPECT_EQ(packets_of(more, store::Reporter::Destination), 6u);
+  EXPECT_EQ(packets_of(more, store::Reporter::Source), 4u);
+  EXPECT_EQ(logger_.waiting_by_rule(counted(13, 6))[rule], 11u);
+  EXPECT_EQ(logger_.waiting(counted(13, 6)), 12u);
+  const store::ToldChanges told = logger_.take_changes();
+  ASSERT_EQ(told.denied.size(), 2u);
+  FlowLogger next(std::chrono::seconds(60), 1000);
+  next.set_program(program_, {}, at(0));
+  next.set_denied_baseline(counted(3, 5), at(20), told.denied, {{rule, 100}});
+  EXPECT_TRUE(next.take_records().empty());
+  next.on_denied_counts(counted(13, 6), at(30), FlowLogger::Reading::Regular);
+  const auto later = next.take_records();
+  EXPECT_EQ(packets_of(later, store::Reporter::Destination), 11u);
+  EXPECT_EQ(packets_of(later, store::Reporter::Source), 1u);
+}
+
 TEST_F(FlowLoggerTest, LaterPacketsComeAsDifferencesAndAddUp) {
   const RuleId rule = rule_of(2);
   std::uint64_t sum = 0;

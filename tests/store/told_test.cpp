@@ -56,7 +56,8 @@ TEST(Told, IsReadBackAsItStandsNow) {
     later.connections = {connection(1, "10.0.0.2")};
     later.connections[0].ingress.amounts.bytes_in = 6'000'000'000;
     later.forgotten = {8, 99};
-    later.denied = {denied_flow(7, "10.0.0.3", 9)};
+    later.denied = {denied_flow(7, "10.0.0.3", 9), denied_flow(9, "10.0.0.3", 2)};
+    later.denied[1].alone = true;
     ASSERT_TRUE(store.insert({}, later));
   }
   auto store = sample::open_store(folder.file("flows.db"));
@@ -66,8 +67,11 @@ TEST(Told, IsReadBackAsItStandsNow) {
   expected.ingress.amounts.bytes_in = 6'000'000'000;
   ASSERT_EQ(told->connections.size(), 1u);
   EXPECT_TRUE(told->connections[0] == expected);
-  ASSERT_EQ(told->denied.size(), 1u);
+  ASSERT_EQ(told->denied.size(), 2u);
   EXPECT_TRUE(told->denied[0] == denied_flow(7, "10.0.0.3", 9));
+  ToldDenied alone = denied_flow(9, "10.0.0.3", 2);
+  alone.alone = true;
+  EXPECT_TRUE(told->denied[1] == alone);
 }
 
 TEST(Told, IsWrittenWithItsRecordsOrNotAtAll) {
