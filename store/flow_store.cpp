@@ -93,6 +93,7 @@ Result<void> write_origin(sqlite::Database& database, const Origin& origin) {
 
 constexpr const char* kPutNumber =
     "INSERT INTO meta(key, value) VALUES (?1, ?2) ON CONFLICT(key) DO UPDATE SET value = excluded.value";
+constexpr std::int64_t kCaughtUpAtOnce = 65'536;
 constexpr std::int64_t kRemovedAtOnce = 1000;
 constexpr std::int64_t kPagesAtOnce = 64;
 constexpr std::int64_t kEntriesCleanedAtOnce = 2000;
@@ -203,7 +204,7 @@ Result<void> FlowStore::Impl::catch_up() {
                                          " FROM flow AS f WHERE f.seq > ?1 ORDER BY f.seq LIMIT ?2"));
   const std::int64_t newest = sequence;
   for (;;) {
-    later.bind(rolled_sequence, kMostUnrolled);
+    later.bind(rolled_sequence, kCaughtUpAtOnce);
     for (;;) {
       TL_ASSIGN(const bool row, later.step());
       if (!row) break;
@@ -404,7 +405,7 @@ Result<void> FlowStore::insert_batch(std::span<const Record> records, const Told
   }
   static_cast<void>(impl_->note({}));
   // The batch is in; what follows is done again later when it fails.
-  if (impl_->rollups.rows() >= kMostUnrolled || impl_->rollups.is_large()) {
+  if (impl_->rollups.rows() >= kMostUnrolled) {
     auto rolled = impl_->roll_up();
     if (const auto more = impl_->fold(Stopwatch::now() + kFoldBesideBatch); rolled && !more)
       rolled = tl::unexpected<Error>(more.error());

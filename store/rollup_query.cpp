@@ -96,12 +96,7 @@ class Scan {
   }
 
   Result<void> sums(const RollupTable& table, const Cover& cover) {
-    TL_ASSIGN(auto select,
-              database_.prepare(std::string("SELECT bucket, ") + (table.peer == RollupPeer::None ? "0" : "peer") +
-                                ", rule, first_ns, last_ns, records, connections, verdict_packets, packets_out,"
-                                " packets_in, bytes_out, bytes_in FROM " +
-                                table.name +
-                                " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket >= ?4 AND bucket < ?5"));
+    TL_ASSIGN(auto select, prepare_rollup_scan(database_, table));
     RollupRow row;
     for (row.action = 0; row.action < 2; ++row.action)
       for (row.view = 0; row.view < kRollupViews; ++row.view) {
@@ -110,24 +105,18 @@ class Scan {
           const std::int64_t width = kRollupWidths[piece.level];
           const std::int64_t past = piece.span.to == kForEver ? kForEver : ceil_to(piece.span.to, width) / width;
           select.bind(width / kRollupSecondNs, row.action, row.view, piece.span.from / width, past);
-          TL_TRY(sums_of(select, width, row));
+          TL_TRY(scan_rollups(select, width, [&](std::int64_t begin, const KeySums& sums) {
+            row.time_ns = begin;
+            row.peer = sums.peer;
+            row.rule = sums.rule;
+            row.first_ns = sums.first_ns;
+            row.last_ns = sums.last_ns;
+            row.sums = sums.sums;
+            take_(row);
+          }));
         }
       }
     return {};
-  }
-
-  Result<void> sums_of(sqlite::Statement& select, std::int64_t width, RollupRow& row) {
-    for (;;) {
-      TL_ASSIGN(const bool more, select.step());
-      if (!more) return {};
-      row.time_ns = select.integer(0) * width;
-      row.peer = select.integer(1);
-      row.rule = select.integer(2);
-      row.first_ns = select.integer(3);
-      row.last_ns = select.integer(4);
-      for (std::size_t i = 0; i < kRollupSums; ++i) row.sums[i] = select.integer(static_cast<int>(i) + 5);
-      take_(row);
-    }
   }
 
   const std::optional<RollupPeer>& slice(int action, int view) const {

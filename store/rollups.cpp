@@ -1,6 +1,7 @@
 #include "store/rollups.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -8,57 +9,12 @@
 namespace tierlog::store {
 namespace {
 
-constexpr const char* kSumColumns =
-    "records, connections, verdict_packets, packets_out, packets_in, bytes_out, bytes_in, first_ns, last_ns";
-
 bool has_peer(const RollupTable& table) {
   return table.peer != RollupPeer::None;
 }
 
-std::string key_columns(const RollupTable& table) {
-  return std::string("width, action, reporter, bucket, ") + (has_peer(table) ? "peer, " : "") + "rule";
-}
-
-// Of the INSERTs below: what is there already is added to.
-std::string or_add(const RollupTable& table) {
-  return " ON CONFLICT(" + key_columns(table) +
-         ") DO UPDATE SET records = records + excluded.records,"
-         " connections = connections + excluded.connections,"
-         " verdict_packets = verdict_packets + excluded.verdict_packets,"
-         " packets_out = packets_out + excluded.packets_out, packets_in = packets_in + excluded.packets_in,"
-         " bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,"
-         " first_ns = min(first_ns, excluded.first_ns), last_ns = max(last_ns, excluded.last_ns)";
-}
-
-std::string into(const RollupTable& table) {
-  return std::string("INSERT INTO ") + table.name + "(" + key_columns(table) + ", " + kSumColumns + ") ";
-}
-
-std::string add_sql(const RollupTable& table) {
-  const int columns = has_peer(table) ? 15 : 14;
-  std::string marks = "?1";
-  for (int i = 2; i <= columns; ++i) marks += ", ?" + std::to_string(i);
-  return into(table) + "VALUES (" + marks + ")" + or_add(table);
-}
-
-std::string drop_sql(const RollupTable& table) {
-  return std::string("DELETE FROM ") + table.name +
-         " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket = ?4 AND " +
-         (has_peer(table) ? "peer = ?5 AND rule = ?6" : "rule = ?5") + " AND records = 0";
-}
-
-// ?1 the narrow width, ?2 from and ?3 to which of its buckets, ?4 the wide width and ?5 its bucket, ?6
-// action, ?7 reporter.
-std::string fold_sql(const RollupTable& table) {
-  const std::string peer = has_peer(table) ? "peer, " : "";
-  return into(table) + "SELECT ?4, ?6, ?7, ?5, " + peer +
-         "rule, sum(records), sum(connections), sum(verdict_packets), sum(packets_out), sum(packets_in), "
-         "sum(bytes_out),"
-         " sum(bytes_in), min(first_ns), max(last_ns) FROM " +
-         table.name +
-         " WHERE width = ?1 AND action = ?6 AND reporter = ?7 AND bucket >= ?2 AND bucket < ?3 GROUP BY " +
-         peer + "rule" + or_add(table);
-}
+constexpr const char* kOfKey = " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket = ?4 AND part = ?5";
+constexpr const char* kPut = "(width, action, reporter, bucket, part, sums) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 std::string reach_sql(const RollupTable& table) {
   return std::string("SELECT width, until_ns FROM sums_reach WHERE of = '") + table.name + "'";
@@ -120,20 +76,59 @@ Result<RollupReach> read_rollup_reach(sqlite::Database& database, const RollupTa
   return read_reach(select);
 }
 
+Result<sqlite::Statement> prepare_rollup_scan(sqlite::Database& database, const RollupTable& table) {
+  return database.prepare(std::string("SELECT bucket, sums FROM ") + table.name +
+                          " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket >= ?4 AND bucket < ?5");
+}
+
+Result<void> pack_rollups_of_version_8(sqlite::Database& database, const RollupTable& table) {
+  TL_ASSIGN(auto put, database.prepare(std::string("INSERT INTO ") + table.name + kPut));
+  // In the order of their key.
+  TL_ASSIGN(auto rows, database.prepare(std::string("SELECT width, action, reporter, bucket, ") +
+                                        (has_peer(table) ? "peer" : "0") +
+                                        ", rule, first_ns, last_ns, records, connections, verdict_packets, packets_out,"
+                                        " packets_in, bytes_out, bytes_in FROM " +
+                                        table.name + "_8 ORDER BY 1, 2, 3, 4, 5, 6"));
+  using PartKey = std::array<std::int64_t, 5>;
+  std::optional<PartKey> current;
+  SumPacker packer(0);
+  const auto finish = [&]() -> Result<void> {
+    if (!current) return {};
+    for (std::size_t i = 0; i < current->size(); ++i) put.bind_at(static_cast<int>(i) + 1, (*current)[i]);
+    put.bind_blob(6, packer.bytes());
+    return put.run();
+  };
+  for (;;) {
+    TL_ASSIGN(const bool row, rows.step());
+    if (!row) break;
+    KeySums entry{rows.integer(4), rows.integer(5), {}, rows.integer(6), rows.integer(7)};
+    for (std::size_t i = 0; i < kRollupSums; ++i) entry.sums[i] = rows.integer(static_cast<int>(i) + 8);
+    const PartKey key{rows.integer(0), rows.integer(1), rows.integer(2), rows.integer(3), part_of(entry.peer)};
+    if (current != key) {
+      TL_TRY(finish());
+      current = key;
+      packer = SumPacker(key[3] * key[0] * kRollupSecondNs);
+    }
+    packer.add(entry);
+  }
+  return finish();
+}
+
 Result<std::int64_t> count_rolled_records(sqlite::Database& database) {
   const RollupTable& table = kRollupTables[0];
   TL_ASSIGN(const RollupReach reach, read_rollup_reach(database, table));
-  TL_ASSIGN(
-      auto sum,
-      database.prepare(std::string("SELECT coalesce(sum(records), 0) FROM ") + table.name +
-                       " WHERE width = ?1 AND action IN (0, 1) AND reporter IN (0, 1, 2) AND bucket >= ?2"));
+  TL_ASSIGN(auto select, prepare_rollup_scan(database, table));
   std::int64_t records = 0;
   for (std::size_t level = 0; level < kRollupLevels; ++level) {
     // What is before is in the wider ones.
     const std::int64_t from = level + 1 < kRollupLevels ? bucket_of(reach[level + 1], kRollupWidths[level])
                                                         : std::numeric_limits<std::int64_t>::min();
-    TL_TRY(sum.bind(kRollupWidths[level] / kRollupSecondNs, from).step());
-    records += sum.integer(0);
+    for (const int action : {0, 1})
+      for (int view = 0; view < kRollupViews; ++view) {
+        select.bind(kRollupWidths[level] / kRollupSecondNs, action, view, from, std::numeric_limits<std::int64_t>::max());
+        TL_TRY(scan_rollups(select, kRollupWidths[level],
+                            [&](std::int64_t, const KeySums& entry) { records += entry.sums[0]; }));
+      }
   }
   return records;
 }
@@ -150,9 +145,12 @@ Result<Rollups> Rollups::open(sqlite::Database& database) {
   Rollups made;
   for (std::size_t i = 0; i < kRollupTableCount; ++i) {
     const RollupTable& table = kRollupTables[i];
-    TL_ASSIGN(made.tables_[i].add, database.prepare(add_sql(table)));
-    TL_ASSIGN(made.tables_[i].drop_empty, database.prepare(drop_sql(table)));
-    TL_ASSIGN(made.tables_[i].fold, database.prepare(fold_sql(table)));
+    const std::string name = table.name;
+    TL_ASSIGN(made.tables_[i].find, database.prepare("SELECT id, sums FROM " + name + kOfKey));
+    TL_ASSIGN(made.tables_[i].put, database.prepare("INSERT INTO " + name + kPut));
+    TL_ASSIGN(made.tables_[i].change, database.prepare("UPDATE " + name + " SET sums = ?2 WHERE id = ?1"));
+    TL_ASSIGN(made.tables_[i].drop, database.prepare("DELETE FROM " + name + " WHERE id = ?1"));
+    TL_ASSIGN(made.tables_[i].narrow, prepare_rollup_scan(database, table));
     TL_ASSIGN(made.tables_[i].reach, database.prepare(reach_sql(table)));
     TL_ASSIGN(made.tables_[i].put_reach,
               database.prepare(std::string("INSERT INTO sums_reach(of, width, until_ns)"
@@ -194,39 +192,68 @@ Result<RollupReach> Rollups::reach_of(std::size_t table) {
   return read_reach(tables_[table].reach);
 }
 
+// What is there already is added to, in one pass over both.
+Result<void> Rollups::write_part(TableStatements& statements, std::int64_t width_ns, Entries entries) {
+  const Key& key = entries.front()->first;
+  const std::int64_t width = width_ns / kRollupSecondNs, begin = key.bucket * width_ns, part = part_of(key.peer);
+  const auto places = [](const auto& at) { return std::tuple(at.peer, at.rule); };
+  SumPacker packer(begin);
+  const auto put = [&packer](const KeySums& sums) {
+    if (sums.sums[0] != 0) packer.add(sums);  // else its last record is taken away
+  };
+  const auto put_new = [&](const Sums::value_type& entry) {
+    put({entry.first.peer, entry.first.rule, entry.second.sums, entry.second.first_ns, entry.second.last_ns});
+  };
+  std::optional<std::int64_t> id;
+  auto next = entries.begin();
+  statements.find.bind(width, key.action, key.view, key.bucket, part);
+  TL_ASSIGN(const bool there, statements.find.step());
+  if (there) {
+    id = statements.find.integer(0);
+    PackedSums packed(statements.find.blob(1), begin);
+    KeySums old;
+    for (;;) {
+      TL_ASSIGN(const bool more, packed.next(old));
+      if (!more) break;
+      for (; next != entries.end() && places((*next)->first) < places(old); ++next) put_new(**next);
+      if (next != entries.end() && places((*next)->first) == places(old)) {
+        const Value& more_of_it = (*next++)->second;
+        for (std::size_t i = 0; i < kRollupSums; ++i) old.sums[i] += more_of_it.sums[i];
+        old.first_ns = std::min(old.first_ns, more_of_it.first_ns);
+        old.last_ns = std::max(old.last_ns, more_of_it.last_ns);
+      }
+      put(old);
+    }
+  }
+  statements.find.reset();
+  for (; next != entries.end(); ++next) put_new(**next);
+  if (id && packer.bytes().empty()) return statements.drop.bind(*id).run();
+  if (packer.bytes().empty()) return {};
+  if (id) {
+    statements.change.bind(*id);
+    statements.change.bind_blob(2, packer.bytes());
+    return statements.change.run();
+  }
+  statements.put.bind(width, key.action, key.view, key.bucket, part);
+  statements.put.bind_blob(6, packer.bytes());
+  return statements.put.run();
+}
+
 Result<void> Rollups::write_sums(std::size_t table, std::size_t level, const Sums& sums) {
-  const bool with_peer = has_peer(kRollupTables[table]);
   std::vector<const Sums::value_type*> ordered;
   ordered.reserve(sums.size());
   for (const auto& entry : sums) ordered.push_back(&entry);
-  // In the tables' own order, so that neighbours are written together.
   std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) {
     return std::tuple(a->first.action, a->first.view, a->first.bucket, a->first.peer, a->first.rule) <
            std::tuple(b->first.action, b->first.view, b->first.bucket, b->first.peer, b->first.rule);
   });
-  TableStatements& statements = tables_[table];
-  const std::int64_t width = kRollupWidths[level] / kRollupSecondNs;
-  for (const auto* entry : ordered) {
-    const Key& key = entry->first;
-    statements.add.reset();
-    int column = 0;
-    const auto bind = [&](std::int64_t value) { statements.add.bind_at(++column, value); };
-    bind(width);
-    bind(key.action);
-    bind(key.view);
-    bind(key.bucket);
-    if (with_peer) bind(key.peer);
-    bind(key.rule);
-    for (const std::int64_t sum : entry->second.sums) bind(sum);
-    bind(entry->second.first_ns);
-    bind(entry->second.last_ns);
-    TL_TRY(statements.add.run());
-    if (!takes_away_) continue;
-    if (with_peer)
-      statements.drop_empty.bind(width, key.action, key.view, key.bucket, key.peer, key.rule);
-    else
-      statements.drop_empty.bind(width, key.action, key.view, key.bucket, key.rule);
-    TL_TRY(statements.drop_empty.run());
+  const auto part = [](const auto* entry) {
+    return std::tuple(entry->first.action, entry->first.view, entry->first.bucket, part_of(entry->first.peer));
+  };
+  for (auto from = ordered.begin(); from != ordered.end();) {
+    const auto to = std::find_if(from, ordered.end(), [&](const auto* entry) { return part(entry) != part(*from); });
+    TL_TRY(write_part(tables_[table], kRollupWidths[level], Entries(from, to)));
+    from = to;
   }
   return {};
 }
@@ -314,13 +341,16 @@ Result<bool> Rollups::fold_level(sqlite::Database& database, std::size_t table, 
     }
   const std::int64_t bucket = bucket_of(first * narrow, wide);
   const std::int64_t to = std::min(past, (bucket + 1) * (wide / narrow));
+  Sums sums;
   for (const int action : {0, 1})
-    for (int reporter = 0; reporter < kRollupViews; ++reporter)
-      if (first < past) {
-        statements.fold.bind(narrow / kRollupSecondNs, first, to, wide / kRollupSecondNs, bucket, action,
-                             reporter);
-        TL_TRY(statements.fold.run());
-      }
+    for (int view = 0; view < kRollupViews; ++view) {
+      if (first >= past) continue;
+      statements.narrow.bind(narrow / kRollupSecondNs, action, view, first, to);
+      TL_TRY(scan_rollups(statements.narrow, narrow, [&](std::int64_t, const KeySums& entry) {
+        sums[{bucket, entry.peer, entry.rule, action, view}].add({entry.sums, entry.first_ns, entry.last_ns}, 1);
+      }));
+    }
+  TL_TRY(write_sums(table, level, sums));
   TL_TRY(statements.put_reach.bind(wide / kRollupSecondNs, to * narrow).run());
   TL_TRY(transaction.commit());
   return true;

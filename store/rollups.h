@@ -2,7 +2,7 @@
 //
 //   rows of table flow --[Rollups]--> sums_by_rule, sums_by_source, sums_by_target, dictionaries' `uses`
 //
-// Buckets of five widths. Those of a minute hold exactly the sums of the rows whose seq is at most meta
+// Buckets of five widths, one row for each 256 peers that are met in it (store/packed_sums.h). Those of a minute hold exactly the sums of the rows whose seq is at most meta
 // 'rolled_sequence'; later rows (at most kMostUnrolled, a few seconds' worth) are summed from the table itself. Wider ones
 // are made from the next narrower when that is over (fold()): they hold those of the same rows that ended before
 // sums_reach.until_ns, later or earlier written. Retention takes away from all; of buckets with times up to meta
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "store/packed_sums.h"
 #include "store/sqlite.h"
 
 namespace tierlog::store {
@@ -43,16 +44,41 @@ inline constexpr std::int64_t kRollupSecondNs = 1'000'000'000;
 using RollupReach = std::array<std::int64_t, kRollupLevels>;
 Result<RollupReach> read_rollup_reach(sqlite::Database& database, const RollupTable& table);
 
+// Which row of a bucket has the sums of a peer (column `part`).
+inline std::int64_t part_of(std::int64_t peer) {
+  constexpr int kPeersInPart = 256;
+  return peer / kPeersInPart;
+}
+
+// SELECT bucket, sums of the buckets ?4 up to, not including, ?5 of width ?1 (seconds), action ?2 and view ?3.
+Result<sqlite::Statement> prepare_rollup_scan(sqlite::Database& database, const RollupTable& table);
+// All sums of such a SELECT that is bound: take(where the bucket begins, sums).
+template <typename Take>
+Result<void> scan_rollups(sqlite::Statement& select, std::int64_t width_ns, Take&& take) {
+  KeySums entry;
+  for (;;) {
+    TL_ASSIGN(const bool row, select.step());
+    if (!row) break;
+    const std::int64_t begin = select.integer(0) * width_ns;
+    PackedSums packed(select.blob(1), begin);
+    for (;;) {
+      TL_ASSIGN(const bool more, packed.next(entry));
+      if (!more) break;
+      take(begin, entry);
+    }
+  }
+  select.reset();
+  return {};
+}
+
+// Sums as a file of version 8 has them, a row for each, from table NAME_8 into the table itself.
+Result<void> pack_rollups_of_version_8(sqlite::Database& database, const RollupTable& table);
+
 // How many records the roll-ups count.
 Result<std::int64_t> count_rolled_records(sqlite::Database& database);
 
-// Rows that may wait for their roll-up.
-inline constexpr std::int64_t kMostUnrolled = 16'384;
-
-// Columns records … bytes_in of a roll-up, in this order. Nulls count as 0, but for packets_out of a denied
-// record: those that were denied.
-inline constexpr std::size_t kRollupSums = 7;
-using RollupSums = std::array<std::int64_t, kRollupSums>;
+// Rows that may wait for their roll-up: whoever asks for sums adds them up.
+inline constexpr std::int64_t kMostUnrolled = 4096;
 
 // Whose view: the record's reporter, but the source's view of an allowed connection to a pod of this node, which the
 // destination tells again, stands apart: column `reporter` of the sums.
@@ -80,7 +106,6 @@ class Rollups {
   void take_away(const RolledRow& row) { count(row, -1); }
   // Rows counted since the last clear.
   std::int64_t rows() const { return rows_; }
-  bool is_large() const { return sources_.size() + targets_.size() > kManyKeys; }
   // Adds what was counted to the tables, inside the caller's transaction. clear() after its commit.
   Result<void> write();
   void clear();
@@ -91,7 +116,6 @@ class Rollups {
   Result<bool> fold(sqlite::Database& database);
 
  private:
-  static constexpr std::size_t kManyKeys = 32'768;
   struct Key {
     std::int64_t bucket = 0, peer = 0, rule = 0;
     int action = 0, view = 0;
@@ -110,13 +134,15 @@ class Rollups {
   using Sums = std::unordered_map<Key, Value, KeyHash>;
   using Uses = std::unordered_map<std::int64_t, std::int64_t>;
   struct TableStatements {
-    sqlite::Statement add, drop_empty, first_bucket, fold, reach, put_reach;
+    sqlite::Statement find, put, change, drop, first_bucket, narrow, reach, put_reach;
   };
 
   void count(const RolledRow& row, int sign);
   Result<RollupReach> reach_of(std::size_t table);
   Result<void> write_table(std::size_t table, const Sums& minutes);
   Result<void> write_sums(std::size_t table, std::size_t level, const Sums& sums);
+  using Entries = std::span<const Sums::value_type* const>;
+  Result<void> write_part(TableStatements& statements, std::int64_t width_ns, Entries entries);
   Result<bool> fold_table(sqlite::Database& database, std::size_t table);
   Result<bool> fold_level(sqlite::Database& database, std::size_t table, std::size_t level, std::int64_t from,
                           std::int64_t limit);

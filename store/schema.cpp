@@ -449,10 +449,36 @@ std::string version_8() {
   return sql;
 }
 
+// Sums as bytes, many in a row (store/packed_sums.h).
+std::string version_9() {
+  std::string sql;
+  for (const RollupTable& table : kRollupTables) {
+    const std::string name = table.name;
+    sql += "ALTER TABLE " + name + " RENAME TO " + name + "_8;\n-- width: of a bucket, in seconds; bucket: which one since 1970;"
+           " part: of its peers.\nCREATE TABLE " +
+           name +
+           "(\n  id INTEGER PRIMARY KEY, width INTEGER NOT NULL, action INTEGER NOT NULL, reporter INTEGER NOT NULL,"
+           " bucket INTEGER NOT NULL, part INTEGER NOT NULL, sums BLOB NOT NULL) STRICT;\nCREATE UNIQUE INDEX " +
+           name + "_key ON " + name + "(width, action, reporter, bucket, part);\n";
+  }
+  return sql;
+}
+
+Result<void> pack_sums(sqlite::Database& database) {
+  for (const RollupTable& table : kRollupTables) {
+    TL_TRY(pack_rollups_of_version_8(database, table));
+    TL_TRY(database.execute(std::string("DROP TABLE ") + table.name + "_8"));
+  }
+  return {};
+}
+
 // Migration number n takes a file from version n to n + 1.
-using Migration = std::string (*)();
-constexpr Migration kMigrations[] = {version_1, version_2, version_3, version_4,
-                                     version_5, version_6, version_7, version_8};
+struct Migration {
+  std::string (*sql)();
+  Result<void> (*then)(sqlite::Database& database) = nullptr;
+};
+constexpr Migration kMigrations[] = {{version_1}, {version_2}, {version_3}, {version_4},           {version_5},
+                                     {version_6}, {version_7}, {version_8}, {version_9, pack_sums}};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {
@@ -487,7 +513,11 @@ Result<void> migrate(sqlite::Database& database, const std::string& path) {
   TL_ASSIGN(std::int64_t version, database.integer("PRAGMA user_version"));
   TL_TRY(refuse_newer(version, path));
   if (version == kSchemaVersion) return {};
-  for (; version < kSchemaVersion; ++version) TL_TRY(database.execute(kMigrations[version]()));
+  for (; version < kSchemaVersion; ++version) {
+    const Migration& migration = kMigrations[version];
+    TL_TRY(database.execute(migration.sql()));
+    if (migration.then != nullptr) TL_TRY(migration.then(database));
+  }
   TL_TRY(database.execute("PRAGMA application_id = " + std::to_string(kApplicationId)));
   TL_TRY(database.execute("PRAGMA user_version = " + std::to_string(kSchemaVersion)));
   return transaction.commit();

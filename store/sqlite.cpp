@@ -78,6 +78,12 @@ std::string_view Statement::view(int column) const {
   return {text, static_cast<std::size_t>(sqlite3_column_bytes(handle(), column))};
 }
 
+std::string_view Statement::blob(int column) const {
+  const auto* bytes = static_cast<const char*>(sqlite3_column_blob(handle(), column));
+  if (bytes == nullptr) return {};
+  return {bytes, static_cast<std::size_t>(sqlite3_column_bytes(handle(), column))};
+}
+
 Result<Database> Database::open(const std::string& path, int flags) {
   sqlite3* raw = nullptr;
   const int code = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);

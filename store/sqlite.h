@@ -72,6 +72,7 @@ class Statement {
   std::uint64_t count(int column) const { return as_count(integer(column)); }
   double real(int column) const { return sqlite3_column_double(handle(), column); }
   std::string_view view(int column) const;  // until the next step
+  std::string_view blob(int column) const;  // until the next step
   std::string text(int column) const { return std::string(view(column)); }
   template <typename T>
   std::optional<T> optional(int column) const {
