@@ -55,6 +55,28 @@ std::chrono::seconds lifetime_of(const tl_flow_key& key, const tl_flow& flow) {
   }
 }
 
+void add_changed_hands(const Program& from, const Program& to, std::unordered_set<IpAddr>& into) {
+  const auto endpoint_in = [](const Program& program, std::uint32_t index) -> const policy::Endpoint& {
+    return program.cluster->endpoints[program.endpoints[index].endpoint];
+  };
+  for (const auto& [address, index] : from.enforced_by_address) {
+    const policy::Endpoint& before = endpoint_in(from, index);
+    const auto found = to.enforced_by_address.find(address);
+    const policy::Endpoint* now = found == to.enforced_by_address.end() ? nullptr : &endpoint_in(to, found->second);
+    if (now == nullptr || now->name != before.name || now->endpoint_namespace != before.endpoint_namespace ||
+        now->interface != before.interface)
+      into.insert(address);
+  }
+}
+
+// Addresses whose endpoint here is another one, or none, or was none.
+std::unordered_set<IpAddr> changed_hands(const Program& before, const Program& now) {
+  std::unordered_set<IpAddr> addresses;
+  add_changed_hands(before, now, addresses);
+  add_changed_hands(now, before, addresses);
+  return addresses;
+}
+
 // A closed interface has only the filter of what comes out of it, and one that only notes senders that of what comes in.
 bool stands_at(Station station, Hook hook) {
   return hook == Hook::Out || station == Station::Pod || station == Station::Host;
@@ -242,9 +264,32 @@ Result<void> EbpfBackend::apply(std::shared_ptr<const Program> program) {
   installed_->flip(programs_->config().root);
   installed_->commit(Steady::now());
   if (!applied_) applied_ = Steady::now();
-  program_ = std::move(program);
+  const auto replaced = std::exchange(program_, std::move(program));
   detach_others(ends);
+  if (replaced) end_flows_of(changed_hands(*replaced, *program_));
   return {};
+}
+
+// Nobody speaks with such an address now: its pod is gone, or has not begun. What its peers still send is judged as the
+// beginning of something new.
+void EbpfBackend::end_flows_of(const std::unordered_set<IpAddr>& addresses) {
+  if (addresses.empty()) return;
+  const auto known = read_flows();
+  if (!known) return;
+  for (const KnownFlow& entry : *known) {
+    const auto& [key, flow] = entry;
+    for (const auto* address : {&key.low, &key.high, &flow.real_source, &flow.backend})
+      if (addresses.contains(address_of(*address, key.family))) {
+        end_flow(key);
+        break;
+      }
+  }
+}
+
+void EbpfBackend::end_flow(const tl_flow_key& key) {
+  KnownFlow last{key, {}};
+  if (::bpf_map_lookup_elem(programs_->flows(), &last.key, &last.flow) != 0) return;
+  if (::bpf_map_delete_elem(programs_->flows(), &last.key) == 0 && last.flow.told != 0) ended_.push_back(last);
 }
 
 // As many at once as the rate has in its time, then one after the other.
@@ -372,7 +417,7 @@ Result<void> EbpfBackend::expire() {
     KnownFlow last = entry;
     if (::bpf_map_lookup_elem(programs_->flows(), &last.key, &last.flow) != 0 || last.flow.last != entry.flow.last)
       continue;
-    if (::bpf_map_delete_elem(programs_->flows(), &last.key) == 0 && last.flow.told != 0) ended_.push_back(last);
+    end_flow(entry.key);
   }
   return {};
 }

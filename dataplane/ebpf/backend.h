@@ -14,6 +14,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -99,6 +100,8 @@ class EbpfBackend final : public Backend {
   Result<void> attach(const std::vector<Attached>& ends, const policy::Program& program);
   void detach_others(const std::vector<Attached>& ends);
   Result<void> expire();
+  void end_flows_of(const std::unordered_set<IpAddr>& addresses);
+  void end_flow(const tl_flow_key& key);
   void expire_origins(std::uint64_t now);
   Result<void> limit_logs(const policy::Program& program);
   Result<void> take_older(const policy::Program& program);

@@ -75,6 +75,8 @@ __noinline int tl_related(struct __sk_buff* skb, __u32 out) {
   }
   source = room->fragment_key.source;
   destination = room->fragment_key.destination;
+  /* It goes to who sent what it is about; to others it would be a message of its own. */
+  if (!same16(source, room->packet.destination)) return 0;
   struct exchange of = {0, 0, 0, (__u8)protocol, room->packet.family};
   if (has_ports(protocol)) {
     if (bpf_skb_load_bytes(skb, ports, inner, 4)) return 0;

@@ -159,6 +159,13 @@ static __always_inline int host_stateless(struct __sk_buff* skb, struct room* ro
   return ALLOW;
 }
 
+/* To a group, or to everybody on the link: the node gets it, whatever routes say, which are not asked. */
+static __always_inline int is_for_many(const struct packet* packet) {
+  const __u32 to = *(const __u32*)packet->destination;
+  if (packet->family == 6) return packet->destination[0] == 0xff;
+  return (packet->destination[0] & 0xf0) == 0xe0 || to == 0xffffffff || !to;
+}
+
 /* A packet of no connection that is known here. `side`: of its sender, in the key. */
 __noinline int tl_host_first(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 direction, __u32 side) {
   struct room* room = room_of();
@@ -171,17 +178,18 @@ __noinline int tl_host_first(struct __sk_buff* skb, __u32 root, __u32 offset, __
   struct packet* packet = &room->packet;
   const __u32 audited = end->flags & TL_AUDITED;
   __u32 how = 0;
-  if (direction == TL_EGRESS ? skb->ingress_ifindex != 0 : find_service(room) || !tl_is_own_address(skb, 1))
+  if (direction == TL_EGRESS ? skb->ingress_ifindex != 0
+                             : find_service(room) || (!is_for_many(packet) && !tl_is_own_address(skb, 1)))
     how = FORWARDED;
   const __u32 notes = (side & 1) | (how ? HOST_FORWARDED : 0);
   const int no_connection =
       packet->kind == KIND_FRAGMENT ||
       (packet->kind == KIND_ICMP && !asks_for_answer(packet->protocol, packet->icmp_type));
   const int mid_stream = packet->protocol == IPPROTO_TCP && packet->kind == KIND_PORTS && !is_first_syn(packet);
-  /* Without a beginning of its own; of the others servers have the lower ports. */
+  /* Without a beginning of its own; of the others servers have the lower ports, or the same. */
   const int may_answer = packet->protocol == IPPROTO_TCP  ? mid_stream
                          : packet->kind == KIND_ICMP ? is_answer(packet->protocol, packet->icmp_type)
-                                                     : packet->source_port < packet->destination_port;
+                                                     : packet->source_port <= packet->destination_port;
   if (may_answer && may_go_on(packet, settings)) {
     /* As an answer, then as its originator's. */
     turn(packet);
@@ -257,10 +265,12 @@ __noinline int tl_host_again(struct __sk_buff* skb, __u32 root, __u32 offset, __
   return tl_deny_living(skb, rule, slot);
 }
 
-/* Neighbour discovery and listener reports pass. */
-static __always_inline int is_of_neighbours(const struct packet* packet) {
-  return packet->protocol == IPPROTO_ICMPV6 && packet->kind == KIND_ICMP &&
-         ((packet->icmp_type >= 130 && packet->icmp_type <= 137) || packet->icmp_type == 143);
+/* Neighbour discovery passes, and what listeners say to the link: nothing that a router has let through, or would. */
+static __always_inline int is_of_neighbours(struct __sk_buff* skb, struct room* room) {
+  const struct packet* packet = &room->packet;
+  if (packet->protocol != IPPROTO_ICMPV6 || packet->kind != KIND_ICMP) return 0;
+  if (packet->icmp_type >= 133 && packet->icmp_type <= 137) return is_of_link(skb, room);
+  return hears(packet->icmp_type) && (packet->destination[0] == 0xff || is_link_local6(packet->destination));
 }
 
 /* doNotTrack: packet by packet. 1: it decides. */
@@ -289,7 +299,7 @@ __noinline int tl_host(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 di
   if (!end) return DROP;
   direction &= 1;
   struct packet* packet = &room->packet;
-  if (is_of_neighbours(packet)) return ALLOW;
+  if (is_of_neighbours(skb, room)) return ALLOW;
   const __u32 audited = end->flags & TL_AUDITED;
   if (!audited && tl_host_untracked(skb, root, offset, direction)) {
     const __u32 rule = room->rule.id;
@@ -310,14 +320,16 @@ __noinline int tl_host(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 di
   const __u32 reply = side != flow->high_begins;
   const __u32 of = (reply ? !direction : direction) & 1;
   const __u8 bit = (__u8)(1 << of);
+  const __u32 ends = (flow->tcp[0] & flow->tcp[1] & FIN) | ((flow->tcp[0] | flow->tcp[1]) & RST);
+  const int begins_anew = ends && packet->protocol == IPPROTO_TCP && is_first_syn(packet);
   if (!(flow->needed & bit)) {
     /* Of a connection at another interface, which this one judges as well. What answers one that was allowed may take
        another way back; anything else begins something. */
-    if (reply && is_complete(flow) && !is_first_syn(packet)) {
+    if (reply && is_complete(flow) && !begins_anew) {
       account(flow, packet, reply, 1);
       return ALLOW;
     }
-    if (reply) bpf_map_delete_elem(&flows, &room->key);
+    if (reply) tl_end_flow();
     return tl_host_first(skb, root, offset, direction, side);
   }
   const int settled = flow->generations[of] == end->generations[of] &&
@@ -327,8 +339,7 @@ __noinline int tl_host(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 di
     return tl_deny(skb, rule, rule, audited);
   }
   if (!settled) return tl_host_again(skb, root, offset, of, reply);
-  const __u32 ends = (flow->tcp[0] & flow->tcp[1] & FIN) | ((flow->tcp[0] | flow->tcp[1]) & RST);
-  if (ends && packet->protocol == IPPROTO_TCP && is_first_syn(packet)) {
+  if (begins_anew) {
     tl_end_flow();
     return tl_host_first(skb, root, offset, direction, side);
   }

@@ -118,11 +118,18 @@ __noinline int tl_parse_l4(struct __sk_buff* skb, __u32 at) {
   return PARSED;
 }
 
+/* A header of IPv6 behind which another one follows. */
+static __always_inline int is_extension(__u32 next) {
+  return next == 0 || next == 43 || next == 44 || next == 51 || next == 60;
+}
+
 /* A first fragment leaves its ports for the later ones. `first`: 1 for it. */
 __noinline int tl_fragment(struct __sk_buff* skb, __u32 at, __u32 id, __u32 first) {
   struct room* room = room_of();
   if (!room) return TRUNCATED;
   struct packet* packet = &room->packet;
+  /* Headers between a fragment's and the ports are not followed: what they hide would be judged as none of TCP. */
+  if (packet->family == 6 && is_extension(packet->protocol)) return STRANGE_FRAGMENT;
   __builtin_memset(&room->fragment_key, 0, sizeof room->fragment_key);
   __builtin_memcpy(room->fragment_key.source, packet->source, 16);
   __builtin_memcpy(room->fragment_key.destination, packet->destination, 16);
@@ -173,7 +180,7 @@ __noinline int tl_parse_v6(struct __sk_buff* skb) {
   packet->family = 6;
   __u32 at = ETHER_HEAD + 40, next = buffer[6];
   for (int i = 0; i < EXTENSIONS; i++) {
-    if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60) {
+    if (!is_extension(next)) {
       packet->protocol = next;
       if (next == 59) {
         packet->kind = KIND_OTHER;
@@ -186,16 +193,21 @@ __noinline int tl_parse_v6(struct __sk_buff* skb) {
       __u32 offset = (__u32)(buffer[2] << 8 | buffer[3]), id = *(__u32*)(buffer + 4);
       packet->protocol = buffer[0];
       if (offset & 0xfff8) return tl_fragment(skb, at + 8, id, 0);
-      if (offset & 1) {
-        /* Headers between it and the ports are not followed: such a first fragment is strange. */
-        return tl_fragment(skb, at + 8, id, 1);
-      }
+      if (offset & 1) return tl_fragment(skb, at + 8, id, 1);
     }
     __u32 length = next == 44 ? 8 : next == 51 ? (buffer[1] + 2u) * 4 : (buffer[1] + 1u) * 8;
     next = buffer[0];
     at += length;
   }
   return TRUNCATED;
+}
+
+#define VLAN_BITS 0xfff
+
+/* Of VLAN 0, the frame would be the node's own; of another, it is that VLAN's. */
+static __always_inline int tagged_again(struct __sk_buff* skb, __u8* buffer) {
+  if (bpf_skb_load_bytes(skb, ETHER_HEAD, buffer, 2)) return TRUNCATED;
+  return ((buffer[0] << 8 | buffer[1]) & VLAN_BITS) ? TAGGED : TRUNCATED;
 }
 
 __noinline int tl_parse_slowly(struct __sk_buff* skb) {
@@ -207,7 +219,12 @@ __noinline int tl_parse_slowly(struct __sk_buff* skb) {
   if (bpf_skb_load_bytes(skb, 12, buffer, 2)) return NOT_IP;
   __u32 type = (__u32)(buffer[0] << 8 | buffer[1]);
   packet->ether_type = (__u16)type;
-  if (skb->vlan_present || type == ETH_P_8021Q || type == ETH_P_8021AD) return TAGGED;
+  const int tags = type == ETH_P_8021Q || type == ETH_P_8021AD;
+  /* At the node's own interface, a tag of VLAN 0 has a priority only: the kernel takes the frame without it. Behind
+     such a tag another one is not looked through. */
+  const int of_vlan = skb->vlan_present && (room->place != TL_AT_HOST || (skb->vlan_tci & VLAN_BITS));
+  if (of_vlan || (tags && room->place != TL_AT_HOST)) return TAGGED;
+  if (tags) return tagged_again(skb, buffer);
   if (type == ETH_P_ARP) return IS_ARP;
   if (type == ETH_P_IPV6) return tl_parse_v6(skb);
   if (type != ETH_P_IP) return NOT_IP;

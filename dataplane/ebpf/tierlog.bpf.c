@@ -168,8 +168,8 @@ __noinline int tl_goes_on(struct __sk_buff* skb, __u32 root, __u32 offset, __u32
   if (!room || !settings || !may_go_on(&room->packet, settings)) return 0;
   const struct packet* packet = &room->packet;
   const int tcp = packet->protocol == IPPROTO_TCP;
-  /* Servers have the lower ports. */
-  const int from_server = packet->source_port < packet->destination_port;
+  /* Servers have the lower ports; both have the same where there are none, and of protocols between equals. */
+  const int from_server = packet->source_port <= packet->destination_port;
   if (!tcp && (packet->kind == KIND_ICMP ? !is_answer(packet->protocol, packet->icmp_type) : !from_server)) return 0;
   const int only_answers = !tcp || (packet->tcp_flags & SYN);
   const __u32 first = only_answers || from_server ? ANSWERS : 0;
@@ -285,7 +285,7 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
   const __u32 audited = FIELD(base, offset, struct tl_endpoint, flags) & TL_AUDITED;
   if (parsed == TRUNCATED || parsed == STRANGE_FRAGMENT) {
     __u32 rule = by_direction(direction, parsed == TRUNCATED ? RULE_INVALID : RULE_FRAGMENT);
-    return tl_deny(skb, rule, rule, audited);
+    return room->packet.family ? tl_deny(skb, rule, rule, audited) : refuse_frame(rule, audited);
   }
   const int guard = out ? tl_guard_out(skb, root, offset, parsed) : tl_guard_in(skb, root, offset, parsed);
   if (guard > 0) {
@@ -332,6 +332,7 @@ static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction) {
   if (flags & TL_HOST) {
     if (parsed != PARSED) {
       __u32 rule = by_direction(direction, parsed == TRUNCATED ? RULE_INVALID : RULE_FRAGMENT);
+      if (!room->packet.family) return refuse_frame(rule, flags & TL_AUDITED);
       return tl_deny(skb, rule, rule, flags & TL_AUDITED);
     }
     if (tl_host(skb, root, offset, direction) == DROP) return DROP;

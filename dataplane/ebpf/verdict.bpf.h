@@ -143,7 +143,7 @@ __noinline int tl_deny(struct __sk_buff* skb, __u32 rule, __u32 slot, __u32 audi
   return audited ? ALLOW : DROP;
 }
 
-/* A frame that no record can describe: not IP, or tagged. */
+/* A frame that no record can describe: not IP, tagged, or too short for its addresses. */
 static __always_inline int refuse_frame(__u32 rule, __u32 audited) {
   struct tl_counter* counter = bpf_map_lookup_elem(&counters, &rule);
   if (counter) {

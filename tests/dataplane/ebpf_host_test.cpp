@@ -18,7 +18,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint8_t kSyn = 2, kSynAck = 0x12, kAck = 0x10;
+constexpr std::uint8_t kSyn = 2, kSynAck = 0x12, kAck = 0x10, kReset = 0x14;
 constexpr const char* kClient = "203.0.113.7";  // beyond host-a
 constexpr const char* kServer = "10.9.9.9";     // beyond host-b
 constexpr const char* kNode = "192.0.2.1";
@@ -165,6 +165,8 @@ TEST_F(EbpfHost, AFullMapDeniesNoAnswer) {
   open(options);
   enforce(
       "  types: [Ingress, Egress]\n  egress:\n  - {action: Allow, protocol: UDP, destination: {ports: [53]}}\n"
+      "  - {action: Allow, protocol: UDP, source: {ports: [123]}, destination: {ports: [123]}}\n"
+      "  - {action: Allow, protocol: 47}\n"
       "  - {action: Allow, protocol: SCTP, destination: {ports: [80]}}\n"
       "  - {action: Allow, protocol: TCP, destination: {ports: [80]}}\n"
       "  - {action: Allow, protocol: ICMP, icmp: {type: 8}}\n");
@@ -176,6 +178,8 @@ TEST_F(EbpfHost, AFullMapDeniesNoAnswer) {
   const Exchange exchanges[] = {{"DNS", protocol::kUdp, 53},
                                 {"SCTP", protocol::kSctp, 80},
                                 {"TCP", protocol::kTcp, 80},
+                                {"NTP", protocol::kUdp, 123},
+                                {"GRE", 47, 0},
                                 {"echo", protocol::kIcmp, 0}};
   for (std::uint16_t port = 40'000; port < 40'010; ++port)
     for (const Exchange& one : exchanges) {
@@ -183,6 +187,7 @@ TEST_F(EbpfHost, AFullMapDeniesNoAnswer) {
       FrameSpec question = packet(kNode, kClient, one.port, one.protocol_number);
       question.source_port = question.icmp_id = port;
       question.icmp_type = 8;
+      if (one.port == 123) question.source_port = 123;
       FrameSpec answer = answer_to(question);
       answer.icmp_type = 0;
       EXPECT_EQ(goes_out("host-a", question), kAllow);
@@ -190,11 +195,13 @@ TEST_F(EbpfHost, AFullMapDeniesNoAnswer) {
       FrameSpec unasked = answer;
       unasked.source_port = 81;
       unasked.icmp_type = 8;
-      EXPECT_EQ(comes_in("host-a", unasked), kDrop) << "no rule lets anybody ask for that";
+      if (one.protocol_number != 47) {
+        EXPECT_EQ(comes_in("host-a", unasked), kDrop) << "no rule lets anybody ask for that";
+      }
     }
   const auto refused = backend_->read_flows_refused();
   ASSERT_TRUE(refused);
-  EXPECT_GE(*refused, 38u);
+  EXPECT_GE(*refused, 56u);
 }
 
 // The way back may lead over an interface that has not seen the way there.
@@ -214,12 +221,65 @@ TEST_F(EbpfHost, AnAnswerMayTakeAnotherWayBack) {
   EXPECT_EQ(known.flow.packets[0], 2u);
   EXPECT_EQ(known.flow.packets[1], 1u);
   EXPECT_EQ(comes_in("host-b", other), kDrop) << "of no connection";
-  FrameSpec begins = answer;
+  FrameSpec begins = answer, end = answer;
   begins.tcp_flags = kSyn;
-  EXPECT_EQ(comes_in("host-b", begins), kDrop) << "it answers nothing";
+  EXPECT_EQ(comes_in("host-b", begins), kAllow) << "as conntrack has it: of the connection while that lives";
+  EXPECT_EQ(comes_in("host-a", ack), kAllow) << "it goes on";
+  end.tcp_flags = kReset;
+  EXPECT_EQ(comes_in("host-b", end), kAllow);
+  EXPECT_EQ(comes_in("host-b", begins), kDrop) << "a new one";
 }
 
-class EbpfForeignMark : public EbpfHost {
+// Of the link is only what no router has let through, or what goes to the link.
+TEST_F(EbpfHost, OnlyNeighboursSpeakUnjudged) {
+  enforce("  applyOnForward: true\n  types: [Ingress]\n");
+  struct Message {
+    const char *name, *to;
+    std::uint8_t type, hops;
+    int verdict;
+  };
+  const Message messages[] = {
+      {"a solicitation of the link", "fe80::1", 135, 255, kAllow},
+      {"one from elsewhere", "2001:db8:9::9", 135, 64, kDrop},
+      {"a redirect from elsewhere", "2001:db8:9::9", 137, 64, kDrop},
+      {"a listener's report", "ff02::16", 143, 1, kAllow},
+      {"a report to somebody", "2001:db8:9::9", 143, 1, kDrop},
+      {"a query to somebody", "2001:db8:9::9", 130, 255, kDrop},
+      {"an echo", "fe80::1", 128, 255, kDrop},
+  };
+  for (const Message& message : messages) {
+    SCOPED_TRACE(message.name);
+    FrameSpec spec = packet("2001:db8::7", message.to, 0, protocol::kIcmpV6);
+    spec.icmp_type = message.type;
+    lab::Bytes frame = lab::build(spec);
+    frame[14 + 7] = message.hops;
+    const auto verdict =
+        backend_->programs().run(Hook::Out, frame, static_cast<int>(::if_nametoindex("host-a")), 0, true);
+    ASSERT_TRUE(verdict);
+    EXPECT_EQ(*verdict, message.verdict);
+  }
+}
+
+// The node gets what is for many, though a route leads elsewhere.
+TEST_F(EbpfHost, WhatIsForManyIsForTheNode) {
+  ASSERT_EQ(std::system("ip route add default via 192.0.2.2"), 0);
+  enforce("  types: [Ingress]\n  ingress: [{action: Allow, protocol: UDP, destination: {ports: [7000]}}]\n");
+  struct Receiver {
+    const char* address;
+    int otherwise;
+  };
+  const Receiver receivers[] = {{kNode, kDrop},     {"192.0.2.255", kDrop}, {"255.255.255.255", kDrop}, {"0.0.0.0", kDrop},
+                                {"224.0.0.5", kDrop}, {"ff02::fb", kDrop},    {"198.18.0.1", kAllow}};
+  for (const auto& [address, otherwise] : receivers) {
+    SCOPED_TRACE(address);
+    const char* from = ip(address).family == Family::V6 ? "2001:db8::7" : kClient;
+    EXPECT_EQ(comes_in("host-a", packet(from, address, 7000, protocol::kUdp)), kAllow);
+    EXPECT_EQ(comes_in("host-a", packet(from, address, 7001, protocol::kUdp)), otherwise);
+  }
+  ASSERT_EQ(std::system("ip route delete default"), 0);
+}
+
+class EbpfRealFrames : public EbpfHost {
  protected:
   // Whatever leaves out-a carries `mark` in tc_index from now on.
   void mark_what_comes(std::uint32_t mark) {
@@ -262,7 +322,7 @@ class EbpfForeignMark : public EbpfHost {
 
 // Who sent what a Service leads on is carried in tc_index, which travels with a packet from one namespace to another:
 // what comes in may not have it from elsewhere.
-TEST_F(EbpfForeignMark, IsNotTrusted) {
+TEST_F(EbpfRealFrames, AForeignMarkIsNotTrusted) {
   enforce(
       "  applyOnForward: true\n  types: [Ingress, Egress]\n  ingress: [{action: Allow}]\n"
       "  egress: [{action: Allow, source: {nets: [203.0.113.7/32]}}]\n");
@@ -277,6 +337,21 @@ TEST_F(EbpfForeignMark, IsNotTrusted) {
   FrameSpec again = honest;
   again.source_port = 40'001;
   EXPECT_EQ(arrive({other, again}), (std::vector<bool>{false, true}));
+}
+
+// Tags of VLAN 0 have only a priority: the kernel takes the frame as if it had none, so it must be judged as one.
+TEST_F(EbpfRealFrames, ATagWithoutAVlanHidesNothing) {
+  enforce(
+      "  applyOnForward: true\n  types: [Ingress]\n"
+      "  ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]\n");
+  const FrameSpec honest = packet(kClient, kServer, 80);
+  FrameSpec denied = packet(kClient, kServer, 81), tagged = denied, allowed = packet(kClient, kServer, 80), twice = allowed;
+  tagged.tags = {0x8100};
+  allowed.tags = {0x8100};
+  allowed.source_port = 40'002;
+  twice.tags = {0x88a8, 0x8100};
+  twice.source_port = 40'003;
+  EXPECT_EQ(arrive({denied, tagged, allowed, twice, honest}), (std::vector<bool>{false, false, true, false, true}));
 }
 
 }  // namespace

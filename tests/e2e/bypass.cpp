@@ -12,6 +12,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "endpoints/control.h"
 #include "store/query.h"
@@ -113,6 +114,15 @@ FrameSpec honest(const Link& link, std::uint16_t source_port, const std::string&
   return frame;
 }
 
+// Sent before all cases: a connection of the sender's that everybody allows.
+FrameSpec to_friend(const Link& link) {
+  FrameSpec frame = honest(link, 40'999, "known-to-the-bypass-test");
+  frame.to = link.friends;
+  frame.port = kForAll;
+  if (link.next_hop == link.receiver) frame.destination = link.friendly;
+  return frame;
+}
+
 }  // namespace
 
 const std::vector<BypassCase>& bypass_cases() {
@@ -187,6 +197,20 @@ const std::vector<BypassCase>& bypass_cases() {
        kEverywhere,
        kBoth,
        [](FrameSpec& f, const Link&) {
+         f.protocol = protocol::kIcmp;
+         f.icmp_type = is_v4(f) ? 3 : 1;
+       },
+       {}},
+      {"ErrorAboutAnother",
+       kEverywhere,
+       kBoth,
+       [](FrameSpec& f, const Link& link) {
+         FrameSpec came = to_friend(link);
+         std::swap(came.from, came.to);
+         std::swap(came.source_port, came.port);
+         came.mark = f.mark;
+         const lab::Bytes whole = lab::build(came);
+         f.mark.assign(whole.begin() + 14, whole.end());
          f.protocol = protocol::kIcmp;
          f.icmp_type = is_v4(f) ? 3 : 1;
        },
@@ -273,6 +297,7 @@ std::vector<bool> send_all(const lab::Lab& lab, const Link& link, Family family)
     cases[i].shape(frame, link);
     frames.push_back(lab::build(frame));
   }
+  frames.insert(frames.begin(), lab::build(to_friend(link)));
   FrameSpec sentinel = honest(link, 42'000, kSentinel);
   sentinel.port = kForAll;
   frames.push_back(lab::build(sentinel));
