@@ -209,9 +209,13 @@ Result<void> EbpfBackend::attach(const std::vector<Attached>& ends, const Progra
       return fail(attached.error().in(display(program, end)));
     }
   for (const Attached& end : ends) {
-    const auto known = attached_.find(end.ifindex);
-    if (known != attached_.end() && stands_at(known->second, Hook::In) && !stands_at(end.station, Hook::In))
-      static_cast<void>(Programs::detach(static_cast<int>(end.ifindex), Hook::In));
+    if (!is_new(end)) continue;
+    // A pod's interface was the node's until the pod was known, perhaps to an earlier daemon: what such a filter
+    // notes, and in which maps, is nothing for those behind it.
+    for (const Hook hook : {Hook::In, Hook::Out})
+      for (const bool of_node : {false, true})
+        if (of_node != is_of_node(end.station) || !stands_at(end.station, hook))
+          static_cast<void>(Programs::detach(static_cast<int>(end.ifindex), hook, of_node));
     attached_[end.ifindex] = end.station;
   }
   return {};

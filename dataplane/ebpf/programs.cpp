@@ -202,15 +202,16 @@ std::uint32_t Programs::in_front(int ifindex, Hook hook) {
   return ::bpf_prog_query(ifindex, type, 0, nullptr, ids.data(), &count) == 0 ? count : 0;
 }
 
-bool Programs::detach(int ifindex, Hook hook) {
+bool Programs::detach(int ifindex, Hook hook, bool of_node) {
   ::libbpf_set_print(keep_message);
   const bpf_tc_hook here = hook_of(ifindex, hook);
-  bool was_there = false;
-  for (const bool of_node : {false, true}) {
-    const bpf_tc_opts options = ours(of_node);
-    was_there = ::bpf_tc_detach(&here, &options) == 0 || was_there;
-  }
-  return was_there;
+  const bpf_tc_opts options = ours(of_node);
+  return ::bpf_tc_detach(&here, &options) == 0;
+}
+
+bool Programs::detach(int ifindex, Hook hook) {
+  const bool of_pod = detach(ifindex, hook, false);
+  return detach(ifindex, hook, true) || of_pod;
 }
 
 Result<bool> Programs::merge(const tl_merged& merged) const {

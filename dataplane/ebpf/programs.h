@@ -59,6 +59,7 @@ class Programs {
   static std::uint32_t in_front(int ifindex, Hook hook);
   // Whether there was one of ours.
   static bool detach(int ifindex, Hook hook);
+  static bool detach(int ifindex, Hook hook, bool of_node);
 
   // Adds to what the programs count. False: there was no room for the entry. Errors: Refused.
   Result<bool> merge(const tl_merged& merged) const;

@@ -362,6 +362,36 @@ TEST_F(EbpfKernel, AnInterfaceOfTheSameNameIsFoundAgain) {
   EXPECT_EQ(out_of_p(from_p("203.0.113.9", 81)), kDrop);
 }
 
+// Between its making and the pod's registration it is an interface of the node, which tells of senders behind Services.
+TEST_F(EbpfKernel, AnInterfaceHasTheFiltersOfItsStationOnly) {
+  const int p = static_cast<int>(::if_nametoindex("pod-p"));
+  const auto filters = [p] {
+    std::string found;
+    for (const Hook hook : {Hook::Out, Hook::In})
+      for (const bool of_node : {false, true})
+        if (ebpf::Programs::has_filter(p, hook, of_node))
+          found += std::string(of_node ? "node" : "pod") + (hook == Hook::Out ? "-out " : "-in ");
+    return found;
+  };
+  const auto lead_somewhere = [&] {
+    const auto led = backend_->set_services({{ip("10.96.0.10"), protocol::kTcp, 80, {{ip("10.1.0.2"), 8080}}}});
+    EXPECT_TRUE(led) << led.error().message;
+  };
+  const auto nobody = tierlog::testing::compile("", {}, ids_);
+  ASSERT_TRUE(backend_->apply(nobody));
+  lead_somewhere();
+  EXPECT_EQ(filters(), "node-out ");
+  enforce("");
+  EXPECT_EQ(filters(), "pod-out pod-in ");
+  ASSERT_TRUE(backend_->apply(nobody));
+  EXPECT_EQ(filters(), "node-out ");
+  open({});
+  lead_somewhere();
+  ASSERT_TRUE(backend_->programs().attach(p, Hook::Out, true)) << "as an earlier daemon left it";
+  enforce("");
+  EXPECT_EQ(filters(), "pod-out pod-in ");
+}
+
 TEST_F(EbpfKernel, FragmentsHaveThePortsOfTheFirst) {
   enforce(kOnlyPort80);
   FrameSpec first = from_p("203.0.113.9", 53, protocol::kUdp), later = first;
