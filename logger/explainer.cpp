@@ -115,7 +115,7 @@ bool Explainer::audits(const IpAddr& endpoint) const {
   return audits_ || (!programs_.empty() && programs_.front().program->audits(endpoint));
 }
 
-std::size_t Explainer::KeyHash::operator()(const Key& key) const noexcept {
+std::size_t Explainer::KeyHash::operator()(const Key& key) const {
   constexpr std::size_t kSpread = 0x9e3779b97f4a7c15ULL;
   std::size_t h = std::hash<IpAddr>()(key.source);
   h = h * kSpread + std::hash<IpAddr>()(key.destination);

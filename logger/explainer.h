@@ -84,8 +84,10 @@ class Explainer {
     std::uint32_t in_interface = 0, out_interface = 0;
     bool operator==(const Key&) const = default;
   };
+  // Not noexcept: libstdc++'s tables then keep each hash beside its key, and whoever walks along a chain of them need not
+  // hash keys that come from all over memory.
   struct KeyHash {
-    std::size_t operator()(const Key& key) const noexcept;
+    std::size_t operator()(const Key& key) const;
   };
 
   Key key_of(const dataplane::VerdictEvent& event) const;

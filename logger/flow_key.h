@@ -25,7 +25,8 @@ struct FlowKeyHash {
     std::size_t h = std::hash<IpAddr>()(key.source);
     h = h * kSpread + std::hash<IpAddr>()(key.destination);
     h = h * kSpread + number(key.rule);
-    h = h * kSpread + (std::size_t{key.alone} << 24 | std::size_t{key.protocol} << 16 | key.port_or_icmp);
+    // Ports are often a row of numbers: they must not come into a row of slots.
+    h = (h * kSpread + (std::size_t{key.alone} << 24 | std::size_t{key.protocol} << 16 | key.port_or_icmp)) * kSpread;
     return h ^ h >> 32;
   }
 };

@@ -116,9 +116,9 @@ store::ToldChanges FlowLogger::take_changes() {
   connections_.take_changes(changes);
   changes.forgotten = std::exchange(forgotten_, {});
   for (const FlowKey& key : std::exchange(dirty_, {})) {
-    const auto found = denied_.find(key);
-    if (found == denied_.end() || !found->second.dirty) continue;
-    DeniedFlow& flow = found->second;
+    DeniedFlow* const found = denied_.find(key);
+    if (found == nullptr || !found->dirty) continue;
+    DeniedFlow& flow = *found;
     flow.dirty = false;
     flow.stored = true;
     if (flow.handle == 0) flow.handle = next_handle_++;
@@ -135,7 +135,7 @@ void FlowLogger::changed(const FlowKey& key, DeniedFlow& flow) {
   // While the store does not take them, those that are forgotten must not pile up.
   constexpr std::size_t kFew = 4096;
   if (dirty_.size() > 2 * denied_.size() + kFew)
-    std::erase_if(dirty_, [this](const FlowKey& flow_key) { return denied_.count(flow_key) == 0; });
+    std::erase_if(dirty_, [this](const FlowKey& flow_key) { return denied_.find(flow_key) == nullptr; });
 }
 
 void FlowLogger::on_events(std::span<const VerdictEvent> events) {
@@ -229,15 +229,16 @@ void FlowLogger::on_denied_in_connection(const VerdictEvent& event) {
 
 void FlowLogger::on_counted_flow(const VerdictEvent& event) {
   const FlowKey key = key_of(event);
-  const auto known = denied_.find(key);
-  if (known == denied_.end()) {
-    DeniedFlow& flow = denied_.emplace(key, describe(event)).first->second;
+  const std::size_t hash = denied_.hash(key);
+  DeniedFlow* const known = denied_.find(key, hash);
+  if (known == nullptr) {
+    DeniedFlow& flow = denied_.insert(key, hash, describe(event));
     flow.described = true;
     emit(key, flow, 1, event.length, event.time, event.time);
     changed(key, flow);
     return;
   }
-  DeniedFlow& flow = known->second;
+  DeniedFlow& flow = *known;
   if (flow.described && event.time - flow.last_packet >= denied_lifetime_) {
     // The entry we knew had expired: this is the first packet of another, which counts from one.
     flow.recorded_packets = flow.recorded_bytes = 0;
@@ -384,7 +385,8 @@ PacketsOfRules FlowLogger::set_denied_baseline(std::span<const DeniedCount> coun
       flow.recorded_bytes = count.bytes - bytes;
     }
     if (flow.stored) known.erase(row);
-    DeniedFlow& kept = denied_[key] = std::move(flow);
+    DeniedFlow* const there = denied_.find(key);
+    DeniedFlow& kept = there == nullptr ? denied_.insert(key, denied_.hash(key), std::move(flow)) : *there = std::move(flow);
     if (news > 0) {
       // Of one packet the time is known, of several that they came after what was told.
       const bool since_known = news > 1 && watched_until != WallTime{};
@@ -403,8 +405,11 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
   ++reading_;
   for (const DeniedCount& count : counts) {
     const VerdictEvent event = event_of(count, at);
-    const auto [entry, is_new] = denied_.try_emplace(key_of(event));
-    DeniedFlow& flow = entry->second;
+    const FlowKey key = key_of(event);
+    const std::size_t hash = denied_.hash(key);
+    DeniedFlow* const there = denied_.find(key, hash);
+    const bool is_new = there == nullptr;
+    DeniedFlow& flow = is_new ? denied_.insert(key, hash, {}) : *there;
     // Its message is on the way: it names the source port and flags, so give it until the next reading.
     if (is_new && reading == Reading::Regular) {
       flow.last = at;
@@ -429,8 +434,8 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
     if (count.packets == flow.recorded_packets) continue;
     if (flow.world != explainer_.world()) describe_anew(flow, at);
     const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;
-    emit(entry->first, flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
-    changed(entry->first, flow);
+    emit(key, flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
+    changed(key, flow);
   }
   sampled_.flush(at - denied_lifetime_);
   forget_expired(at);
@@ -443,8 +448,7 @@ void FlowLogger::forget_expired(WallTime at) {
   // All flows are looked at, so not at every reading; who comes back meanwhile is known by its times.
   if (at >= forgotten_at_ && at - forgotten_at_ < denied_lifetime_ / 4) return;
   forgotten_at_ = at;
-  std::erase_if(denied_, [&](const auto& entry) {
-    const DeniedFlow& flow = entry.second;
+  denied_.erase_if([&](const FlowKey&, const DeniedFlow& flow) {
     if (flow.seen == reading_ || at - flow.last_packet < denied_lifetime_) return false;
     if (flow.stored) forgotten_.push_back(flow.handle);
     return true;
@@ -460,12 +464,12 @@ PacketsOfRules FlowLogger::waiting_by_rule(std::span<const DeniedCount> counts) 
   };
   for (const DeniedCount& count : counts) {
     const VerdictEvent event = event_of(count, WallTime::max());
-    const auto known = denied_.find(key_of(event));
-    std::uint64_t recorded = known == denied_.end() ? 0 : known->second.recorded_packets;
+    const DeniedFlow* const known = denied_.find(key_of(event));
+    std::uint64_t recorded = known == nullptr ? 0 : known->recorded_packets;
     if (count.packets < recorded) recorded = 0;  // a new entry
     if (count.packets == recorded) continue;
-    const bool described = known != denied_.end() && known->second.described;
-    add(described ? known->second.what : explainer_.explain(event), count.rule, count.packets - recorded, count.alone);
+    const bool described = known != nullptr && known->described;
+    add(described ? known->what : explainer_.explain(event), count.rule, count.packets - recorded, count.alone);
   }
   sampled_.each_waiting([&](const SampledFlow& flow) {
     if (flow.what.record) add(flow.what, flow.what.record->rule, flow.packets);

@@ -19,6 +19,7 @@
 #include "dataplane/events.h"
 #include "logger/connections.h"
 #include "logger/explainer.h"
+#include "logger/flat_map.h"
 #include "logger/flow_key.h"
 #include "logger/pending.h"
 #include "logger/record_ids.h"
@@ -140,7 +141,7 @@ class FlowLogger {
   PacketsOfRules suppressed_, said_suppressed_;  // of Log rules
   SampledFlows sampled_;
   std::vector<dataplane::VerdictEvent> overflow_;  // of one call
-  std::unordered_map<FlowKey, DeniedFlow, FlowKeyHash> denied_;
+  FlatMap<FlowKey, DeniedFlow, FlowKeyHash> denied_;
   std::uint64_t reading_ = 0;  // number of the latest
   WallTime forgotten_at_{};
   std::vector<FlowKey> dirty_;

@@ -44,7 +44,7 @@ Error missing(const char* table, std::int64_t reference) {
 
 }  // namespace
 
-std::size_t DictionaryHash::operator()(const RuleRevision& value) const noexcept {
+std::size_t DictionaryHash::operator()(const RuleRevision& value) const {
   std::size_t hash = number(value.rule);
   mix(hash, value.policy);
   mix(hash, value.policy_revision);
@@ -52,14 +52,14 @@ std::size_t DictionaryHash::operator()(const RuleRevision& value) const noexcept
   return hash;
 }
 
-std::size_t DictionaryHash::operator()(const Peer& value) const noexcept {
+std::size_t DictionaryHash::operator()(const Peer& value) const {
   std::size_t hash = std::hash<IpAddr>()(value.ip);
   mix(hash, value.name);
   mix(hash, value.peer_namespace);
   return hash;
 }
 
-std::size_t DictionaryHash::operator()(const std::vector<LoggedBy>& value) const noexcept {
+std::size_t DictionaryHash::operator()(const std::vector<LoggedBy>& value) const {
   std::size_t hash = value.size();
   for (const LoggedBy& entry : value) {
     mix(hash, number(entry.rule));
@@ -68,7 +68,7 @@ std::size_t DictionaryHash::operator()(const std::vector<LoggedBy>& value) const
   return hash;
 }
 
-std::size_t DictionaryHash::operator()(const std::vector<TraceEntry>& value) const noexcept {
+std::size_t DictionaryHash::operator()(const std::vector<TraceEntry>& value) const {
   std::size_t hash = value.size();
   for (const TraceEntry& entry : value) {
     mix(hash, static_cast<std::size_t>(entry.direction));
@@ -80,7 +80,7 @@ std::size_t DictionaryHash::operator()(const std::vector<TraceEntry>& value) con
   return hash;
 }
 
-std::size_t DictionaryHash::operator()(const std::vector<StagedVerdict>& value) const noexcept {
+std::size_t DictionaryHash::operator()(const std::vector<StagedVerdict>& value) const {
   std::size_t hash = value.size();
   for (const StagedVerdict& entry : value) {
     mix(hash, entry.policy);

@@ -27,12 +27,13 @@ struct RuleRevision {
   bool operator==(const RuleRevision&) const = default;
 };
 
+// Not noexcept: libstdc++'s tables then keep each hash beside its key and compare it before the key.
 struct DictionaryHash {
-  std::size_t operator()(const RuleRevision& value) const noexcept;
-  std::size_t operator()(const Peer& value) const noexcept;
-  std::size_t operator()(const std::vector<LoggedBy>& value) const noexcept;
-  std::size_t operator()(const std::vector<TraceEntry>& value) const noexcept;
-  std::size_t operator()(const std::vector<StagedVerdict>& value) const noexcept;
+  std::size_t operator()(const RuleRevision& value) const;
+  std::size_t operator()(const Peer& value) const;
+  std::size_t operator()(const std::vector<LoggedBy>& value) const;
+  std::size_t operator()(const std::vector<TraceEntry>& value) const;
+  std::size_t operator()(const std::vector<StagedVerdict>& value) const;
 };
 
 template <typename T>

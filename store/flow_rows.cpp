@@ -131,7 +131,7 @@ Result<FlowRowWriter::References> FlowRowWriter::references(const FlowRecord& re
 Result<RolledRow> FlowRowWriter::write_row(std::int64_t sequence, const FlowRecord& like,
                                            const References& to, const Own& own) {
   const auto text_of = [](std::string_view text) {
-    return text.empty() ? std::nullopt : std::optional(text);
+    return text.empty() ? std::nullopt : std::optional(sqlite::Borrowed{text});
   };
   insert_.bind(sequence, to_ns(own.end) - to_ns(own.start), to_ns(own.end), static_cast<int>(like.reporter),
                static_cast<int>(like.direction), static_cast<int>(like.action), static_cast<int>(like.reason),
@@ -150,9 +150,9 @@ Result<RolledRow> FlowRowWriter::write_row(std::int64_t sequence, const FlowReco
   insert_.bind_at(kTranslationParameter + 2, source);
   insert_.bind_at(kTranslationParameter + 3, port_or_null(translation.source_port));
   if (own.id_bytes.empty())
-    insert_.bind_at(kIdParameter, own.id_text);
+    insert_.bind_at(kIdParameter, sqlite::Borrowed{own.id_text});
   else
-    insert_.bind_blob(kIdParameter, own.id_bytes);
+    insert_.bind_blob(kIdParameter, sqlite::Borrowed{own.id_bytes});
   TL_TRY(insert_.run());
   return RolledRow{to_ns(own.end),
                    to_ns(own.end) - to_ns(own.start),

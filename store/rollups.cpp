@@ -95,7 +95,7 @@ Result<void> pack_rollups_of_version_8(sqlite::Database& database, const RollupT
   const auto finish = [&]() -> Result<void> {
     if (!current) return {};
     for (std::size_t i = 0; i < current->size(); ++i) put.bind_at(static_cast<int>(i) + 1, (*current)[i]);
-    put.bind_blob(6, packer.bytes());
+    put.bind_blob(6, sqlite::Borrowed{packer.bytes()});
     return put.run();
   };
   for (;;) {
@@ -231,11 +231,11 @@ Result<void> Rollups::write_part(TableStatements& statements, std::int64_t width
   if (packer.bytes().empty()) return {};
   if (id) {
     statements.change.bind(*id);
-    statements.change.bind_blob(2, packer.bytes());
+    statements.change.bind_blob(2, sqlite::Borrowed{packer.bytes()});
     return statements.change.run();
   }
   statements.put.bind(width, key.action, key.view, key.bucket, part);
-  statements.put.bind_blob(6, packer.bytes());
+  statements.put.bind_blob(6, sqlite::Borrowed{packer.bytes()});
   return statements.put.run();
 }
 

@@ -44,6 +44,16 @@ void Statement::bind_blob(int index, std::string_view bytes) {
   note(sqlite3_bind_blob64(handle(), index, bytes.data(), bytes.size(), SQLITE_TRANSIENT));
 }
 
+void Statement::bind_at(int index, Borrowed borrowed) {
+  const std::string_view text = borrowed.text;
+  note(sqlite3_bind_text64(handle(), index, text.data() == nullptr ? "" : text.data(), text.size(), SQLITE_STATIC,
+                           SQLITE_UTF8));
+}
+
+void Statement::bind_blob(int index, Borrowed bytes) {
+  note(sqlite3_bind_blob64(handle(), index, bytes.text.data(), bytes.text.size(), SQLITE_STATIC));
+}
+
 void Statement::bind_object(int index, void* object, const char* type) {
   note(sqlite3_bind_pointer(handle(), index, object, type, nullptr));
 }
@@ -85,6 +95,9 @@ std::string_view Statement::blob(int column) const {
 }
 
 Result<Database> Database::open(const std::string& path, int flags) {
+  // Nobody asks SQLite how much memory it has in use, and to know it costs a lock for each piece. Refused where another
+  // part of the process has begun to use SQLite before.
+  [[maybe_unused]] static const int kUncounted = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
   sqlite3* raw = nullptr;
   const int code = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
   Database database;

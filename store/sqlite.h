@@ -31,6 +31,11 @@ inline std::uint64_t as_count(std::int64_t value) {
   return static_cast<std::uint64_t>(value);
 }
 
+// A text to bind that is not copied: it must outlive the run, and be bound anew before the next one.
+struct Borrowed {
+  std::string_view text;
+};
+
 class Statement {
  public:
   Statement() = default;
@@ -53,6 +58,8 @@ class Statement {
   void bind_at(int index, double value) { note(sqlite3_bind_double(handle(), index, value)); }
   void bind_at(int index, std::string_view text);
   void bind_blob(int index, std::string_view bytes);
+  void bind_at(int index, Borrowed borrowed);
+  void bind_blob(int index, Borrowed bytes);
   void bind_object(int index, void* object, const char* type);  // borrowed: must outlive the run
   template <typename T>
   void bind_at(int index, const std::optional<T>& value) {

@@ -103,8 +103,8 @@ Result<void> ToldRows::write_connection(const ToldConnection& c) {
                        c.icmp_id, c.conntrack_id, to_ns(c.started), to_ns(c.told_until),
                        number(c.egress.rule), out.packets_out, out.bytes_out, out.packets_in, out.bytes_in,
                        number(c.ingress.rule), in.packets_out, in.bytes_out, in.packets_in, in.bytes_in);
-  put_connection_.bind_blob(kSource, bytes_of(c.source));
-  put_connection_.bind_blob(kSource + 1, bytes_of(c.destination));
+  put_connection_.bind_blob(kSource, sqlite::Borrowed{bytes_of(c.source)});
+  put_connection_.bind_blob(kSource + 1, sqlite::Borrowed{bytes_of(c.destination)});
   return put_connection_.run();
 }
 
@@ -112,8 +112,8 @@ Result<void> ToldRows::write_denied(const ToldDenied& flow) {
   constexpr int kSource = 8;
   put_denied_.bind(flow.handle, number(flow.rule), flow.protocol + (flow.alone ? kAlone : 0), flow.port_or_icmp, flow.packets, flow.bytes,
                    to_ns(flow.last_packet));
-  put_denied_.bind_blob(kSource, bytes_of(flow.source));
-  put_denied_.bind_blob(kSource + 1, bytes_of(flow.destination));
+  put_denied_.bind_blob(kSource, sqlite::Borrowed{bytes_of(flow.source)});
+  put_denied_.bind_blob(kSource + 1, sqlite::Borrowed{bytes_of(flow.destination)});
   return put_denied_.run();
 }
 
