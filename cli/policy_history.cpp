@@ -24,6 +24,7 @@ std::string item_of(const Revision& revision) {
   const Json item{{"policy", revision.policy},
                   {"policy_kind", revision.policy_kind},
                   {"policy_revision", revision.number == 0 ? Json() : Json(revision.number)},
+                  {"again", revision.again},
                   {"since", format_rfc3339(revision.since)},
                   {"until", revision.until ? Json(format_rfc3339(*revision.until)) : Json()},
                   {"removed", revision.removed},
@@ -36,7 +37,7 @@ std::string item_of(const Revision& revision) {
 std::string text_of(const Revision& revision, bool colour) {
   std::string head = revision.policy + " (" + revision.policy_kind + ")";
   if (revision.removed) return printable(head + " removed " + format_for_people(revision.since)) + " UTC\n\n";
-  if (revision.number > 0) head += " revision " + std::to_string(revision.number);
+  if (revision.number > 0) head += " revision " + std::to_string(revision.number) + (revision.again ? " again" : "");
   head += ", in force from " + format_for_people(revision.since) +
           (revision.until ? " to " + format_for_people(*revision.until) : " on") + " UTC";
   std::string text = styled(printable(head), Style::Heading, colour) + "\n";

@@ -24,7 +24,7 @@ constexpr FilterSpec kFilters[] = {
     {Field::ToNamespace, "to-namespace", "NS", "namespace of the destination"},
     {Field::Pod, "pod", "POD", "either side: ns/pod, pod, or a pattern"},
     {Field::From, "from", "WHO", "source: ns/pod, address, CIDR or name pattern"},
-    {Field::To, "to", "WHO", "destination: ns/pod, address, CIDR or name pattern"},
+    {Field::To, "to", "WHO", "destination: ns/pod, address, CIDR or name pattern; no Service, see --service"},
     {Field::From, "from-pod", "POD", "the same as --from"},
     {Field::To, "to-pod", "POD", "the same as --to"},
     {Field::From, "from-ip", "ADDRESS", "the same as --from"},

@@ -28,6 +28,8 @@ const char* kind_of(Field field) {
     case Field::From:
     case Field::To:
       return "pod";
+    case Field::Service:
+      return "Service";
     case Field::Workload:
     case Field::FromWorkload:
     case Field::ToWorkload:
@@ -54,6 +56,10 @@ Result<std::vector<std::string>> known_names(store::FlowReader& reader, const st
   } else if (kind == "node" || kind == "cluster") {
     TL_ASSIGN(const auto origin, reader.origin());
     names.insert(kind == "node" ? origin.node : origin.cluster);
+  } else if (kind == "Service") {
+    TL_ASSIGN(const auto versions, reader.object_versions(WallTime::min(), WallTime::max()));
+    for (const store::ObjectVersion& version : versions)
+      if (version.kind == store::ObjectKind::Service) names.insert(version.name);
   } else {
     TL_ASSIGN(const auto endpoints, reader.endpoints());
     for (const store::EndpointRow& endpoint : endpoints) {
@@ -65,8 +71,12 @@ Result<std::vector<std::string>> known_names(store::FlowReader& reader, const st
   return std::vector<std::string>(names.begin(), names.end());
 }
 
+bool has_namespace(const std::string& kind) {
+  return kind == "pod" || kind == "Service";
+}
+
 // "tenant-01/db" of "db", or what is spelt nearly like it.
-std::string nearest_pod(const std::string& typed, const std::vector<std::string>& pods) {
+std::string nearest_in_namespace(const std::string& typed, const std::vector<std::string>& pods) {
   std::vector<std::string> names;
   for (const std::string& pod : pods) names.push_back(pod.substr(pod.find('/') + 1));
   if (typed.find('/') != std::string::npos) return nearest(typed, pods);
@@ -87,9 +97,11 @@ Result<void> require_name(store::FlowReader& reader, Field field, const std::str
   any.limit = 1;
   TL_ASSIGN(const auto recorded, reader.flows(any));
   if (!recorded.empty()) return {};
-  const std::string close = kind == "pod" ? nearest_pod(name, known) : nearest(name, known);
+  const std::string close = has_namespace(kind) ? nearest_in_namespace(name, known) : nearest(name, known);
   for (const std::string& one : known)  // named without its namespace, but without traffic
-    if (kind == "pod" && one.ends_with("/" + name)) return {};
+    if (has_namespace(kind) && one.ends_with("/" + name)) return {};
+  if (kind == "pod" && field != Field::From && require_name(reader, Field::Service, name))
+    return fail(ErrorCode::NotFound, "no pod is called \"" + name + "\", but a Service is: ask with --service " + name);
   std::string sentence = "no " + kind + " is called \"" + name + "\", now or in any record";
   if (!close.empty()) sentence += "; did you mean " + close + "?";
   return fail(ErrorCode::NotFound, std::move(sentence));
@@ -102,9 +114,9 @@ Result<void> require_known_names(store::FlowReader& reader, const store::FlowQue
     const std::string kind = kind_of(filter.field);
     if (kind.empty() || filter.negate) continue;
     for (const std::string& value : store::split_values(filter.values)) {
-      const bool pod = kind == "pod" && value.find('/') != 0 && !is_address(value) &&
-                       value.find_first_of("*?[]\\") == std::string::npos;
-      if (pod || (kind != "pod" && is_plain(value))) TL_TRY(require_name(reader, filter.field, value));
+      const bool namespaced = has_namespace(kind) && value.find('/') != 0 && !is_address(value) &&
+                              value.find_first_of("*?[]\\") == std::string::npos;
+      if (namespaced || (!has_namespace(kind) && is_plain(value))) TL_TRY(require_name(reader, filter.field, value));
     }
   }
   return {};

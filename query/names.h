@@ -13,8 +13,9 @@ namespace tierlog::query {
 // InvalidArgument for a pattern that is none.
 Result<std::vector<std::string>> require_policies(store::FlowReader& reader, const std::string& pattern);
 
-// That what an empty listing was filtered by exists: tiers and namespaces that are written as plain names
-// and that neither the catalog nor any record knows are NotFound, with the nearest known name.
+// That what an empty listing was filtered by exists: tiers, namespaces, pods, Services … that are written as plain names
+// and that neither the catalog nor any record knows are NotFound, with the nearest known name. So is a pod that is a
+// Service: the sentence says how to ask for it.
 Result<void> require_known_names(store::FlowReader& reader, const store::FlowQuery& query);
 
 // The display that `typed` probably means: near to its name, ns/name or full form; empty when none is.

@@ -101,9 +101,15 @@ Result<std::vector<Revision>> revisions_of(store::FlowReader& reader,
       std::vector<std::string> lines = lines_of(*policy);
       if (lines == before.lines) continue;
       if (!before.lines.empty() || before.last > 0) revisions[before.last - 1].until = set.since;
+      const std::uint32_t number = numbers.at(policy->key);
+      const bool again = number > 0 && std::any_of(revisions.begin(), revisions.end(), [&](const Revision& earlier) {
+                           return earlier.policy == key.first && earlier.policy_kind == key.second &&
+                                  earlier.number == number;
+                         });
       Revision revision{key.first,
                         key.second,
-                        numbers.at(policy->key),
+                        number,
+                        again,
                         set.since,
                         std::nullopt,
                         false,
@@ -117,7 +123,7 @@ Result<std::vector<Revision>> revisions_of(store::FlowReader& reader,
       if (before.lines.empty() || now.contains(key)) continue;
       revisions[before.last - 1].until = set.since;
       revisions.push_back(
-          {key.first, key.second, 0, set.since, std::nullopt, true, difference(before.lines, {}), 0, 0});
+          {key.first, key.second, 0, false, set.since, std::nullopt, true, difference(before.lines, {}), 0, 0});
       before = {{}, revisions.size()};
     }
   }

@@ -21,7 +21,8 @@ struct RuleLine {
 
 struct Revision {
   std::string policy, policy_kind;
-  std::uint32_t number = 0;  // 0: not known
+  std::uint32_t number = 0;  // 0: not known. What its records say: the same rules again have the number they had
+  bool again = false;        // an earlier one of the list has the same number: a change was undone
   WallTime since{};
   std::optional<WallTime> until;  // empty: still in force
   bool removed = false;           // from `since` on it was not there

@@ -118,6 +118,7 @@ const Mistake kMistakes[] = {
     {{"flows", "--order", "bytes"}, 2, "add --group-by"},
     {{"flows", "--from", "tenant-01/db-9"}, 1, "did you mean tenant-01/db-0?"},
     {{"flows", "--workload", "bd"}, 1, "no workload is called"},
+    {{"flows", "--service", "nosuch"}, 1, "no Service is called \"nosuch\", now or in any record"},
     {{"policies", "--unused", "soon"}, 2, "--unused \"soon\" is not understood"},
     {{"policies", "--history", "nobody"}, 1, "no policy matches"},
     {{"lint"}, 2, "PATH is missing"},

@@ -94,6 +94,24 @@ TEST_F(MomentTest, ARemovedPolicyEnds) {
   ASSERT_EQ(revisions->size(), 4u);
   EXPECT_TRUE((*revisions)[2].removed);
   EXPECT_EQ((*revisions)[3].number, 2u);  // the same rule again is the same revision
+  EXPECT_TRUE((*revisions)[3].again);
+}
+
+// An undone change has the number that its records have, and says that it is not new.
+TEST_F(MomentTest, AnUndoneChangeIsAnOldRevisionAgain) {
+  node_.in_force(300, policy("Allow"), cluster_);
+  node_.connect(310, "shop/web", "shop/db", 5432);
+  auto reader = node_.reader();
+  const auto revisions = revisions_of(reader, {"default/shop/db"});
+  ASSERT_TRUE(revisions);
+  ASSERT_EQ(revisions->size(), 3u);
+  std::vector<std::pair<std::uint32_t, bool>> told;
+  for (const Revision& revision : *revisions) told.emplace_back(revision.number, revision.again);
+  EXPECT_EQ(told, (std::vector<std::pair<std::uint32_t, bool>>{{1, false}, {2, false}, {1, true}}));
+  EXPECT_EQ((*revisions)[0].until, (*revisions)[1].since);
+  store::FlowQuery query;
+  query.filters = {{store::FieldFilter::Field::Revision, {"1"}, false}};
+  EXPECT_EQ(reader.flows(query)->size(), 2u);
 }
 
 }  // namespace
