@@ -116,6 +116,7 @@ __noinline int tl_begin_host_flow(struct __sk_buff* skb, __u32 root, __u32 offse
     known->rules[direction] = side & HOST_SILENT ? 0 : room->rule.id;
     known->generations[direction] = end->generations[direction];
     known->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
+    known->judged_at[direction] = (__u16)skb->ifindex;
     known->needed |= bit;
     known->allowed |= bit;
     return 1;
@@ -128,6 +129,7 @@ __noinline int tl_begin_host_flow(struct __sk_buff* skb, __u32 root, __u32 offse
   flow->rules[direction] = side & HOST_SILENT ? 0 : room->rule.id;
   flow->generations[direction] = end->generations[direction];
   flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
+  flow->judged_at[direction] = (__u16)skb->ifindex;
   flow->high_begins = side & 1;
   flow->forwarded = side & HOST_FORWARDED ? 1 : 0;
   flow->needed = flow->allowed = bit;
@@ -250,6 +252,7 @@ __noinline int tl_host_again(struct __sk_buff* skb, __u32 root, __u32 offset, __
   if (allowed || !reply) {
     flow->generations[direction] = end->generations[direction];
     flow->epochs[direction] = FIELD(base, root, struct tl_root, address_epoch);
+    flow->judged_at[direction] = (__u16)skb->ifindex;
   }
   if (allowed) {
     flow->allowed |= bit;
@@ -338,7 +341,9 @@ __noinline int tl_host(struct __sk_buff* skb, __u32 root, __u32 offset, __u32 di
     const __u32 rule = by_direction(of, RULE_CUT);
     return tl_deny(skb, rule, rule, audited);
   }
-  if (!settled) return tl_host_again(skb, root, offset, of, reply);
+  /* Whoever judged this connection at another interface judges it anew there: its answers may take any way back. */
+  const int is_elsewhere = flow->judged_at[of] && flow->judged_at[of] != (__u16)skb->ifindex;
+  if (!settled && !(reply && is_elsewhere && is_complete(flow))) return tl_host_again(skb, root, offset, of, reply);
   if (begins_anew) {
     tl_end_flow();
     return tl_host_first(skb, root, offset, direction, side);

@@ -182,7 +182,9 @@ struct tl_flow {
   __u8 real_source[16];
   /* Where the Service in the key leads, if it has one backend; else 0. */
   __u8 backend[16];
-  __u16 backend_port, spare2[3];
+  __u16 backend_port;
+  __u16 judged_at[2]; /* at an interface of the node: the lower half of its index, by direction; 0: not known */
+  __u16 spare2;
 };
 
 enum { TL_ENTRY_DENIED = 0, TL_ENTRY_LOGGED = 1 };

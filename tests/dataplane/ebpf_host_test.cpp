@@ -230,6 +230,33 @@ TEST_F(EbpfHost, AnAnswerMayTakeAnotherWayBack) {
   EXPECT_EQ(comes_in("host-b", begins), kDrop) << "a new one";
 }
 
+// The other interface may have policies of its own: they judge what begins there.
+TEST_F(EbpfHost, AnAnswerIsNotJudgedByPoliciesOfAnotherWayBack) {
+  const std::string only_a = R"(  order: 2
+  types: [Egress]
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: a}
+spec: {order: 1, selector: side == 'a', types: [Egress], egress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]}
+)";
+  enforce(only_a);
+  const FrameSpec syn = packet(kNode, kServer, 80);
+  FrameSpec answer = answer_to(syn), ack = syn;
+  answer.tcp_flags = kSynAck;
+  ack.tcp_flags = kAck;
+  EXPECT_EQ(goes_out("host-b", syn), kDrop);
+  EXPECT_EQ(goes_out("host-a", syn), kAllow);
+  EXPECT_EQ(comes_in("host-b", answer), kAllow);
+  EXPECT_EQ(goes_out("host-a", ack), kAllow) << "it goes on";
+  std::string other = only_a;
+  other.replace(other.find("[80]"), 4, "[81]");
+  enforce(other);
+  EXPECT_EQ(goes_out("host-a", ack), kDrop) << "ended where it was judged";
+  EXPECT_EQ(comes_in("host-b", answer), kDrop);
+  EXPECT_EQ(comes_in("host-a", answer), kDrop);
+}
+
 // Of the link is only what no router has let through, or what goes to the link.
 TEST_F(EbpfHost, OnlyNeighboursSpeakUnjudged) {
   enforce("  applyOnForward: true\n  types: [Ingress]\n");
