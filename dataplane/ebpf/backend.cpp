@@ -94,6 +94,11 @@ std::string display(const Program& program, const Attached& end) {
 
 }  // namespace
 
+Whose EbpfBackend::whose(const Standing& standing) {
+  if (!is_of_node(standing.station)) return Whose::Pod;
+  return standing.is_raw ? Whose::NodeRaw : Whose::Node;
+}
+
 EbpfBackend::EbpfBackend(EbpfOptions options) : options_(std::move(options)) {}
 EbpfBackend::~EbpfBackend() = default;
 
@@ -198,13 +203,13 @@ Result<std::uint32_t> EbpfBackend::free_slot() {
 Result<void> EbpfBackend::attach(const std::vector<Attached>& ends, const Program& program) {
   const auto is_new = [&](const Attached& end) {
     const auto known = attached_.find(end.ifindex);
-    return known == attached_.end() || known->second != end.station;
+    return known == attached_.end() || known->second != Standing{end.station, end.is_raw};
   };
   // What leaves pods first: a packet that meets only the program at its destination is nobody's, and denied.
   for (const Hook hook : {Hook::Out, Hook::In})
     for (const Attached& end : ends) {
       if (!is_new(end) || !stands_at(end.station, hook)) continue;
-      auto attached = programs_->attach(static_cast<int>(end.ifindex), hook, is_of_node(end.station));
+      auto attached = programs_->attach(static_cast<int>(end.ifindex), hook, whose({end.station, end.is_raw}));
       if (attached || attached.error().code == ErrorCode::NotFound) continue;
       return fail(attached.error().in(display(program, end)));
     }
@@ -216,7 +221,7 @@ Result<void> EbpfBackend::attach(const std::vector<Attached>& ends, const Progra
       for (const bool of_node : {false, true})
         if (of_node != is_of_node(end.station) || !stands_at(end.station, hook))
           static_cast<void>(Programs::detach(static_cast<int>(end.ifindex), hook, of_node));
-    attached_[end.ifindex] = end.station;
+    attached_[end.ifindex] = {end.station, end.is_raw};
   }
   return {};
 }
@@ -443,16 +448,15 @@ Result<Repair> EbpfBackend::verify() {
     TL_ASSIGN(const auto ends, stations_of(*program_, carries_, *interfaces_));
     const bool same = std::all_of(ends.begin(), ends.end(), [&](const Attached& end) {
       const auto known = attached_.find(end.ifindex);
-      return known != attached_.end() && known->second == end.station;
+      return known != attached_.end() && known->second == Standing{end.station, end.is_raw};
     });
     if (!same) TL_TRY(apply(program_));
   }
-  for (const auto& [ifindex, station] : attached_)
+  for (const auto& [ifindex, standing] : attached_)
     for (const Hook hook : {Hook::In, Hook::Out}) {
       const int index = static_cast<int>(ifindex);
-      const bool of_node = is_of_node(station);
-      if (!stands_at(station, hook) || programs_->is_attached(index, hook, of_node)) continue;
-      auto attached = programs_->attach(index, hook, of_node);
+      if (!stands_at(standing.station, hook) || programs_->is_attached(index, hook, whose(standing))) continue;
+      auto attached = programs_->attach(index, hook, whose(standing));
       if (attached)
         ++repair.objects;
       else if (attached.error().code != ErrorCode::NotFound)

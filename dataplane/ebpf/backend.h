@@ -91,6 +91,13 @@ class EbpfBackend final : public Backend {
   Result<void> forget_flows();
 
  private:
+  // What stands at an interface.
+  struct Standing {
+    Station station = Station::Plain;
+    bool is_raw = false;
+    bool operator==(const Standing&) const = default;
+  };
+
   explicit EbpfBackend(EbpfOptions options);
   Result<void> adopt_slots();
   Result<void> take_older_maps();
@@ -98,6 +105,7 @@ class EbpfBackend final : public Backend {
   Result<std::uint32_t> slot_of(RuleId id);
   Result<std::uint32_t> free_slot();
   Result<void> attach(const std::vector<Attached>& ends, const policy::Program& program);
+  static Whose whose(const Standing& standing);
   void detach_others(const std::vector<Attached>& ends);
   Result<void> expire();
   void end_flows_of(const std::unordered_set<IpAddr>& addresses);
@@ -124,7 +132,7 @@ class EbpfBackend final : public Backend {
   std::set<std::string> found_interfaces_;
   std::uint32_t next_slot_ = TL_FIRST_SLOT;
   std::map<std::uint32_t, policy::LogRate> limited_;  // by slot
-  std::map<std::uint32_t, Station> attached_;  // by ifindex
+  std::map<std::uint32_t, Standing> attached_;  // by ifindex
   bool carries_ = false;                       // some Service leads somewhere
   std::vector<KnownFlow> ended_;
   std::chrono::steady_clock::time_point expire_at_{};

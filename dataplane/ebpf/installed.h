@@ -39,6 +39,7 @@ struct Attached {
   Station station = Station::Plain;
   std::uint32_t endpoint = policy::kNone;  // into Program::endpoints; of a host, into Program::hosts
   std::uint32_t ifindex = 0;
+  bool is_raw = false;  // of the node's own: no Ethernet header before IP's
 };
 
 class Installed {

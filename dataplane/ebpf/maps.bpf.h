@@ -144,6 +144,7 @@ struct packet {
 struct room {
   struct packet packet;
   struct tl_flow_key key;
+  __u32 head; /* bytes before the IP header: Ethernet's, or none */
   __u8 buffer[64];
   __u32 place; /* TL_AT_… */
   __u64 now; /* now_of() */

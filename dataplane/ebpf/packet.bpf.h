@@ -18,9 +18,9 @@ static __always_inline int has_ports(__u32 protocol) {
          protocol == IPPROTO_UDPLITE;
 }
 
-static __always_inline void begin_packet(struct __sk_buff* skb, struct packet* packet) {
+static __always_inline void begin_packet(struct __sk_buff* skb, struct packet* packet, __u32 head) {
   __builtin_memset(packet, 0, sizeof *packet);
-  packet->length = skb->len > ETHER_HEAD ? skb->len - ETHER_HEAD : 0;
+  packet->length = skb->len > head ? skb->len - head : 0;
 }
 
 /* TCP or UDP right behind an IP header without options. */
@@ -174,11 +174,11 @@ __noinline int tl_parse_v6(struct __sk_buff* skb) {
   if (!room) return TRUNCATED;
   struct packet* packet = &room->packet;
   __u8* buffer = room->buffer;
-  if (bpf_skb_load_bytes(skb, ETHER_HEAD, buffer, 40) || buffer[0] >> 4 != 6) return TRUNCATED;
+  if (bpf_skb_load_bytes(skb, room->head, buffer, 40) || buffer[0] >> 4 != 6) return TRUNCATED;
   __builtin_memcpy(packet->source, buffer + 8, 16);
   __builtin_memcpy(packet->destination, buffer + 24, 16);
   packet->family = 6;
-  __u32 at = ETHER_HEAD + 40, next = buffer[6];
+  __u32 at = room->head + 40, next = buffer[6];
   for (int i = 0; i < EXTENSIONS; i++) {
     if (!is_extension(next)) {
       packet->protocol = next;
@@ -210,14 +210,27 @@ static __always_inline int tagged_again(struct __sk_buff* skb, __u8* buffer) {
   return ((buffer[0] << 8 | buffer[1]) & VLAN_BITS) ? TAGGED : TRUNCATED;
 }
 
+/* Of a device without headers: where the IP packet begins. Some kernels leave the tunnel's own header before what came out
+   of it. */
+#define RAW_UNKNOWN 0xffffu
+__noinline int tl_raw_head(struct __sk_buff* skb) {
+  __u64 wanted = 0, here = 0;
+  if (bpf_skb_load_bytes_relative(skb, 0, &wanted, sizeof wanted, BPF_HDR_START_NET)) return RAW_UNKNOWN;
+  for (__u32 at = 0; at <= 40; at += 20)
+    if (!bpf_skb_load_bytes(skb, at, &here, sizeof here) && here == wanted) return (int)at;
+  return RAW_UNKNOWN;
+}
+
 __noinline int tl_parse_slowly(struct __sk_buff* skb) {
   struct room* room = room_of();
   if (!room) return TRUNCATED;
   struct packet* packet = &room->packet;
   __u8* buffer = room->buffer;
-  begin_packet(skb, packet);
-  if (bpf_skb_load_bytes(skb, 12, buffer, 2)) return NOT_IP;
-  __u32 type = (__u32)(buffer[0] << 8 | buffer[1]);
+  const __u32 at = room->head;
+  const int framed = at == ETHER_HEAD;
+  begin_packet(skb, packet, at);
+  if (framed && bpf_skb_load_bytes(skb, 12, buffer, 2)) return NOT_IP;
+  __u32 type = framed ? (__u32)(buffer[0] << 8 | buffer[1]) : bpf_ntohs((__u16)skb->protocol);
   packet->ether_type = (__u16)type;
   const int tags = type == ETH_P_8021Q || type == ETH_P_8021AD;
   /* At the node's own interface, a tag of VLAN 0 has a priority only: the kernel takes the frame without it. Behind
@@ -228,7 +241,7 @@ __noinline int tl_parse_slowly(struct __sk_buff* skb) {
   if (type == ETH_P_ARP) return IS_ARP;
   if (type == ETH_P_IPV6) return tl_parse_v6(skb);
   if (type != ETH_P_IP) return NOT_IP;
-  if (bpf_skb_load_bytes(skb, ETHER_HEAD, buffer, 20) || buffer[0] >> 4 != 4) return TRUNCATED;
+  if (bpf_skb_load_bytes(skb, at, buffer, 20) || buffer[0] >> 4 != 4) return TRUNCATED;
   __u32 head = (buffer[0] & 15u) * 4;
   if (head < 20) return TRUNCATED;
   __builtin_memcpy(packet->source, buffer + 12, 4);
@@ -236,9 +249,9 @@ __noinline int tl_parse_slowly(struct __sk_buff* skb) {
   packet->protocol = buffer[9];
   packet->family = 4;
   __u32 fragment = (__u32)(buffer[6] << 8 | buffer[7]), id = (__u32)(buffer[4] << 8 | buffer[5]);
-  if (fragment & FRAGMENT_BITS) return tl_fragment(skb, ETHER_HEAD + head, id, 0);
-  if (fragment & MORE_FRAGMENTS) return tl_fragment(skb, ETHER_HEAD + head, id, 1);
-  return tl_parse_l4(skb, ETHER_HEAD + head);
+  if (fragment & FRAGMENT_BITS) return tl_fragment(skb, at + head, id, 0);
+  if (fragment & MORE_FRAGMENTS) return tl_fragment(skb, at + head, id, 1);
+  return tl_parse_l4(skb, at + head);
 }
 
 /* What guarding says: judge it by policies, let it through unjudged, or a reserved rule's id. */

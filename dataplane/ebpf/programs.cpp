@@ -152,13 +152,14 @@ int Programs::log_limits() const {
   return ::bpf_map__fd(skeleton_->maps.log_limits);
 }
 
-int Programs::program(Hook hook, bool of_node) const {
+int Programs::program(Hook hook, Whose whose) const {
   const auto& all = skeleton_->progs;
-  if (of_node) return ::bpf_program__fd(hook == Hook::Out ? all.tierlog_host_in : all.tierlog_host_out);
+  if (whose == Whose::Node) return ::bpf_program__fd(hook == Hook::Out ? all.tierlog_host_in : all.tierlog_host_out);
+  if (whose == Whose::NodeRaw) return ::bpf_program__fd(hook == Hook::Out ? all.tierlog_raw_in : all.tierlog_raw_out);
   return ::bpf_program__fd(hook == Hook::Out ? all.tierlog_out : all.tierlog_in);
 }
 
-Result<void> Programs::attach(int ifindex, Hook hook, bool of_node) {
+Result<void> Programs::attach(int ifindex, Hook hook, Whose whose) {
   // One queue for both directions; there may be one, of others too, and it is never taken away.
   bpf_tc_hook both = hook_of(ifindex, hook);
   both.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
@@ -168,8 +169,8 @@ Result<void> Programs::attach(int ifindex, Hook hook, bool of_node) {
     return fail(std::move(failed));
   }
   const bpf_tc_hook here = hook_of(ifindex, hook);
-  bpf_tc_opts options = ours(of_node);
-  options.prog_fd = program(hook, of_node);
+  bpf_tc_opts options = ours(whose != Whose::Pod);
+  options.prog_fd = program(hook, whose);
   options.flags = BPF_TC_F_REPLACE;
   const int error = ::bpf_tc_attach(&here, &options);
   if (error == 0) return {};
@@ -178,13 +179,13 @@ Result<void> Programs::attach(int ifindex, Hook hook, bool of_node) {
   return fail(std::move(failed));
 }
 
-bool Programs::is_attached(int ifindex, Hook hook, bool of_node) const {
+bool Programs::is_attached(int ifindex, Hook hook, Whose whose) const {
   const bpf_tc_hook here = hook_of(ifindex, hook);
-  bpf_tc_opts options = ours(of_node);
+  bpf_tc_opts options = ours(whose != Whose::Pod);
   if (::bpf_tc_query(&here, &options) != 0) return false;
   bpf_prog_info info{};
   std::uint32_t length = sizeof info;
-  return ::bpf_obj_get_info_by_fd(program(hook, of_node), &info, &length) == 0 && info.id == options.prog_id;
+  return ::bpf_obj_get_info_by_fd(program(hook, whose), &info, &length) == 0 && info.id == options.prog_id;
 }
 
 bool Programs::has_filter(int ifindex, Hook hook, bool of_node) {
@@ -244,7 +245,7 @@ Result<tl_answer> Programs::ask(const tl_question& question) const {
 }
 
 Result<int> Programs::run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex, int ingress_ifindex,
-                          bool of_node) const {
+                          Whose whose) const {
   __sk_buff context{};
   context.ifindex = static_cast<std::uint32_t>(ifindex);
   context.ingress_ifindex = static_cast<std::uint32_t>(ingress_ifindex);
@@ -254,7 +255,7 @@ Result<int> Programs::run(Hook hook, const std::vector<std::uint8_t>& frame, int
   run.ctx_in = &context;
   run.ctx_size_in = sizeof context;
   run.repeat = 1;
-  if (::bpf_prog_test_run_opts(program(hook, of_node), &run) != 0)
+  if (::bpf_prog_test_run_opts(program(hook, whose), &run) != 0)
     return fail(Error::from_errno(errno, "run BPF program"));
   return static_cast<int>(run.retval);
 }

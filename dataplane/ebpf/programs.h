@@ -27,6 +27,13 @@ inline constexpr std::uint32_t kFilterPriority = 4610;
 
 enum class Hook : std::uint8_t { Out, In };  // out of the pod (tc ingress), into it (tc egress)
 
+// Whose interface programs stand at. Of the node's own, Out is what comes in by it.
+enum class Whose : std::uint8_t {
+  Pod,
+  Node,
+  NodeRaw,  // its frames are IP packets with no header before: tunnels' devices
+};
+
 class Programs {
  public:
   // `pins`: a folder of a BPF file system; empty: nothing outlives the process. Errors: Refused, with what
@@ -49,10 +56,9 @@ class Programs {
   bool adopted() const { return adopted_; }  // maps of a process before this one
 
   // Errors: Refused; NotFound when the interface is gone.
-  // `of_node`: the programs of the node's own interfaces, where Out is what comes in by it.
-  Result<void> attach(int ifindex, Hook hook, bool of_node = false);
+  Result<void> attach(int ifindex, Hook hook, Whose whose = Whose::Pod);
   // Whether what is attached is what this process attached.
-  bool is_attached(int ifindex, Hook hook, bool of_node = false) const;
+  bool is_attached(int ifindex, Hook hook, Whose whose = Whose::Pod) const;
   // Whether a filter of ours is there, whoever attached it.
   static bool has_filter(int ifindex, Hook hook, bool of_node);
   // How many programs of others run before the filters (tcx, since 6.6).
@@ -67,11 +73,11 @@ class Programs {
   Result<tl_answer> ask(const tl_question& question) const;
   // Runs a program on a frame of `interface`; TC_ACT_….
   Result<int> run(Hook hook, const std::vector<std::uint8_t>& frame, int ifindex, int ingress_ifindex,
-                  bool of_node = false) const;
+                  Whose whose = Whose::Pod) const;
 
  private:
   Programs() = default;
-  int program(Hook hook, bool of_node) const;
+  int program(Hook hook, Whose whose) const;
   tierlog_bpf* skeleton_ = nullptr;
   tl_config* config_ = nullptr;
   bool adopted_ = false;

@@ -59,6 +59,11 @@ std::optional<int> kind_of(const Fd& socket, const std::string& interface) {
   return request.ifr_hwaddr.sa_family;
 }
 
+// Devices that show IP packets with nothing before them: tun, WireGuard and the like, IP in IP.
+bool shows_raw_ip(int kind) {
+  return kind == ARPHRD_NONE || kind == ARPHRD_RAWIP || kind == ARPHRD_TUNNEL || kind == ARPHRD_TUNNEL6 || kind == ARPHRD_SIT;
+}
+
 // Into program.hosts: named ones and those that are known by an address stand before "*".
 std::uint32_t host_of(const Program& program, const std::string& interface, const std::vector<IpAddr>& own) {
   for (std::uint32_t i = 0; i < program.hosts.size(); ++i) {
@@ -82,17 +87,18 @@ Result<void> add_hosts(const Program& program, bool carries, const std::set<std:
     const auto own = addresses.find(link.name);
     const std::uint32_t host =
         host_of(program, link.name, own == addresses.end() ? std::vector<IpAddr>{} : own->second);
-    if (*kind != ARPHRD_ETHER) {
+    const bool is_raw = shows_raw_ip(*kind);
+    if (*kind != ARPHRD_ETHER && !is_raw) {
       if (host == kNone) continue;
       return fail(ErrorCode::InvalidArgument,
                   program.cluster->host_endpoints[program.hosts[host].endpoint].display() + ": frames of interface " +
-                      link.name + " are not Ethernet's (type " + std::to_string(*kind) +
+                      link.name + " are neither Ethernet's nor plain IP (type " + std::to_string(*kind) +
                       "), which the eBPF programs need; dataplane: nftables enforces it");
     }
     if (host != kNone)
-      into.push_back({Station::Host, host, static_cast<std::uint32_t>(link.index)});
+      into.push_back({Station::Host, host, static_cast<std::uint32_t>(link.index), is_raw});
     else if (carries)
-      into.push_back({Station::Plain, kNone, static_cast<std::uint32_t>(link.index)});
+      into.push_back({Station::Plain, kNone, static_cast<std::uint32_t>(link.index), is_raw});
   }
   return {};
 }
@@ -125,7 +131,7 @@ Result<std::vector<Attached>> stations_of(const Program& program, bool carries, 
     names.insert(interface);
     // An interface that is gone takes its filters with it.
     const std::uint32_t index = interfaces.index_of(interface);
-    if (index != 0 && taken.insert(index).second) ends.push_back({station, endpoint, index});
+    if (index != 0 && taken.insert(index).second) ends.push_back({station, endpoint, index, false});
   };
   for (std::uint32_t i = 0; i < program.endpoints.size(); ++i) {
     const policy::Endpoint& pod = program.cluster->endpoints[program.endpoints[i].endpoint];

@@ -271,7 +271,8 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 out) {
   const __u32 all_audited = settings->flags & TL_AUDITS;
   if (!base) return all_audited ? ALLOW : DROP;
   const __u32 offset = find_endpoint(base, root, skb->ifindex);
-  begin_packet(skb, &room->packet);
+  room->head = ETHER_HEAD;
+  begin_packet(skb, &room->packet, ETHER_HEAD);
   room->place = TL_AT_POD;
   room->now = 0;
   room->is_alone = 0;
@@ -310,8 +311,8 @@ int tierlog_in(struct __sk_buff* skb) {
   return handle(skb, 0);
 }
 
-/* At an interface of the node itself: what comes in by it, and what goes out. */
-static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction) {
+/* At an interface of the node itself: what comes in by it, and what goes out. `head`: bytes before the IP header. */
+static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction, __u32 head) {
   struct tl_config* settings = settings_of();
   struct room* room = room_of();
   if (!settings || !room) return ALLOW;
@@ -320,12 +321,13 @@ static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction) {
   if (!base) return ALLOW;
   /* Nobody who sends to this node says for whom. */
   if (direction == TL_INGRESS && (skb->tc_index & TL_CARRIES)) skb->tc_index = 0;
-  begin_packet(skb, &room->packet);
+  room->head = head ? head : (__u32)tl_raw_head(skb);
+  begin_packet(skb, &room->packet, room->head);
   room->place = TL_AT_HOST;
   room->now = 0;
   room->is_alone = 1;
-  int parsed = parse_fast(skb, &room->packet);
-  if (parsed == PARSE_SLOWLY) parsed = tl_parse_slowly(skb);
+  int parsed = head ? parse_fast(skb, &room->packet) : PARSE_SLOWLY;
+  if (parsed == PARSE_SLOWLY) parsed = room->head == RAW_UNKNOWN ? TRUNCATED : tl_parse_slowly(skb);
   if (parsed == IS_ARP || parsed == NOT_IP || parsed == TAGGED) return ALLOW;
   const __u32 offset = find_endpoint(base, root, skb->ifindex);
   const __u32 flags = offset ? FIELD(base, offset, struct tl_endpoint, flags) : 0;
@@ -343,12 +345,23 @@ static __always_inline int handle_host(struct __sk_buff* skb, __u32 direction) {
 
 SEC("tc")
 int tierlog_host_in(struct __sk_buff* skb) {
-  return handle_host(skb, TL_INGRESS);
+  return handle_host(skb, TL_INGRESS, ETHER_HEAD);
 }
 
 SEC("tc")
 int tierlog_host_out(struct __sk_buff* skb) {
-  return handle_host(skb, TL_EGRESS);
+  return handle_host(skb, TL_EGRESS, ETHER_HEAD);
+}
+
+/* Tunnels' devices show IP packets as they are. */
+SEC("tc")
+int tierlog_raw_in(struct __sk_buff* skb) {
+  return handle_host(skb, TL_INGRESS, 0);
+}
+
+SEC("tc")
+int tierlog_raw_out(struct __sk_buff* skb) {
+  return handle_host(skb, TL_EGRESS, 0);
 }
 
 /* Adds to an entry that programs count on at the same time. Attached nowhere. 0: it found no room. */
@@ -369,7 +382,7 @@ int tierlog_ask(struct __sk_buff* skb) {
   char* base = segment_of(question.root);
   if (!base) return 0;
   struct packet* packet = &room->packet;
-  begin_packet(skb, packet);
+  begin_packet(skb, packet, ETHER_HEAD);
   __builtin_memcpy(packet->source, question.source, 16);
   __builtin_memcpy(packet->destination, question.destination, 16);
   packet->source_port = question.source_port;

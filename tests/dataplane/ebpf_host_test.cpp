@@ -1,8 +1,15 @@
-// The programs at two interfaces of the node itself, under policies of host endpoints: what is noted of connections,
+// The programs at interfaces of the node itself, under policies of host endpoints: what is noted of connections,
 // which way their answers may take, and whom a packet may say it is of.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -112,7 +119,7 @@ class EbpfHost : public EbpfKernel {
   int run_of_node(Hook hook, const char* interface, const FrameSpec& frame, const std::string& came_by) const {
     const auto came_from = came_by.empty() ? 0u : ::if_nametoindex(came_by.c_str());
     const auto verdict = backend_->programs().run(hook, lab::build(frame), static_cast<int>(::if_nametoindex(interface)),
-                                                  static_cast<int>(came_from), true);
+                                                  static_cast<int>(came_from), ebpf::Whose::Node);
     EXPECT_TRUE(verdict) << verdict.error().message;
     return verdict.value_or(99);
   }
@@ -281,7 +288,7 @@ TEST_F(EbpfHost, OnlyNeighboursSpeakUnjudged) {
     lab::Bytes frame = lab::build(spec);
     frame[14 + 7] = message.hops;
     const auto verdict =
-        backend_->programs().run(Hook::Out, frame, static_cast<int>(::if_nametoindex("host-a")), 0, true);
+        backend_->programs().run(Hook::Out, frame, static_cast<int>(::if_nametoindex("host-a")), 0, ebpf::Whose::Node);
     ASSERT_TRUE(verdict);
     EXPECT_EQ(*verdict, message.verdict);
   }
@@ -379,6 +386,130 @@ TEST_F(EbpfRealFrames, ATagWithoutAVlanHidesNothing) {
   twice.tags = {0x88a8, 0x8100};
   twice.source_port = 40'003;
   EXPECT_EQ(arrive({denied, tagged, allowed, twice, honest}), (std::vector<bool>{false, false, true, false, true}));
+}
+
+// A device that shows IP packets with nothing before them, as tunnels' do; its other end is a file of this test.
+class EbpfTunnel : public EbpfKernel {
+ protected:
+  static void SetUpTestSuite() {
+    if (::geteuid() != 0) return;
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    tunnel_ = Fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    if (!tunnel_) return;
+    ifreq request{};
+    std::strcpy(request.ifr_name, "tun-t");
+    request.ifr_flags = IFF_TUN | IFF_NO_PI;
+    ASSERT_EQ(::ioctl(tunnel_.get(), TUNSETIFF, &request), 0);
+    ASSERT_EQ(std::system("ip link set tun-t up && ip address add 10.8.0.1/24 dev tun-t && ip address add fd08::1/64 dev "
+                          "tun-t nodad && ip link set lo up"),
+              0);
+  }
+  static void TearDownTestSuite() { tunnel_ = Fd(); }
+  void SetUp() override {
+    EbpfKernel::SetUp();
+    if (!IsSkipped() && !tunnel_) GTEST_SKIP() << "needs /dev/net/tun";
+  }
+
+  // One datagram out of the tunnel to the node's `port`; whether it gets there.
+  static bool arrives(const std::string& from, const std::string& to, std::uint16_t port) {
+    const Fd socket = bound(to, port);
+    FrameSpec frame;
+    frame.from = ip(from);
+    frame.to = ip(to);
+    frame.protocol = protocol::kUdp;
+    frame.port = port;
+    frame.mark = "12345678";
+    const lab::Bytes bytes = lab::build(frame);
+    EXPECT_GT(::write(tunnel_.get(), bytes.data() + 14, bytes.size() - 14), 0);
+    char buffer[256];
+    pollfd wait{socket.get(), POLLIN, 0};
+    return ::poll(&wait, 1, 200) == 1 && ::recv(socket.get(), buffer, sizeof buffer, 0) > 0;
+  }
+  // One datagram of the node into the tunnel; whether it gets there.
+  static bool leaves(const std::string& from, const std::string& to, std::uint16_t port) {
+    const Fd socket = bound(from, 40'000);
+    sockaddr_storage peer{};
+    const socklen_t length = address(to, port, peer);
+    static_cast<void>(::sendto(socket.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&peer), length));
+    bool found = false;
+    pollfd wait{tunnel_.get(), POLLIN, 0};
+    while (::poll(&wait, 1, 200) == 1) {
+      std::uint8_t packet[256];
+      const auto size = ::read(tunnel_.get(), packet, sizeof packet);
+      if (size < 28) continue;
+      const std::size_t head = packet[0] >> 4 == 6 ? 40 : 20;
+      const bool is_udp = packet[packet[0] >> 4 == 6 ? 6 : 9] == protocol::kUdp;
+      if (is_udp && (packet[head + 2] << 8 | packet[head + 3]) == port) found = true;
+    }
+    return found;
+  }
+
+ private:
+  static socklen_t address(const std::string& text, std::uint16_t port, sockaddr_storage& into) {
+    if (text.find(':') == std::string::npos) {
+      auto& v4 = reinterpret_cast<sockaddr_in&>(into);
+      v4.sin_family = AF_INET;
+      v4.sin_port = htons(port);
+      ::inet_pton(AF_INET, text.c_str(), &v4.sin_addr);
+      return sizeof v4;
+    }
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(into);
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    ::inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr);
+    return sizeof v6;
+  }
+  static Fd bound(const std::string& text, std::uint16_t port) {
+    sockaddr_storage own{};
+    const socklen_t length = address(text, port, own);
+    Fd socket(::socket(own.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&own), length), 0);
+    return socket;
+  }
+  static inline Fd tunnel_;
+};
+
+TEST_F(EbpfTunnel, PoliciesOfHostEndpointsHoldWithoutEthernet) {
+  const auto program = tierlog::testing::compile(R"(
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: t, labels: {side: t}}
+spec: {node: node-1, interfaceName: "*"}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: host}
+spec:
+  selector: has(side)
+  types: [Ingress, Egress]
+  ingress: [{action: Allow, protocol: UDP, destination: {ports: [5000]}}]
+  egress: [{action: Allow, protocol: UDP, destination: {ports: [6000]}}]
+)",
+                                                 {}, ids_);
+  const auto applied = backend_->apply(program);
+  ASSERT_TRUE(applied) << applied.error().message;
+  for (const bool v6 : {false, true}) {
+    SCOPED_TRACE(v6);
+    const std::string far = v6 ? "fd08::2" : "10.8.0.2", own = v6 ? "fd08::1" : "10.8.0.1";
+    static_cast<void>(events());
+    EXPECT_TRUE(arrives(far, own, 5000));
+    EXPECT_FALSE(arrives(far, own, 5001));
+    EXPECT_TRUE(leaves(own, far, 6000));
+    EXPECT_FALSE(leaves(own, far, 6001));
+    std::size_t denied = 0;
+    for (const VerdictEvent& event : events())
+      if (event.kind == EventKind::Denied && event.protocol == protocol::kUdp) {
+        ++denied;
+        EXPECT_TRUE(event.destination_port == 5001 || event.destination_port == 6001) << event.destination_port;
+        EXPECT_EQ(event.source, ip(event.destination_port == 5001 ? far : own));
+        EXPECT_EQ(event.destination, ip(event.destination_port == 5001 ? own : far));
+      }
+    EXPECT_EQ(denied, 2u);
+  }
+  // The control: without the programs all of it gets through.
+  ASSERT_TRUE(backend_->remove_all());
+  EXPECT_TRUE(arrives("10.8.0.2", "10.8.0.1", 5001));
+  EXPECT_TRUE(leaves("10.8.0.1", "10.8.0.2", 6001));
 }
 
 }  // namespace

@@ -387,7 +387,7 @@ TEST_F(EbpfKernel, AnInterfaceHasTheFiltersOfItsStationOnly) {
   EXPECT_EQ(filters(), "node-out ");
   open({});
   lead_somewhere();
-  ASSERT_TRUE(backend_->programs().attach(p, Hook::Out, true)) << "as an earlier daemon left it";
+  ASSERT_TRUE(backend_->programs().attach(p, Hook::Out, ebpf::Whose::Node)) << "as an earlier daemon left it";
   enforce("");
   EXPECT_EQ(filters(), "pod-out pod-in ");
 }
