@@ -24,6 +24,8 @@ struct ConnectionTuple {
   std::uint8_t icmp_type = 0;
   std::uint8_t icmp_code = 0;
   std::uint16_t icmp_id = 0;
+  // The way out of its source, where what a Service's address made of it is followed by another entry.
+  bool apart = false;
 
   auto operator<=>(const ConnectionTuple&) const = default;
 };

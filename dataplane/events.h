@@ -57,6 +57,7 @@ struct VerdictEvent {
   // Denied only: what let it leave its source told so by itself, as an allowed connection.
   bool alone = false;
   std::optional<Addressed> addressed;  // where it is known and not `destination`
+  bool apart = false;  // allowed only: its entry is of ConnectionTuple's kind of that name
 };
 
 // What was lost on the way to us, cumulative.

@@ -352,10 +352,15 @@ bool Connections::describe_sides(const Connection& entry, Open& open, Dump dump,
 // Goes on where the records of an earlier daemon ended.
 bool Connections::resume(const Connection& entry, WallTime at) {
   const ConnectionTuple key = forward_view(entry);
-  const auto [begin, end] = restored_.equal_range(key);
+  // What is apart was told under the same name as the rest of it.
+  ConnectionTuple name = key;
+  name.apart = false;
+  const auto [begin, end] = restored_.equal_range(name);
   const auto row = std::find_if(begin, end, [&](const auto& candidate) {
     const ToldConnection& told = candidate.second;
     if (told.conntrack_id != 0) return told.conntrack_id == entry.id;
+    const bool only_egress = told.ingress.rule == RuleId::None;
+    if (key.apart ? !only_egress : only_egress && entry.labels.egress == RuleId::None) return false;
     return !entry.started || is_near(*entry.started, told.started, kSameStart);
   });
   if (row == end) return false;

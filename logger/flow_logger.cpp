@@ -17,7 +17,7 @@ using store::FlowRecord;
 
 dataplane::ConnectionTuple view_of(const VerdictEvent& event) {
   return {event.source,           event.destination, event.protocol,  event.source_port,
-          event.destination_port, event.icmp_type,   event.icmp_code, event.icmp_id};
+          event.destination_port, event.icmp_type,   event.icmp_code, event.icmp_id, event.apart};
 }
 
 VerdictEvent event_of(RuleId rule, const dataplane::ConnectionTuple& view, WallTime at) {

@@ -129,6 +129,7 @@ Connection connection_of(const tl_flow_key& key, const tl_flow& flow, Nanosecond
   }
   connection.reply = reversed(tuple);
   if (flow.backend_port != 0) {
+    tuple.apart = true;
     connection.reply.source = address_of(flow.backend, key.family);
     connection.reply.source_port = flow.backend_port;
   }

@@ -83,6 +83,8 @@ int EbpfEvents::on_sample(void* self, void* data, unsigned long size) {
     event.in_connection = raw.in_connection != 0;
     event.alone = raw.alone != 0;
     if (raw.is_service != 0) event.addressed = Addressed{address_of(raw.service, raw.family), raw.service_port};
+    event.apart = event.kind == EventKind::Allowed && event.addressed &&
+                  (event.addressed->address != event.destination || event.addressed->port != event.destination_port);
     event.in_interface = raw.in_interface;
     event.out_interface = raw.in_interface == raw.out_interface ? 0 : raw.out_interface;
   } else {

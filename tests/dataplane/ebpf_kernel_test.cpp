@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <functional>
+#include <set>
 #include <thread>
 
 #include "base/handle.h"
@@ -360,6 +361,31 @@ TEST_F(EbpfKernel, AnInterfaceOfTheSameNameIsFoundAgain) {
       EXPECT_TRUE(backend_->programs().is_attached(static_cast<int>(::if_nametoindex(name)), hook)) << name;
   EXPECT_EQ(out_of_p(from_p("203.0.113.9", 80)), kAllow);
   EXPECT_EQ(out_of_p(from_p("203.0.113.9", 81)), kDrop);
+}
+
+// The way out to a Service and the way into its backend are two entries: the first is named as the second is, and marked.
+TEST_F(EbpfKernel, TheWayToAServiceIsApartFromTheWayIntoItsBackend) {
+  enforce("");
+  ASSERT_TRUE(backend_->set_services({{ip("10.96.0.10"), protocol::kTcp, 80, {{ip("10.1.0.2"), 8080}}}}));
+  FrameSpec frame = from_p("10.96.0.10", 80);
+  EXPECT_EQ(out_of_p(frame), kAllow);
+  frame.to = ip("10.1.0.2");
+  frame.port = 8080;
+  EXPECT_EQ(run(Hook::In, "pod-q", frame, static_cast<int>(::if_nametoindex("pod-p"))), kAllow);
+  const auto told = events();
+  ASSERT_EQ(told.size(), 2u);
+  std::set<ConnectionTuple> of_events, of_entries;
+  for (const VerdictEvent& event : told) {
+    EXPECT_EQ(event.destination, ip("10.1.0.2"));
+    EXPECT_EQ(event.apart, event.rule == reserved::kNoPolicyEgress);
+    of_events.insert({event.source, event.destination, event.protocol, event.source_port, event.destination_port, 0, 0, 0, event.apart});
+  }
+  const auto flows = backend_->read_flows();
+  ASSERT_TRUE(flows);
+  for (const ebpf::KnownFlow& entry : *flows)
+    of_entries.insert(forward_view(ebpf::connection_of(entry.key, entry.flow, Nanoseconds(0))));
+  EXPECT_EQ(of_events.size(), 2u);
+  EXPECT_TRUE(of_events == of_entries);
 }
 
 // Between its making and the pod's registration it is an interface of the node, which tells of senders behind Services.

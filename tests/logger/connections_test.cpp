@@ -189,6 +189,39 @@ TEST_F(ConnectionsTest, AnEndHasItsReason) {
   }
 }
 
+// Where the way out of a pod to a Service and the way into the backend are two entries, each tells of its own side,
+// also to a daemon that comes later.
+TEST_F(ConnectionsTest, WhatIsApartIsToldOfItsOwnSideOnly) {
+  const ConnectionTuple in = tuple(40'000);
+  ConnectionTuple out = in;
+  out.apart = true;
+  const auto entries = [&](std::uint64_t packets) {
+    std::vector<Connection> both{entry(out, 7, packets, packets), entry(in, 8, packets, packets)};
+    both[0].labels.ingress = both[1].labels.egress = RuleId::None;
+    return both;
+  };
+  begin(out, 1, {kOut});
+  begin(in, 1, {kIn});
+  const auto told_before_any_dump = changes().connections;
+  dump(entries(5), 60);
+  dump(entries(9), 120);
+  dump(entries(9), 180);
+  for (const RuleId rule : {kOut, kIn}) EXPECT_EQ(sum(rule), (Sum{9, 900, 9, 9'000, 1, 1}));
+  EXPECT_EQ(connections_.open(), 2u);
+  for (const auto& told : {told_before_any_dump, changes().connections}) {
+    Connections next({description, [](const IpAddr& address) { return address == kServer; }, service});
+    next.restore(told);
+    next.on_dump(entries(11), at(200), Connections::Dump::Start);
+    std::map<RuleId, std::uint64_t> packets;
+    for (const store::FlowEntry& made : next.take_entries()) {
+      packets[made.like->rule] += made.packets_out;
+      EXPECT_FALSE(made.connections > 0u);
+    }
+    const std::uint64_t before = told[0].egress.amounts.packets_out + told[0].ingress.amounts.packets_out;
+    EXPECT_EQ(packets, (std::map<RuleId, std::uint64_t>{{kOut, 11 - before}, {kIn, 11 - before}}));
+  }
+}
+
 // Where errors about a connection are counted with it, what came back is not yet an answer.
 TEST_F(ConnectionsTest, AnErrorAboutADatagramIsNoAnswer) {
   const ConnectionTuple view = tuple(40'001, protocol::kUdp);
