@@ -123,6 +123,17 @@ FrameSpec to_friend(const Link& link) {
   return frame;
 }
 
+void about_the_friends(FrameSpec& frame, const Link& link) {
+  FrameSpec came = to_friend(link);
+  std::swap(came.from, came.to);
+  std::swap(came.source_port, came.port);
+  came.mark = frame.mark;
+  const lab::Bytes whole = lab::build(came);
+  frame.mark.assign(whole.begin() + 14, whole.end());
+  frame.protocol = protocol::kIcmp;
+  frame.icmp_type = is_v4(frame) ? 3 : 1;
+}
+
 }  // namespace
 
 const std::vector<BypassCase>& bypass_cases() {
@@ -201,20 +212,7 @@ const std::vector<BypassCase>& bypass_cases() {
          f.icmp_type = is_v4(f) ? 3 : 1;
        },
        {}},
-      {"ErrorAboutAnother",
-       kEverywhere,
-       kBoth,
-       [](FrameSpec& f, const Link& link) {
-         FrameSpec came = to_friend(link);
-         std::swap(came.from, came.to);
-         std::swap(came.source_port, came.port);
-         came.mark = f.mark;
-         const lab::Bytes whole = lab::build(came);
-         f.mark.assign(whole.begin() + 14, whole.end());
-         f.protocol = protocol::kIcmp;
-         f.icmp_type = is_v4(f) ? 3 : 1;
-       },
-       {}},
+      {"ErrorAboutAnother", kEverywhere, kBoth, about_the_friends, {}},
       {"FirstFragment", kEverywhere, kBoth, [](FrameSpec& f, const Link&) { f.more_fragments = true; }, {}},
       {"LaterFragment", kEverywhere, kBoth, [](FrameSpec& f, const Link&) { f.fragment_offset = 64; }, {}},
       {"UnknownProtocol", kEverywhere, kBoth, [](FrameSpec& f, const Link&) { f.protocol = 253; }, {}},
