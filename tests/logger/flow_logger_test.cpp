@@ -271,6 +271,20 @@ TEST_F(FlowLoggerTest, AnEntryThatExpiredAndCameBackStartsAnew) {
   EXPECT_EQ(rest[0].verdict_packets, 2u);
 }
 
+// Else what the store keeps of denied flows, and this process, would grow with every flow there ever was.
+TEST_F(FlowLoggerTest, WhatTheKernelForgotIsForgottenHereAndInTheStore) {
+  give(event(EventKind::Denied, rule_of(2), "10.0.0.3", "10.0.0.1", 5432, 1));
+  read({count(rule_of(2), 5)}, 10);
+  const store::ToldChanges told = logger_.take_changes();
+  ASSERT_EQ(told.denied.size(), 1u);
+  read({}, 20);
+  EXPECT_TRUE(logger_.take_changes().forgotten.empty()) << "not before its time";
+  read({}, 200);
+  EXPECT_EQ(logger_.take_changes().forgotten, std::vector{told.denied.front().handle});
+  read({}, 400);
+  EXPECT_TRUE(logger_.take_changes().forgotten.empty()) << "once";
+}
+
 TEST_F(FlowLoggerTest, AnEntryThatADumpLeftOutIsNotForgotten) {
   const RuleId rule = rule_of(2);
   give(event(EventKind::Denied, rule, "10.0.0.3", "10.0.0.1", 5432, 1));
