@@ -13,6 +13,7 @@
 
 #include "daemon/privileges.h"
 #include "daemon/syscalls.h"
+#include "endpoints/service_backends.h"
 
 namespace tierlog::daemon {
 namespace {
@@ -50,12 +51,12 @@ void tell(const dataplane::SettingChange& change) {
     spdlog::warn("{}={} cannot be set: {}", change.name, change.wanted, change.problem);
 }
 
-std::vector<logger::ServiceAddress> addresses_of(const std::vector<endpoints::Service>& services) {
+std::vector<logger::ServiceAddress> addresses_of(const std::vector<endpoints::Service>& services,
+                                                 const std::vector<IpAddr>& node) {
   std::vector<logger::ServiceAddress> addresses;
   for (const endpoints::Service& service : services)
-    for (const IpAddr& address : service.cluster_ips)
-      for (const endpoints::ServicePort& port : service.ports)
-        addresses.push_back({address, port.protocol, port.port, service.display()});
+    for (const endpoints::ServiceEntry& entry : endpoints::entries_of(service, node))
+      addresses.push_back({entry.address, service.ports[entry.port].protocol, entry.number, service.display()});
   return addresses;
 }
 
@@ -180,7 +181,8 @@ Result<void> Daemon::keep_ids_apart() {
 // What is in force now, told to those who name records.
 Result<void> Daemon::install(const std::vector<store::KnownRule>& rule_keys) {
   const auto program = world_->program();
-  return recorder_->install(program, policy_sets_, addresses_of(world_->services()),
+  const auto own = endpoints::addresses_of_node(*program->cluster, config_.node);
+  return recorder_->install(program, policy_sets_, addresses_of(world_->services(), own),
                             {world_->moment(clock_.wall()), program->cluster, rule_keys});
 }
 

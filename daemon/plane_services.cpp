@@ -13,7 +13,6 @@ namespace {
 
 using dataplane::ebpf::ServiceTarget;
 using endpoints::Service;
-using endpoints::ServicePort;
 using Backend = endpoints::ServiceBackend;
 
 // What policies can know of an address, in words: the pod's labels and every net that is told apart.
@@ -50,18 +49,11 @@ Result<void> tell_services(const Plane& plane, const std::vector<Service>& servi
                            const std::string& node) {
   if (plane.programs == nullptr) return {};
   std::vector<ServiceTarget> targets;
-  std::vector<IpAddr> own;
-  for (const policy::NodeObject& known : program.cluster->nodes)
-    if (known.name == node) own.insert(own.end(), known.addresses.begin(), known.addresses.end());
+  const std::vector<IpAddr> own = endpoints::addresses_of_node(*program.cluster, node);
   for (const Service& service : services)
-    for (std::size_t i = 0; i < service.ports.size(); ++i) {
-      const ServicePort& port = service.ports[i];
-      for (const IpAddr& address : service.cluster_ips)
-        targets.push_back({address, port.protocol, port.port, backends_of(service, i, address.family, program)});
-      if (!service.node_port || port.node_port == 0) continue;
-      for (const IpAddr& address : own)
-        targets.push_back({address, port.protocol, port.node_port, backends_of(service, i, address.family, program)});
-    }
+    for (const endpoints::ServiceEntry& entry : endpoints::entries_of(service, own))
+      targets.push_back({entry.address, service.ports[entry.port].protocol, entry.number,
+                         backends_of(service, entry.port, entry.address.family, program)});
   return plane.programs->set_services(targets);
 }
 

@@ -47,6 +47,23 @@ IpAddr next_of(IpAddr address) {
 
 }  // namespace
 
+std::vector<ServiceEntry> entries_of(const Service& service, const std::vector<IpAddr>& node) {
+  std::vector<ServiceEntry> entries;
+  for (std::size_t i = 0; i < service.ports.size(); ++i) {
+    const ServicePort& port = service.ports[i];
+    for (const IpAddr& address : service.cluster_ips) entries.push_back({address, port.port, i});
+    if (!service.node_port || port.node_port == 0) continue;
+    for (const IpAddr& address : node) entries.push_back({address, port.node_port, i});
+  }
+  return entries;
+}
+
+std::vector<IpAddr> addresses_of_node(const policy::Cluster& cluster, std::string_view name) {
+  for (const policy::NodeObject& known : cluster.nodes)
+    if (known.name == name) return known.addresses;
+  return {};
+}
+
 std::vector<ServiceBackend> backends_of(const Service& service, std::size_t port, Family family,
                                         const policy::Cluster& cluster) {
   std::vector<ServiceBackend> found;

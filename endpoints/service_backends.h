@@ -27,6 +27,17 @@ using ServiceBackend = std::pair<IpAddr, std::uint16_t>;
 std::vector<ServiceBackend> backends_of(const Service& service, std::size_t port, Family family,
                                         const policy::Cluster& cluster);
 
+// An address and port that the Service is dialled by: `port` number of it.
+struct ServiceEntry {
+  IpAddr address;
+  std::uint16_t number = 0;
+  std::size_t port = 0;
+};
+// By its own addresses and, where it has node ports, by those of `node`.
+std::vector<ServiceEntry> entries_of(const Service& service, const std::vector<IpAddr>& node);
+// Empty: nothing is known of such a node.
+std::vector<IpAddr> addresses_of_node(const policy::Cluster& cluster, std::string_view name);
+
 // "ns/pod", an address or, where no pod has that name, "ns/service" (its clusterIP); of the wanted family when
 // there are both. Nothing when there is none.
 std::optional<IpAddr> resolve_who(const policy::Cluster& cluster, std::span<const Service> services,

@@ -16,12 +16,13 @@ using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
 constexpr const char* kTopology = R"(
+nodes: [{name: node-1, ips: [198.51.100.1]}]
 namespaces: [{name: a}]
 pods:
 - {name: web, namespace: a, ips: [10.1.0.5]}
 - {name: db, namespace: a, ips: [10.1.0.7], labels: {app: db}, ports: [{name: sql, protocol: TCP, port: 5432}]}
 services:
-- {name: sql, namespace: a, clusterIP: 10.96.0.20, selector: {app: db}, ports: [{port: 443, protocol: TCP, targetPort: 5432}]}
+- {name: sql, namespace: a, clusterIP: 10.96.0.20, selector: {app: db}, type: NodePort, externalTrafficPolicy: Local, ports: [{port: 443, protocol: TCP, targetPort: 5432, nodePort: 30443}]}
 )";
 constexpr const char* kPolicies = R"(
 apiVersion: projectcalico.org/v3
@@ -81,9 +82,10 @@ TEST_F(Store, TheFirstRecordNamesTheServiceThatAConnectionWentThrough) {
   start(kTopology, kPolicies);
   if (!lab_) return;
   ASSERT_EQ(connect(*IpAddr::parse("10.96.0.20"), 443), 1);
+  ASSERT_EQ(connect(*IpAddr::parse("198.51.100.1"), 30443), 1);
   ASSERT_EQ(connect(db(), 5432), 1);
-  ASSERT_TRUE(becomes([&] { return told() == 2; }, 10s));
-  int through = 0, directly = 0;
+  ASSERT_TRUE(becomes([&] { return told() == 3; }, 10s));
+  int through = 0, at_node = 0, directly = 0;
   for (const store::FlowRecord& record : records()) {
     if (record.connections != 1u) continue;  // a first one
     EXPECT_EQ(record.dst.ip, db());
@@ -95,10 +97,15 @@ TEST_F(Store, TheFirstRecordNamesTheServiceThatAConnectionWentThrough) {
     }
     ++through;
     EXPECT_EQ(record.dst_service, "a/sql");
-    EXPECT_EQ(record.translation->destination, IpAddr::parse("10.96.0.20"));
-    EXPECT_EQ(record.translation->destination_port, 443);
+    const bool by_node = record.translation->destination_port == 30443;
+    EXPECT_EQ(record.translation->destination, IpAddr::parse(by_node ? "198.51.100.1" : "10.96.0.20"));
+    if (!by_node) {
+      EXPECT_EQ(record.translation->destination_port, 443);
+    }
+    at_node += by_node ? 1 : 0;
   }
-  EXPECT_EQ(through, 2) << "one a direction";
+  EXPECT_EQ(through, 4) << "one a direction";
+  EXPECT_EQ(at_node, 2);
   EXPECT_EQ(directly, 2);
 }
 

@@ -23,6 +23,7 @@ services:
 - {name: far, namespace: shop, ports: [{port: 443}], backends: [203.0.113.9]}
 - {name: nobody, namespace: shop, selector: {app: none}, ports: [{port: 80}]}
 - {name: web, namespace: shop, selector: {app: web}, ports: [{port: 80}]}
+- {name: door, namespace: shop, selector: {app: web}, clusterIP: 10.96.0.9, type: NodePort, ports: [{name: a, port: 80, nodePort: 30080}, {name: b, port: 81, nodePort: 30081, protocol: UDP}]}
 - {name: headless, namespace: shop, selector: {app: db}, clusterIP: None, ports: [{port: 80}]}
 )";
 
@@ -78,6 +79,20 @@ TEST_F(ServiceBackends, AreOneAddressAPodWithItsOwnNumberOfANamedPort) {
   EXPECT_EQ(found(2, Family::V4), "");
 }
 
+TEST_F(ServiceBackends, AServiceIsDialledByItsAddressesAndByPortsOfTheNode) {
+  const auto entries = [&](std::size_t service, const std::vector<IpAddr>& node) {
+    std::string text;
+    for (const ServiceEntry& entry : entries_of(topology_.services[service], node))
+      text += entry.address.to_string() + " " + std::to_string(entry.number) + " " + std::to_string(entry.port) + "\n";
+    return text;
+  };
+  const std::vector<IpAddr> node{*IpAddr::parse("192.0.2.1")};
+  EXPECT_EQ(entries(0, node), "10.96.0.1 80 0\n");
+  EXPECT_EQ(entries(4, node), "10.96.0.9 80 0\n192.0.2.1 30080 0\n10.96.0.9 81 1\n192.0.2.1 30081 1\n");
+  EXPECT_EQ(entries(4, {}), "10.96.0.9 80 0\n10.96.0.9 81 1\n");
+  EXPECT_EQ(entries(5, node), "") << "headless";
+}
+
 TEST_F(ServiceBackends, ServicesWithoutAnAddressGetTheNextFreeOne) {
   std::string text;
   for (const Service& service : topology_.services) {
@@ -87,7 +102,7 @@ TEST_F(ServiceBackends, ServicesWithoutAnAddressGetTheNextFreeOne) {
   }
   EXPECT_EQ(text,
             "db: 10.96.0.1\nfar: 10.96.0.2 fd00:96::1\nnobody: 10.96.0.3 fd00:96::2\n"
-            "web: 10.96.0.4 fd00:96::3\nheadless:\n");
+            "web: 10.96.0.4 fd00:96::3\ndoor: 10.96.0.9\nheadless:\n");
 }
 
 TEST_F(ServiceBackends, EachIsJudgedBehindTheTranslationAndTheDeniedOneIsShown) {
