@@ -39,7 +39,9 @@ bool take(std::string_view& text, char c) {
 
 constexpr std::pair<std::string_view, std::int64_t> kUnits[] = {
     {"ns", 1}, {"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000},
-    {"m", 60'000'000'000}, {"h", 3'600'000'000'000}, {"d", 86'400'000'000'000}};
+    {"m", 60'000'000'000}, {"h", 3'600'000'000'000}, {"d", 86'400'000'000'000}, {"w", 604'800'000'000'000}};
+
+constexpr std::size_t kMostDecimals = 9;
 
 std::optional<std::int64_t> unit_ns(std::string_view unit) {
   for (const auto& [name, ns] : kUnits)
@@ -142,12 +144,25 @@ std::optional<Nanoseconds> parse_duration(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || value < 0 || text.front() == '-') return std::nullopt;
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    std::string_view fraction;
+    if (take(text, '.')) {
+      fraction = text.substr(0, text.find_first_not_of("0123456789"));
+      if (fraction.empty() || fraction.size() > kMostDecimals) return std::nullopt;
+      text.remove_prefix(fraction.size());
+    }
     const auto unit_end = text.find_first_of("0123456789");
     const auto ns = unit_ns(text.substr(0, unit_end));
     if (!ns) return std::nullopt;
     std::int64_t part = 0;
     if (__builtin_mul_overflow(value, *ns, &part) || __builtin_add_overflow(total, part, &total))
       return std::nullopt;
+    std::int64_t place = *ns;
+    for (const char digit : fraction) {
+      // What is left of a unit may be no whole nanosecond any more.
+      const std::int64_t tenths = place * (digit - '0') / 10;
+      if (__builtin_add_overflow(total, tenths, &total)) return std::nullopt;
+      place /= 10;
+    }
     text.remove_prefix(unit_end == std::string_view::npos ? text.size() : unit_end);
   }
   return Nanoseconds(total);

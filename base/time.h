@@ -49,7 +49,7 @@ std::string format_rfc3339(WallTime t);          // "2026-11-21T20:14:07.0000001
 std::string format_for_people(WallTime t);       // "2026-11-21 20:14:07", UTC
 std::optional<WallTime> parse_rfc3339(std::string_view text);  // Z or ±hh:mm, any fraction
 
-// "90s", "15m", "2h", "7d", "200ms", also joined ("1h30m").
+// "90s", "15m", "2h", "7d", "2w", "200ms", also joined ("1h30m") and with a fraction ("1.5h").
 std::optional<Nanoseconds> parse_duration(std::string_view text);
 std::string format_duration(Nanoseconds d);      // "3 d 4 h", "5 s", "40 ms": at most two units
 

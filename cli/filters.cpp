@@ -31,7 +31,7 @@ void add_filter_options(std::vector<Option>& options, FilterOptions& filters, st
 void add_time_options(std::vector<Option>& options, FilterOptions& filters) {
   const std::string group = "Which part";
   options.push_back(
-      {"--since", "WHEN", "from then on: 15m, 2h, 7d ago, or an RFC 3339 time", &filters.range.since, group});
+      {"--since", "WHEN", "from then on: 15m, 1.5h, 7d, 2w ago, or an RFC 3339 time", &filters.range.since, group});
   options.push_back({"--until", "WHEN", "up to then, in the same forms", &filters.range.until, group});
 }
 

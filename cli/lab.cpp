@@ -10,6 +10,7 @@
 #include "cli/items.h"
 #include "cli/output.h"
 #include "cli/target.h"
+#include "endpoints/control.h"
 #include "lab/lab.h"
 #include "policy/load.h"
 
@@ -57,6 +58,13 @@ std::string first_try(const lab::Lab& lab) {
   return printable(pods.front().name) + " -- ping -c 1 " + pods.back().addresses.front().to_string();
 }
 
+// Good policies may still be refused, by a limit of the data plane. Empty: they are in force.
+std::string refusal(const lab::Lab& lab) {
+  const auto answer = endpoints::call(lab.socket(), {{"op", "status"}});
+  if (!answer || !answer->contains("status")) return {};
+  return (*answer)["status"].value("sync_error", std::string());
+}
+
 int run_up(const UpOptions& options) {
   if (!policies_load(options.policies)) return kBadInput;
   lab::LabOptions lab_options;
@@ -65,8 +73,14 @@ int run_up(const UpOptions& options) {
   lab_options.name = options.name;
   lab_options.policies = options.policies;
   if (!options.dataplane.empty()) lab_options.dataplane = options.dataplane;
-  const auto lab = lab::Lab::up(options.topology, lab_options, [](const std::string& step) { say(step); });
+  auto lab = lab::Lab::up(options.topology, lab_options, [](const std::string& step) { say(step); });
   if (!lab) return complain(lab.error());
+  if (const std::string why = refusal(*lab); !why.empty()) {
+    static_cast<void>(lab->down());
+    say(why);
+    say("the lab would deny everything; it was ended again");
+    return kBadInput;
+  }
   const std::string lab_argument = options.name == "default" ? "" : " --lab " + options.name;
   out("lab \"" + printable(options.name) + "\" is up: " + counted(lab->hosts().size(), "host") + "\n" +
       "  try      tierlog lab exec" + lab_argument + " " + first_try(*lab) + "\n" +

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/cli/program.h"
@@ -66,6 +68,25 @@ TEST_F(LabCommands, FindWhoDenied) {
   const Json status = Json::parse(in_lab({"status", "-o", "json"}).out);
   EXPECT_EQ(status["in_sync"], true);
   EXPECT_EQ(Json::parse(in_lab({"endpoints", "-o", "json"}).out)["items"].size(), 8u);
+}
+
+// Each file is fine, and yet nothing of it would be in force: that is no lab to try policies in.
+TEST_F(LabCommands, WhatTheDataPlaneRefusesDoesNotComeUp) {
+  const auto file = std::filesystem::temp_directory_path() / (name_ + ".yaml");
+  {
+    std::ofstream text(file);
+    text << "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: many}\nspec:\n  selector: all()\n"
+            "  ingress:\n";
+    for (int port = 1000; port < 1400; ++port)
+      text << "  - {action: Allow, protocol: TCP, destination: {ports: [" << port << "]}}\n";
+  }
+  const Outcome refused = run({"lab", "up", TIERLOG_SOURCE_DIR "/examples/topologies/tenants.yaml", "-f", file.string(), "--name",
+                               name_, "--dataplane", "ebpf", "--set", "ebpf.max_rules=300"});
+  std::filesystem::remove(file);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(has(refused.err, "max_rules")) << refused.err;
+  EXPECT_FALSE(has(refused.out, "is up")) << refused.out;
+  EXPECT_FALSE(has(run({"lab", "list", "-o", "jsonl"}).out, "\"" + name_ + "\""));
 }
 
 TEST_F(LabCommands, MistakesAreAnswered) {
