@@ -156,6 +156,16 @@ struct FlowStore::Impl {
   Result<std::int64_t> remove(std::optional<WallTime> now, std::int64_t most);
   // Every result of writing goes through here.
   Result<void> note(Result<void> written);
+  // `write` in a transaction of its own.
+  template <typename Write>
+  Result<void> write_by(const Write& write) {
+    const auto attempt = [&]() -> Result<void> {
+      TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
+      TL_TRY(write());
+      return transaction.commit();
+    };
+    return note(attempt());
+  }
 };
 
 Result<std::unique_ptr<FlowStore::Impl>> FlowStore::Impl::open(const std::string& path, const Origin& origin,
@@ -448,17 +458,13 @@ Result<void> FlowStore::append(std::span<const FlowEntry> entries, const ToldCha
 
 Result<void> FlowStore::put_catalog(const Catalog& catalog) {
   const std::lock_guard lock(*mutex_);
-  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
-  TL_TRY(write_catalog(impl_->database, catalog));
-  return transaction.commit();
+  return impl_->write_by([&] { return write_catalog(impl_->database, catalog); });
 }
 
 Result<void> FlowStore::put_moment(const Moment& moment, const policy::Cluster& cluster,
                                    std::span<const KnownRule> rules) {
   const std::lock_guard lock(*mutex_);
-  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
-  auto written = impl_->history.write(impl_->database, moment, cluster, rules);
-  if (written) written = transaction.commit();
+  auto written = impl_->write_by([&] { return impl_->history.write(impl_->database, moment, cluster, rules); });
   if (!written) {
     impl_->history.forget();
     return written;
@@ -473,17 +479,13 @@ Result<void> FlowStore::put_moment(const Moment& moment, const policy::Cluster& 
 
 Result<void> FlowStore::put_rules(std::span<const RuleRow> rules) {
   const std::lock_guard lock(*mutex_);
-  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
-  TL_TRY(write_rules(impl_->database, rules));
-  return transaction.commit();
+  return impl_->write_by([&] { return write_rules(impl_->database, rules); });
 }
 
 Result<void> FlowStore::put_counts(std::span<const RuleCount> counts, std::span<const LossCount> losses,
                                    WallTime at) {
   const std::lock_guard lock(*mutex_);
-  TL_ASSIGN(auto transaction, sqlite::Transaction::begin(impl_->database));
-  TL_TRY(write_counts(impl_->database, counts, losses, at));
-  return transaction.commit();
+  return impl_->write_by([&] { return write_counts(impl_->database, counts, losses, at); });
 }
 
 Result<Told> FlowStore::told() {

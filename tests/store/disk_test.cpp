@@ -101,6 +101,32 @@ TEST(Disk, FullIsAnErrorUntilThereIsRoom) {
   if (!had) GTEST_SKIP() << "needs CAP_SYS_ADMIN for a small disk of its own";
 }
 
+// Rules, policies and counts come without records too, and then nobody else says that the disk is full.
+TEST(Disk, FullIsSaidWhateverIsWritten) {
+  const sample::Folder folder;
+  const bool had = with_small_disk(folder.path(), "6m", [&] {
+    auto store = sample::open_store(folder.file("flows.db"));
+    const std::string ballast = folder.file("ballast");
+    {
+      std::ofstream file(ballast, std::ios::binary);
+      for (const std::string block(4096, 'x'); file.write(block.data(), static_cast<std::streamsize>(block.size())).flush();) {
+      }
+    }
+    std::vector<RuleRow> rules(20'000);
+    for (std::uint32_t i = 0; i < rules.size(); ++i) {
+      rules[i].id = RuleId{1000 + i};
+      rules[i].text = std::string(200, 'r');
+    }
+    ASSERT_FALSE(store.put_rules(rules)) << "the disk was never full";
+    EXPECT_EQ(store.state().level, StoreState::Level::Refusing);
+    EXPECT_NE(store.state().problem.find("full"), std::string::npos) << store.state().problem;
+    fs::remove(ballast);
+    ASSERT_TRUE(store.put_rules({}));
+    EXPECT_EQ(store.state().problem, "");
+  });
+  if (!had) GTEST_SKIP() << "needs CAP_SYS_ADMIN for a small disk of its own";
+}
+
 TEST(Disk, ALimitBelowItsSizeIsNeverFull) {
   const sample::Folder folder;
   const std::string path = folder.file("flows.db");
