@@ -1,6 +1,7 @@
 // `tierlog lab`: a throwaway node to try policies on, with real pods, packets and a running daemon.
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "base/diagnostics.h"
 #include "cli/commands.h"
