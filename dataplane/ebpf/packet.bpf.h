@@ -316,7 +316,7 @@ __noinline int tl_guard_advertisement(struct __sk_buff* skb, __u32 root, __u32 o
 
 /* Routers let nothing through that pretends to be of the link. */
 static __always_inline int is_of_link(struct __sk_buff* skb, struct room* room) {
-  return !bpf_skb_load_bytes(skb, ETHER_HEAD + 7, room->buffer, 1) && room->buffer[0] == 255;
+  return !bpf_skb_load_bytes(skb, room->head + 7, room->buffer, 1) && room->buffer[0] == 255;
 }
 
 /* Of one pod to its link, its node or, on a bridge, its neighbours. Everything else would be routed, and is judged. */

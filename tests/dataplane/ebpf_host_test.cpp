@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -444,6 +445,9 @@ class EbpfTunnel : public EbpfKernel {
     return found;
   }
 
+ protected:
+  static inline Fd tunnel_;
+
  private:
   static socklen_t address(const std::string& text, std::uint16_t port, sockaddr_storage& into) {
     if (text.find(':') == std::string::npos) {
@@ -466,8 +470,41 @@ class EbpfTunnel : public EbpfKernel {
     EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&own), length), 0);
     return socket;
   }
-  static inline Fd tunnel_;
 };
+
+// What says by its hop limit that no router let it through is looked at where it stands without Ethernet's header.
+TEST_F(EbpfTunnel, DiscoveryFromAfarIsJudged) {
+  const auto program = tierlog::testing::compile(std::string(kHosts) + R"(  types: [Ingress]
+  ingress: [{action: Allow, protocol: UDP}]
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: t, labels: {side: t}}
+spec: {node: node-1, interfaceName: tun-t}
+)",
+                                                 {}, ids_);
+  const auto applied = backend_->apply(program);
+  ASSERT_TRUE(applied) << applied.error().message;
+  const auto denials_of = [&](std::uint8_t hops) {
+    FrameSpec frame;
+    // Byte 13 of the source is where a hop limit would be behind an Ethernet header.
+    frame.from = ip("fd08::ff:2");
+    frame.to = ip("fd08::1");
+    frame.protocol = protocol::kIcmpV6;
+    frame.icmp_type = 135;
+    frame.mark = "12345678";
+    lab::Bytes bytes = lab::build(frame);
+    bytes[14 + 7] = hops;
+    static_cast<void>(events());
+    EXPECT_GT(::write(tunnel_.get(), bytes.data() + 14, bytes.size() - 14), 0);
+    const auto told = events();
+    return std::count_if(told.begin(), told.end(), [](const VerdictEvent& event) {
+      return event.kind == EventKind::Denied && event.protocol == protocol::kIcmpV6;
+    });
+  };
+  EXPECT_EQ(denials_of(64), 1);
+  EXPECT_EQ(denials_of(255), 0);
+}
 
 TEST_F(EbpfTunnel, PoliciesOfHostEndpointsHoldWithoutEthernet) {
   const auto program = tierlog::testing::compile(R"(
