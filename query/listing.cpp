@@ -117,7 +117,7 @@ std::vector<std::string> notes_of(const store::GroupQuery& query, const store::G
   std::vector<std::string> notes;
   if (result.all > result.groups.size())
     notes.push_back("the " + with_commas(result.groups.size()) + " largest of " + counted(result.all, "group") +
-                    "; the sums below are over all of them");
+                    "; the sums are over all of them");
   const store::Sums& all = result.total.sums;
   const bool by_bytes = all.bytes_out + all.bytes_in > 0;
   if (query.bin)
