@@ -12,7 +12,7 @@
 #include <span>
 
 #include "logger/explainer.h"
-#include "logger/flat_map.h"
+#include "base/flat_map.h"
 #include "logger/flow_key.h"
 
 namespace tierlog::logger {

@@ -23,7 +23,6 @@ constexpr std::int64_t kRowsBetweenProgress = 100'000;
 constexpr int kMostFindings = 20;  // of one kind
 constexpr std::int64_t kPagesAtOnce = 256;
 
-using Uses = std::unordered_map<std::int64_t, std::int64_t>;
 
 class Check {
  public:
@@ -39,8 +38,8 @@ class Check {
     TL_ASSIGN(eroded_, database_.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'eroded_ns'"));
     TL_TRY(sizes());
     TL_TRY(references());
-    TL_TRY(dictionary("peer", peers_, 0));
-    TL_TRY(dictionary("text", texts_, 1));
+    TL_TRY(dictionary("peer", Referred::Peer, peers_, 0));
+    TL_TRY(dictionary("text", Referred::Text, texts_, kEmptyText));
     for (const RollupTable& table : kRollupTables) TL_TRY(rollups(table));
     return report_;
   }
@@ -113,25 +112,30 @@ class Check {
                                                static_cast<double>(std::max<std::int64_t>(1, last - first)));
       if (sequence > rolled_) continue;
       ++report_.rolled_records;
-      for (const std::int64_t peer : {row.src, row.dst}) ++peers_[peer];
-      for (const std::int64_t text : row.texts) ++texts_[text];
+      for (const std::int64_t peer : {row.src, row.dst}) ++peers_.at(peer);
+      for (const std::int64_t text : row.texts) ++texts_.at(text);
     }
     if (dangling > kMostFindings)
       damage(std::to_string(dangling - kMostFindings) + " more references find no row");
     return {};
   }
 
-  Result<void> dictionary(const std::string& table, const Uses& counted, std::int64_t except) {
-    TL_ASSIGN(auto select, database_.prepare("SELECT id, uses FROM " + table));
+  Result<void> dictionary(const std::string& table, Referred of, Uses& counted, std::int64_t except) {
+    TL_ASSIGN(auto uses, ReferenceUses::open(database_));
+    TL_ASSIGN(const auto said_uses, uses.read(of));
+    TL_ASSIGN(auto select, database_.prepare("SELECT id FROM " + table));
     int wrong = 0;
     for (;;) {
       TL_ASSIGN(const bool row, select.step());
       if (!row) return {};
-      const auto found = counted.find(select.integer(0));
-      const std::int64_t uses = found == counted.end() ? 0 : found->second;
-      if (select.integer(0) == except || uses == select.integer(1) || ++wrong > kMostFindings) continue;
-      damage("row " + select.text(0) + " of " + table + " says that it is used " + select.text(1) +
-             " times; " + std::to_string(uses) + " references of records are there");
+      const std::int64_t id = select.integer(0);
+      const std::int64_t* const found = counted.find(id);
+      const auto said = said_uses.find(id);
+      const std::int64_t are = found == nullptr ? 0 : *found;
+      const std::int64_t told = said == said_uses.end() ? 0 : said->second;
+      if (id == except || are == told || ++wrong > kMostFindings) continue;
+      damage("row " + std::to_string(id) + " of " + table + " is said to be used " + std::to_string(told) + " times; " +
+             std::to_string(are) + " references of records are there");
     }
   }
 

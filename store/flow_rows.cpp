@@ -40,15 +40,13 @@ std::optional<std::int64_t> as_optional_int(const std::optional<T>& value) {
   return static_cast<std::int64_t>(*value);
 }
 
-constexpr const char* kInsert =
-    "INSERT INTO flow(seq, span_ns, end_ns, reporter, direction, action, reason, rule, src, dst, proto,"
-    " src_port, dst_port, icmp_type, icmp_code, logged_by, trace, staged, dst_service, connections,"
-    " verdict_packets, packets_out, packets_in, bytes_out, bytes_in, tcp_flags, ct_state, end_reason,"
-    " dst_nat_ip, dst_nat_port, src_nat_ip, src_nat_port, id)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,"
-    " ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)";
-constexpr int kTranslationParameter = 29;
-constexpr int kIdParameter = 33;
+// In the order of FlowRowWriter::put.
+constexpr const char* kInto =
+    "flow(seq, id, end_ns, span_ns, reporter, direction, action, reason, rule, src, dst, proto, src_port, dst_port,"
+    " icmp_type, icmp_code, logged_by, trace, staged, dst_service, connections, verdict_packets, packets_out,"
+    " packets_in, bytes_out, bytes_in, tcp_flags, ct_state, end_reason, dst_nat_ip, dst_nat_port, src_nat_ip,"
+    " src_nat_port)";
+constexpr int kColumns = 33;
 constexpr std::size_t kMostKnown = 65'536;
 
 std::optional<std::int64_t> port_or_null(std::uint16_t port) {
@@ -59,8 +57,8 @@ std::optional<std::int64_t> reason_or_null(EndReason reason) {
   return reason == EndReason::None ? std::nullopt : std::optional(static_cast<std::int64_t>(reason));
 }
 
-std::optional<std::string> address_or_null(const std::optional<IpAddr>& address) {
-  return address ? std::optional(address->to_string()) : std::nullopt;
+std::string address_or_empty(const std::optional<IpAddr>& address) {
+  return address ? address->to_string() : std::string();
 }
 
 std::int64_t as_sum(std::optional<std::uint64_t> value) {
@@ -95,8 +93,9 @@ std::optional<std::string> uuid_bytes(std::string_view id) {
 
 Result<FlowRowWriter> FlowRowWriter::open(sqlite::Database& database) {
   TL_ASSIGN(Dictionary dictionary, Dictionary::open(database));
-  TL_ASSIGN(sqlite::Statement insert, database.prepare(kInsert));
-  return FlowRowWriter(std::move(dictionary), std::move(insert));
+  TL_ASSIGN(RowInsertion one, RowInsertion::open(database, kInto, kColumns, 1));
+  TL_ASSIGN(RowInsertion many, RowInsertion::open(database, kInto, kColumns, kRowsAtOnce));
+  return FlowRowWriter(std::move(dictionary), std::move(one), std::move(many));
 }
 
 // What one record has and its likes have not.
@@ -128,32 +127,60 @@ Result<FlowRowWriter::References> FlowRowWriter::references(const FlowRecord& re
   return found;
 }
 
-Result<RolledRow> FlowRowWriter::write_row(std::int64_t sequence, const FlowRecord& like,
-                                           const References& to, const Own& own) {
-  const auto text_of = [](std::string_view text) {
-    return text.empty() ? std::nullopt : std::optional(sqlite::Borrowed{text});
+RolledRow FlowRowWriter::put(const Place& place, std::int64_t sequence, const FlowRecord& like, const References& to,
+                             const Own& own) {
+  RowInsertion& into = place.insertion;
+  const int row = place.row;
+  int column = 0;
+  const auto number = [&](auto value) { into.put(row, column++, static_cast<std::int64_t>(value)); };
+  const auto number_or_null = [&](const auto& value) { into.put(row, column++, as_optional_int(value)); };
+  const auto text_or_null = [&](std::string_view text) {
+    if (text.empty())
+      into.put_null(row, column++);
+    else
+      into.put_text(row, column++, text);
   };
-  insert_.bind(sequence, to_ns(own.end) - to_ns(own.start), to_ns(own.end), static_cast<int>(like.reporter),
-               static_cast<int>(like.direction), static_cast<int>(like.action), static_cast<int>(like.reason),
-               to.rule, to.src, to.dst, like.proto, as_optional_int(own.src_port),
-               as_optional_int(own.dst_port), as_optional_int(like.icmp_type),
-               as_optional_int(like.icmp_code), to.logged_by, to.trace, to.staged, text_of(own.dst_service),
-               as_optional_int(own.connections), own.verdict_packets, as_optional_int(own.packets_out),
-               as_optional_int(own.packets_in), as_optional_int(own.bytes_out), as_optional_int(own.bytes_in),
-               text_of(like.tcp_flags), text_of(own.ct_state), reason_or_null(own.end_reason));
+  number(sequence);
+  if (own.id_bytes.empty())
+    into.put_text(row, column++, own.id_text);
+  else
+    into.put_blob(row, column++, own.id_bytes);
+  number(to_ns(own.end));
+  number(to_ns(own.end) - to_ns(own.start));
+  number(like.reporter);
+  number(like.direction);
+  number(like.action);
+  number(like.reason);
+  number(to.rule);
+  number(to.src);
+  number(to.dst);
+  number(like.proto);
+  number_or_null(own.src_port);
+  number_or_null(own.dst_port);
+  number_or_null(like.icmp_type);
+  number_or_null(like.icmp_code);
+  number(to.logged_by);
+  number(to.trace);
+  number(to.staged);
+  text_or_null(own.dst_service);
+  number_or_null(own.connections);
+  number(own.verdict_packets);
+  number_or_null(own.packets_out);
+  number_or_null(own.packets_in);
+  number_or_null(own.bytes_out);
+  number_or_null(own.bytes_in);
+  text_or_null(like.tcp_flags);
+  text_or_null(own.ct_state);
+  number_or_null(reason_or_null(own.end_reason));
   static const Translation kNone{};
   const Translation& translation = own.translation == nullptr ? kNone : *own.translation;
-  const auto destination = address_or_null(translation.destination);
-  const auto source = address_or_null(translation.source);
-  insert_.bind_at(kTranslationParameter, destination);
-  insert_.bind_at(kTranslationParameter + 1, port_or_null(translation.destination_port));
-  insert_.bind_at(kTranslationParameter + 2, source);
-  insert_.bind_at(kTranslationParameter + 3, port_or_null(translation.source_port));
-  if (own.id_bytes.empty())
-    insert_.bind_at(kIdParameter, sqlite::Borrowed{own.id_text});
-  else
-    insert_.bind_blob(kIdParameter, sqlite::Borrowed{own.id_bytes});
-  TL_TRY(insert_.run());
+  Texts& texts = texts_[static_cast<std::size_t>(row)];
+  texts.destination = address_or_empty(translation.destination);
+  texts.source = address_or_empty(translation.source);
+  text_or_null(texts.destination);
+  number_or_null(port_or_null(translation.destination_port));
+  text_or_null(texts.source);
+  number_or_null(port_or_null(translation.source_port));
   return RolledRow{to_ns(own.end),
                    to_ns(own.end) - to_ns(own.start),
                    static_cast<int>(like.action),
@@ -171,17 +198,17 @@ Result<RolledRow> FlowRowWriter::write_row(std::int64_t sequence, const FlowReco
                     as_sum(own.packets_in), as_sum(own.bytes_out), as_sum(own.bytes_in)}};
 }
 
-Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowRecord& record) {
+Result<RolledRow> FlowRowWriter::put(const Place& place, std::int64_t sequence, const FlowRecord& record) {
   TL_ASSIGN(const References to, references(record));
-  const auto id = uuid_bytes(record.id);
-  return write_row(sequence, record, to,
-                   {record.start, record.end, record.verdict_packets, record.connections, record.packets_out,
-                    record.packets_in, record.bytes_out, record.bytes_in, record.src_port, record.dst_port,
-                    record.ct_state, record.end_reason, record.translation ? &*record.translation : nullptr,
-                    record.dst_service, id ? std::string_view(*id) : std::string_view(), record.id});
+  std::string& id = texts_[static_cast<std::size_t>(place.row)].id;
+  id = uuid_bytes(record.id).value_or(std::string());
+  return put(place, sequence, record, to,
+             {record.start, record.end, record.verdict_packets, record.connections, record.packets_out,
+              record.packets_in, record.bytes_out, record.bytes_in, record.src_port, record.dst_port, record.ct_state,
+              record.end_reason, record.translation ? &*record.translation : nullptr, record.dst_service, id, record.id});
 }
 
-Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& entry) {
+Result<RolledRow> FlowRowWriter::put(const Place& place, std::int64_t sequence, const FlowEntry& entry) {
   auto known = known_.find(entry.like.get());
   if (known == known_.end()) {
     TL_ASSIGN(const References made, references(*entry.like));
@@ -195,24 +222,41 @@ Result<RolledRow> FlowRowWriter::write(std::int64_t sequence, const FlowEntry& e
   const FlowRecord& like = *entry.like;
   const std::string_view service =
       entry.translation ? std::string_view(entry.translation->service) : like.dst_service;
-  return write_row(sequence, like, to,
-                   {entry.start,
-                    entry.end,
-                    entry.verdict_packets,
-                    entry.connections,
-                    entry.packets_out,
-                    entry.packets_in,
-                    entry.bytes_out,
-                    entry.bytes_in,
-                    entry.src_port,
-                    entry.dst_port,
-                    name(entry.state),
-                    entry.end_reason,
-                    entry.translation.get(),
-                    service,
-                    {reinterpret_cast<const char*>(entry.id.data()), entry.id.size()},
-                    {}});
+  return put(place, sequence, like, to,
+             {entry.start,
+              entry.end,
+              entry.verdict_packets,
+              entry.connections,
+              entry.packets_out,
+              entry.packets_in,
+              entry.bytes_out,
+              entry.bytes_in,
+              entry.src_port,
+              entry.dst_port,
+              name(entry.state),
+              entry.end_reason,
+              entry.translation.get(),
+              service,
+              {reinterpret_cast<const char*>(entry.id.data()), entry.id.size()},
+              {}});
 }
+
+template <typename Record>
+Result<void> FlowRowWriter::write(std::int64_t sequence, std::span<const Record> records, std::vector<RolledRow>& into) {
+  while (!records.empty()) {
+    RowInsertion& insertion = records.size() >= static_cast<std::size_t>(many_.rows()) ? many_ : one_;
+    for (int row = 0; row < insertion.rows(); ++row) {
+      TL_ASSIGN(const RolledRow rolled, put({insertion, row}, ++sequence, records[static_cast<std::size_t>(row)]));
+      into.push_back(rolled);
+    }
+    TL_TRY(insertion.run());
+    records = records.subspan(static_cast<std::size_t>(insertion.rows()));
+  }
+  return {};
+}
+
+template Result<void> FlowRowWriter::write(std::int64_t, std::span<const FlowRecord>, std::vector<RolledRow>&);
+template Result<void> FlowRowWriter::write(std::int64_t, std::span<const FlowEntry>, std::vector<RolledRow>&);
 
 void FlowRowWriter::add_local(const std::vector<std::string>& addresses) {
   if (dictionary_.add_local(addresses)) known_.clear();

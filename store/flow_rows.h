@@ -1,14 +1,17 @@
 // store/flow_rows.h - FlowRecords as rows of table flow, both ways.
 #pragma once
 
+#include <span>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "base/result.h"
 #include "store/dictionary.h"
 #include "store/flow_entry.h"
 #include "store/flow_store.h"
 #include "store/rollups.h"
+#include "store/row_insertion.h"
 #include "store/sqlite.h"
 
 namespace tierlog::store {
@@ -19,10 +22,10 @@ std::optional<std::string> uuid_bytes(std::string_view id);
 class FlowRowWriter {
  public:
   static Result<FlowRowWriter> open(sqlite::Database& database);
-  // What the row means to sums over rows; to be counted once the row is committed.
-  Result<RolledRow> write(std::int64_t sequence, const FlowRecord& record);
-  // References of what entries have in common are looked up once for all of them.
-  Result<RolledRow> write(std::int64_t sequence, const FlowEntry& entry);
+  // Rows numbered from `sequence` + 1 on. Appends what each means to sums over rows; to be counted once they are committed.
+  // FlowRecord or FlowEntry: references of what entries have in common are looked up once for all of them.
+  template <typename Record>
+  Result<void> write(std::int64_t sequence, std::span<const Record> records, std::vector<RolledRow>& into);
   // After a rollback, and after rows of the dictionaries were taken away.
   void forget();
   // As Dictionary::add_local.
@@ -39,12 +42,24 @@ class FlowRowWriter {
   };
   struct Own;
   Result<References> references(const FlowRecord& record);
-  Result<RolledRow> write_row(std::int64_t sequence, const FlowRecord& like, const References& references,
-                              const Own& own);
-  FlowRowWriter(Dictionary dictionary, sqlite::Statement insert)
-      : dictionary_(std::move(dictionary)), insert_(std::move(insert)) {}
+  struct Place {
+    RowInsertion& insertion;
+    int row;
+  };
+  // What a row borrows until it is run.
+  struct Texts {
+    std::string id, destination, source;
+  };
+  static constexpr int kRowsAtOnce = 32;
+  Result<RolledRow> put(const Place& place, std::int64_t sequence, const FlowRecord& record);
+  Result<RolledRow> put(const Place& place, std::int64_t sequence, const FlowEntry& entry);
+  RolledRow put(const Place& place, std::int64_t sequence, const FlowRecord& like, const References& references,
+                const Own& own);
+  FlowRowWriter(Dictionary dictionary, RowInsertion one, RowInsertion many)
+      : dictionary_(std::move(dictionary)), one_(std::move(one)), many_(std::move(many)), texts_(kRowsAtOnce) {}
   Dictionary dictionary_;
-  sqlite::Statement insert_;
+  RowInsertion one_, many_;
+  std::vector<Texts> texts_;  // of each row
   std::unordered_map<const FlowRecord*, Known> known_;
 };
 

@@ -235,14 +235,11 @@ Result<void> FlowStore::Impl::write_batch(std::span<const Record> batch, const T
   std::vector<RolledRow> rows;
   rows.reserve(batch.size());
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
-  std::int64_t next = sequence;
+  TL_TRY(writer.write(sequence, batch, rows));
+  const std::int64_t next = sequence + static_cast<std::int64_t>(batch.size());
   std::int64_t span = longest_span;
-  for (const Record& record : batch) {
-    TL_ASSIGN(const RolledRow row, writer.write(++next, record));
-    rows.push_back(row);
-    span = std::max(span, row.span_ns);
-    tallies.count(record);
-  }
+  for (const RolledRow& row : rows) span = std::max(span, row.span_ns);
+  for (const Record& record : batch) tallies.count(record);
   TL_TRY(tallies.flush());
   TL_TRY(told.write(changes));
   TL_TRY(put_number.bind(std::string_view("last_sequence"), std::to_string(next)).run());

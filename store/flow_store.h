@@ -24,7 +24,7 @@
 
 namespace tierlog::store {
 
-inline constexpr int kSchemaVersion = 9;
+inline constexpr int kSchemaVersion = 10;
 
 // What the file may grow to; nullopt and 0 set no limit. The oldest records go first.
 struct StoreLimits {

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "store/varints.h"
 
 namespace tierlog::store {
 
@@ -34,8 +35,6 @@ class SumPacker {
   const std::string& bytes() const { return bytes_; }
 
  private:
-  void put(std::uint64_t value);
-
   std::int64_t bucket_ns_;
   std::int64_t peer_ = 0, rule_ = 0;
   std::string bytes_;
@@ -49,10 +48,7 @@ class PackedSums {
   Result<bool> next(KeySums& entry);
 
  private:
-  bool get(std::uint64_t& value);
-
-  const unsigned char* at_;
-  const unsigned char* end_;
+  VarintReader bytes_;
   std::int64_t bucket_ns_;
   std::int64_t peer_ = 0, rule_ = 0;
 };

@@ -53,12 +53,9 @@ Result<Retention> Retention::open(sqlite::Database& database, const std::string&
   TL_ASSIGN(made.erode_,
             database.prepare("UPDATE meta SET value = CAST(?1 AS TEXT) WHERE key = 'eroded_ns' AND"
                              " CAST(value AS INTEGER) < ?1"));
-  TL_ASSIGN(made.unused_peers_,
-            database.prepare("DELETE FROM peer WHERE id IN (SELECT id FROM peer WHERE uses = 0 LIMIT ?1)"));
-  // 1 is the empty list.
-  TL_ASSIGN(made.unused_texts_,
-            database.prepare("DELETE FROM text WHERE id IN"
-                             " (SELECT id FROM text WHERE uses = 0 AND id > 1 LIMIT ?1)"));
+  TL_ASSIGN(made.drop_peer_, database.prepare("DELETE FROM peer WHERE id = ?1"));
+  TL_ASSIGN(made.drop_text_, database.prepare("DELETE FROM text WHERE id = ?1"));
+  TL_ASSIGN(made.uses_, ReferenceUses::open(database));
   return made;
 }
 
@@ -156,12 +153,13 @@ Result<std::int64_t> Retention::remove_rows(sqlite::Database& database, sqlite::
 }
 
 Result<std::int64_t> Retention::clean_dictionaries(sqlite::Database& database, std::int64_t most) {
-  const std::int64_t before = sqlite3_total_changes64(database.handle());
   TL_ASSIGN(auto transaction, sqlite::Transaction::begin(database));
-  TL_TRY(unused_peers_.bind(most).run());
-  TL_TRY(unused_texts_.bind(most).run());
+  TL_ASSIGN(const auto peers, uses_.take_unused(Referred::Peer, most));
+  for (const std::int64_t peer : peers) TL_TRY(drop_peer_.bind(peer).run());
+  TL_ASSIGN(const auto texts, uses_.take_unused(Referred::Text, most));
+  for (const std::int64_t text : texts) TL_TRY(drop_text_.bind(text).run());
   TL_TRY(transaction.commit());
-  return sqlite3_total_changes64(database.handle()) - before;
+  return static_cast<std::int64_t>(peers.size() + texts.size());
 }
 
 Result<void> Retention::clean_history(sqlite::Database& database, Nanoseconds longest_span, WallTime now) {

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "store/flow_store.h"
+#include "store/reference_uses.h"
 #include "store/rollups.h"
 #include "store/sqlite.h"
 
@@ -58,7 +59,8 @@ class Retention {
   Rollups removed_;
   std::int64_t cleaned_to_ = std::numeric_limits<std::int64_t>::min();  // history, ns
   sqlite::Statement page_count_, free_count_, page_size_, oldest_;
-  sqlite::Statement first_, older_, remove_row_, erode_, unused_peers_, unused_texts_;
+  sqlite::Statement first_, older_, remove_row_, erode_, drop_peer_, drop_text_;
+  ReferenceUses uses_;
 };
 
 }  // namespace tierlog::store

@@ -162,8 +162,7 @@ Result<Rollups> Rollups::open(sqlite::Database& database) {
               database.prepare(std::string("SELECT min(bucket) FROM ") + table.name +
                                " WHERE width = ?1 AND action = ?2 AND reporter = ?3 AND bucket >= ?4"));
   }
-  TL_ASSIGN(made.use_peer_, database.prepare("UPDATE peer SET uses = uses + ?2 WHERE id = ?1"));
-  TL_ASSIGN(made.use_text_, database.prepare("UPDATE text SET uses = uses + ?2 WHERE id = ?1"));
+  TL_ASSIGN(made.uses_, ReferenceUses::open(database));
   return made;
 }
 
@@ -178,13 +177,13 @@ void Rollups::count(const RolledRow& row, int sign) {
   // Rounded down also before 1970: a wall clock may say anything.
   const std::int64_t minute = bucket_of(row.end_ns, kMinuteNs);
   const Value value{row.sums, row.end_ns - row.span_ns, row.end_ns};
-  sources_[{minute, row.src, row.rule, row.action, row.view}].add(value, sign);
-  targets_[{minute, row.dst, row.rule, row.action, row.view}].add(value, sign);
-  peers_[row.src] += sign;
-  peers_[row.dst] += sign;
-  for (const std::int64_t text : row.texts) texts_[text] += sign;
+  sources_.at({minute, row.src, row.rule, row.action, row.view}).add(value, sign);
+  targets_.at({minute, row.dst, row.rule, row.action, row.view}).add(value, sign);
+  peers_.at(row.src) += sign;
+  peers_.at(row.dst) += sign;
+  for (const std::int64_t text : row.texts)
+    if (text != kEmptyText) texts_.at(text) += sign;
   ++rows_;
-  takes_away_ = takes_away_ || sign < 0;
   if (sign > 0) earliest_ns_ = std::min(earliest_ns_, row.end_ns);
 }
 
@@ -194,15 +193,15 @@ Result<RollupReach> Rollups::reach_of(std::size_t table) {
 
 // What is there already is added to, in one pass over both.
 Result<void> Rollups::write_part(TableStatements& statements, std::int64_t width_ns, Entries entries) {
-  const Key& key = entries.front()->first;
+  const Key& key = entries.front()->key;
   const std::int64_t width = width_ns / kRollupSecondNs, begin = key.bucket * width_ns, part = part_of(key.peer);
   const auto places = [](const auto& at) { return std::tuple(at.peer, at.rule); };
   SumPacker packer(begin);
   const auto put = [&packer](const KeySums& sums) {
     if (sums.sums[0] != 0) packer.add(sums);  // else its last record is taken away
   };
-  const auto put_new = [&](const Sums::value_type& entry) {
-    put({entry.first.peer, entry.first.rule, entry.second.sums, entry.second.first_ns, entry.second.last_ns});
+  const auto put_new = [&](const Sums::Entry& entry) {
+    put({entry.key.peer, entry.key.rule, entry.value.sums, entry.value.first_ns, entry.value.last_ns});
   };
   std::optional<std::int64_t> id;
   auto next = entries.begin();
@@ -215,9 +214,9 @@ Result<void> Rollups::write_part(TableStatements& statements, std::int64_t width
     for (;;) {
       TL_ASSIGN(const bool more, packed.next(old));
       if (!more) break;
-      for (; next != entries.end() && places((*next)->first) < places(old); ++next) put_new(**next);
-      if (next != entries.end() && places((*next)->first) == places(old)) {
-        const Value& more_of_it = (*next++)->second;
+      for (; next != entries.end() && places((*next)->key) < places(old); ++next) put_new(**next);
+      if (next != entries.end() && places((*next)->key) == places(old)) {
+        const Value& more_of_it = (*next++)->value;
         for (std::size_t i = 0; i < kRollupSums; ++i) old.sums[i] += more_of_it.sums[i];
         old.first_ns = std::min(old.first_ns, more_of_it.first_ns);
         old.last_ns = std::max(old.last_ns, more_of_it.last_ns);
@@ -240,15 +239,15 @@ Result<void> Rollups::write_part(TableStatements& statements, std::int64_t width
 }
 
 Result<void> Rollups::write_sums(std::size_t table, std::size_t level, const Sums& sums) {
-  std::vector<const Sums::value_type*> ordered;
+  std::vector<const Sums::Entry*> ordered;
   ordered.reserve(sums.size());
-  for (const auto& entry : sums) ordered.push_back(&entry);
+  for (const Sums::Entry& entry : sums.entries()) ordered.push_back(&entry);
   std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) {
-    return std::tuple(a->first.action, a->first.view, a->first.bucket, a->first.peer, a->first.rule) <
-           std::tuple(b->first.action, b->first.view, b->first.bucket, b->first.peer, b->first.rule);
+    return std::tuple(a->key.action, a->key.view, a->key.bucket, a->key.peer, a->key.rule) <
+           std::tuple(b->key.action, b->key.view, b->key.bucket, b->key.peer, b->key.rule);
   });
   const auto part = [](const auto* entry) {
-    return std::tuple(entry->first.action, entry->first.view, entry->first.bucket, part_of(entry->first.peer));
+    return std::tuple(entry->key.action, entry->key.view, entry->key.bucket, part_of(entry->key.peer));
   };
   for (auto from = ordered.begin(); from != ordered.end();) {
     const auto to = std::find_if(from, ordered.end(), [&](const auto* entry) { return part(entry) != part(*from); });
@@ -261,33 +260,29 @@ Result<void> Rollups::write_sums(std::size_t table, std::size_t level, const Sum
 Result<void> Rollups::write_table(std::size_t table, const Sums& minutes) {
   TL_ASSIGN(const RollupReach reach, reach_of(table));
   const bool with_peer = has_peer(kRollupTables[table]);
-  for (std::size_t level = 0; level < kRollupLevels; ++level) {
+  // Minutes by peer are written as they were counted.
+  if (with_peer) TL_TRY(write_sums(table, 0, minutes));
+  for (std::size_t level = with_peer ? 1 : 0; level < kRollupLevels; ++level) {
     const std::int64_t minutes_each = kRollupWidths[level] / kMinuteNs;
     Sums sums;
-    for (const auto& [minute_key, more] : minutes) {
+    for (const auto& [minute_key, more] : minutes.entries()) {
       // What is not over yet comes into wider buckets by fold().
       if (level > 0 && minute_key.bucket * kMinuteNs >= reach[level]) continue;
       Key key = minute_key;
       key.bucket = bucket_of(key.bucket, minutes_each);
       if (!with_peer) key.peer = 0;
-      sums[key].add(more, 1);
+      sums.at(key).add(more, 1);
     }
     TL_TRY(write_sums(table, level, sums));
   }
   return {};
 }
 
-Result<void> Rollups::write_uses(sqlite::Statement& put, const Uses& uses) {
-  for (const auto& [reference, more] : uses)
-    if (more != 0) TL_TRY(put.bind(reference, more).run());
-  return {};
-}
-
 Result<void> Rollups::write() {
   for (std::size_t i = 0; i < kRollupTableCount; ++i)
     TL_TRY(write_table(i, kRollupTables[i].peer == RollupPeer::Target ? targets_ : sources_));
-  TL_TRY(write_uses(use_peer_, peers_));
-  return write_uses(use_text_, texts_);
+  TL_TRY(uses_.add(Referred::Peer, peers_));
+  return uses_.add(Referred::Text, texts_);
 }
 
 void Rollups::clear() {
@@ -300,7 +295,6 @@ void Rollups::clear() {
   peers_.clear();
   texts_.clear();
   rows_ = 0;
-  takes_away_ = false;
 }
 
 Result<bool> Rollups::fold(sqlite::Database& database) {
@@ -347,7 +341,7 @@ Result<bool> Rollups::fold_level(sqlite::Database& database, std::size_t table, 
       if (first >= past) continue;
       statements.narrow.bind(narrow / kRollupSecondNs, action, view, first, to);
       TL_TRY(scan_rollups(statements.narrow, narrow, [&](std::int64_t, const KeySums& entry) {
-        sums[{bucket, entry.peer, entry.rule, action, view}].add({entry.sums, entry.first_ns, entry.last_ns}, 1);
+        sums.at({bucket, entry.peer, entry.rule, action, view}).add({entry.sums, entry.first_ns, entry.last_ns}, 1);
       }));
     }
   TL_TRY(write_sums(table, level, sums));

@@ -1,6 +1,6 @@
 // store/rollups.h - sums over records by time, rule and peer: what top-N and histograms read instead of rows.
 //
-//   rows of table flow --[Rollups]--> sums_by_rule, sums_by_source, sums_by_target, dictionaries' `uses`
+//   rows of table flow --[Rollups]--> sums_by_rule, sums_by_source, sums_by_target, store/reference_uses.h
 //
 // Buckets of five widths, one row for each 256 peers that are met in it (store/packed_sums.h). Those of a minute hold exactly the sums of the rows whose seq is at most meta
 // 'rolled_sequence'; later rows (at most kMostUnrolled, a few seconds' worth) are summed from the table itself. Wider ones
@@ -13,11 +13,12 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
+#include "base/flat_map.h"
 #include "base/result.h"
 #include "store/packed_sums.h"
+#include "store/reference_uses.h"
 #include "store/sqlite.h"
 
 namespace tierlog::store {
@@ -77,6 +78,9 @@ Result<void> pack_rollups_of_version_8(sqlite::Database& database, const RollupT
 // How many records the roll-ups count.
 Result<std::int64_t> count_rolled_records(sqlite::Database& database);
 
+// Row 1 of table text is the empty list: it stays, and nobody counts who refers to it.
+inline constexpr std::int64_t kEmptyText = 1;
+
 // Rows that may wait for their roll-up: whoever asks for sums adds them up.
 inline constexpr std::int64_t kMostUnrolled = 4096;
 
@@ -131,8 +135,7 @@ class Rollups {
     std::int64_t last_ns = std::numeric_limits<std::int64_t>::min();
     void add(const Value& more, int sign);
   };
-  using Sums = std::unordered_map<Key, Value, KeyHash>;
-  using Uses = std::unordered_map<std::int64_t, std::int64_t>;
+  using Sums = FlatMap<Key, Value, KeyHash>;
   struct TableStatements {
     sqlite::Statement find, put, change, drop, first_bucket, narrow, reach, put_reach;
   };
@@ -141,19 +144,17 @@ class Rollups {
   Result<RollupReach> reach_of(std::size_t table);
   Result<void> write_table(std::size_t table, const Sums& minutes);
   Result<void> write_sums(std::size_t table, std::size_t level, const Sums& sums);
-  using Entries = std::span<const Sums::value_type* const>;
+  using Entries = std::span<const Sums::Entry* const>;
   Result<void> write_part(TableStatements& statements, std::int64_t width_ns, Entries entries);
   Result<bool> fold_table(sqlite::Database& database, std::size_t table);
   Result<bool> fold_level(sqlite::Database& database, std::size_t table, std::size_t level, std::int64_t from,
                           std::int64_t limit);
-  static Result<void> write_uses(sqlite::Statement& put, const Uses& uses);
 
   std::array<TableStatements, kRollupTableCount> tables_;
-  sqlite::Statement use_peer_, use_text_;
+  ReferenceUses uses_;
   Sums sources_, targets_;  // by minute
   Uses peers_, texts_;
   std::int64_t rows_ = 0;
-  bool takes_away_ = false;
   std::int64_t earliest_ns_ = std::numeric_limits<std::int64_t>::max();  // end, of what is counted
   std::int64_t over_ns_ = std::numeric_limits<std::int64_t>::min();  // minutes before it are over, as of the last write
 };

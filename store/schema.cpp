@@ -3,7 +3,9 @@
 #include <iterator>
 #include <string>
 
+#include "store/denied_blocks.h"
 #include "store/flow_store.h"
+#include "store/reference_uses.h"
 #include "store/rollups.h"
 
 namespace tierlog::store {
@@ -472,13 +474,46 @@ Result<void> pack_sums(sqlite::Database& database) {
   return {};
 }
 
+// Denied flows, and how often peers and texts are referred to, as bytes, many in a row (store/denied_blocks.h,
+// store/reference_uses.h). of: 0 peer, 1 text; unused: how many of the part nothing refers to.
+std::string version_10() {
+  return "ALTER TABLE denied_told RENAME TO denied_told_9;\n"
+         "CREATE TABLE denied_told(block INTEGER PRIMARY KEY, flows BLOB NOT NULL) STRICT;\n"
+         "CREATE TABLE reference_uses(\n  of INTEGER NOT NULL, part INTEGER NOT NULL, unused INTEGER NOT NULL,"
+         " counts BLOB NOT NULL, PRIMARY KEY(of, part)) STRICT, WITHOUT ROWID;\n"
+         "CREATE INDEX reference_uses_unused ON reference_uses(of, part) WHERE unused > 0;\n";
+}
+
+Result<void> pack_uses(sqlite::Database& database, const std::string& table, Referred of, std::int64_t except) {
+  Uses uses;
+  {
+    TL_ASSIGN(auto rows, database.prepare("SELECT id, uses FROM " + table));
+    for (;;) {
+      TL_ASSIGN(const bool row, rows.step());
+      if (!row) break;
+      if (rows.integer(0) != except) uses.at(rows.integer(0)) += rows.integer(1);
+    }
+    TL_ASSIGN(auto packed, ReferenceUses::open(database));
+    TL_TRY(packed.add(of, uses));
+  }
+  return database.execute("DROP INDEX " + table + "_unused; ALTER TABLE " + table + " DROP COLUMN uses");
+}
+
+Result<void> pack_of_version_9(sqlite::Database& database) {
+  TL_TRY(pack_denied_of_version_9(database, "denied_told_9"));
+  TL_TRY(database.execute("DROP TABLE denied_told_9"));
+  TL_TRY(pack_uses(database, "peer", Referred::Peer, 0));
+  return pack_uses(database, "text", Referred::Text, kEmptyText);
+}
+
 // Migration number n takes a file from version n to n + 1.
 struct Migration {
   std::string (*sql)();
   Result<void> (*then)(sqlite::Database& database) = nullptr;
 };
 constexpr Migration kMigrations[] = {{version_1}, {version_2}, {version_3}, {version_4},           {version_5},
-                                     {version_6}, {version_7}, {version_8}, {version_9, pack_sums}};
+                                     {version_6}, {version_7}, {version_8}, {version_9, pack_sums},
+                                     {version_10, pack_of_version_9}};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Result<void> refuse_newer(std::int64_t version, const std::string& path) {

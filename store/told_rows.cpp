@@ -1,25 +1,9 @@
 #include "store/told_rows.h"
 
-#include <algorithm>
-#include <cstring>
-#include <optional>
-#include <string_view>
+#include "store/told_address.h"
 
 namespace tierlog::store {
 namespace {
-
-std::string_view bytes_of(const IpAddr& address) {
-  return {reinterpret_cast<const char*>(address.bytes.data()), address.size()};
-}
-
-IpAddr read_address(const sqlite::Statement& row, int column) {
-  constexpr std::size_t kV4Bytes = 4;
-  IpAddr address;
-  const std::string_view bytes = row.view(column);
-  address.family = bytes.size() == kV4Bytes ? Family::V4 : Family::V6;
-  std::memcpy(address.bytes.data(), bytes.data(), std::min(bytes.size(), address.bytes.size()));
-  return address;
-}
 
 ToldSide read_side(const sqlite::Statement& row, int column) {
   return {RuleId{static_cast<std::uint32_t>(row.integer(column))},
@@ -31,8 +15,8 @@ ToldConnection read_connection(const sqlite::Statement& row) {
   constexpr int kIngress = kEgress + 5;
   ToldConnection connection;
   connection.handle = row.integer(0);
-  connection.source = read_address(row, 1);
-  connection.destination = read_address(row, 2);
+  connection.source = address_of_bytes(row.blob(1));
+  connection.destination = address_of_bytes(row.blob(2));
   connection.protocol = static_cast<std::uint8_t>(row.integer(3));
   connection.source_port = static_cast<std::uint16_t>(row.integer(4));
   connection.destination_port = static_cast<std::uint16_t>(row.integer(5));
@@ -45,22 +29,6 @@ ToldConnection read_connection(const sqlite::Statement& row) {
   connection.egress = read_side(row, kEgress);
   connection.ingress = read_side(row, kIngress);
   return connection;
-}
-
-// Column proto also says that a flow is `alone`: no protocol has so high a number.
-constexpr std::int64_t kAlone = 256;
-
-ToldDenied read_denied(const sqlite::Statement& row) {
-  return {row.integer(0),
-          RuleId{static_cast<std::uint32_t>(row.integer(1))},
-          read_address(row, 2),
-          read_address(row, 3),
-          static_cast<std::uint8_t>(row.integer(4) % kAlone),
-          static_cast<std::uint16_t>(row.integer(5)),
-          row.count(6),
-          row.count(7),
-          from_ns(row.integer(8)),
-          row.integer(4) >= kAlone};
 }
 
 }  // namespace
@@ -78,20 +46,13 @@ Result<ToldRows> ToldRows::open(sqlite::Database& database) {
                        " ?18, ?19, ?20, ?21, ?22)"));
   TL_ASSIGN(made.drop_connection_, database.prepare("DELETE FROM open_connection WHERE handle = ?1"));
   TL_ASSIGN(
-      made.put_denied_,
-      database.prepare("INSERT OR REPLACE INTO denied_told(handle, rule_id, proto, port_or_icmp, packets, bytes,"
-                       " last_packet_ns, src, dst) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
-  TL_ASSIGN(made.drop_denied_, database.prepare("DELETE FROM denied_told WHERE handle = ?1"));
-  TL_ASSIGN(
       made.list_connections_,
       database.prepare("SELECT handle, src, dst, proto, src_port, dst_port, icmp_type, icmp_code, icmp_id,"
                        " conntrack_id, started_ns, told_ns, egress_rule, egress_packets_out,"
                        " egress_bytes_out, egress_packets_in, egress_bytes_in, ingress_rule,"
                        " ingress_packets_out, ingress_bytes_out, ingress_packets_in, ingress_bytes_in"
                        " FROM open_connection ORDER BY handle"));
-  TL_ASSIGN(made.list_denied_,
-            database.prepare("SELECT handle, rule_id, src, dst, proto, port_or_icmp, packets, bytes, last_packet_ns"
-                             " FROM denied_told ORDER BY handle"));
+  TL_ASSIGN(made.denied_, DeniedBlocks::open(database));
   return made;
 }
 
@@ -103,26 +64,15 @@ Result<void> ToldRows::write_connection(const ToldConnection& c) {
                        c.icmp_id, c.conntrack_id, to_ns(c.started), to_ns(c.told_until),
                        number(c.egress.rule), out.packets_out, out.bytes_out, out.packets_in, out.bytes_in,
                        number(c.ingress.rule), in.packets_out, in.bytes_out, in.packets_in, in.bytes_in);
-  put_connection_.bind_blob(kSource, sqlite::Borrowed{bytes_of(c.source)});
-  put_connection_.bind_blob(kSource + 1, sqlite::Borrowed{bytes_of(c.destination)});
+  put_connection_.bind_blob(kSource, sqlite::Borrowed{address_bytes(c.source)});
+  put_connection_.bind_blob(kSource + 1, sqlite::Borrowed{address_bytes(c.destination)});
   return put_connection_.run();
-}
-
-Result<void> ToldRows::write_denied(const ToldDenied& flow) {
-  constexpr int kSource = 8;
-  put_denied_.bind(flow.handle, number(flow.rule), flow.protocol + (flow.alone ? kAlone : 0), flow.port_or_icmp, flow.packets, flow.bytes,
-                   to_ns(flow.last_packet));
-  put_denied_.bind_blob(kSource, sqlite::Borrowed{bytes_of(flow.source)});
-  put_denied_.bind_blob(kSource + 1, sqlite::Borrowed{bytes_of(flow.destination)});
-  return put_denied_.run();
 }
 
 Result<void> ToldRows::write(const ToldChanges& changes) {
   for (const std::int64_t handle : changes.ended) TL_TRY(drop_connection_.bind(handle).run());
   for (const ToldConnection& connection : changes.connections) TL_TRY(write_connection(connection));
-  for (const std::int64_t handle : changes.forgotten) TL_TRY(drop_denied_.bind(handle).run());
-  for (const ToldDenied& flow : changes.denied) TL_TRY(write_denied(flow));
-  return {};
+  return denied_.write(changes.denied, changes.forgotten);
 }
 
 Result<Told> ToldRows::read() {
@@ -134,13 +84,7 @@ Result<Told> ToldRows::read() {
     told.connections.push_back(read_connection(list_connections_));
   }
   list_connections_.reset();
-  list_denied_.reset();
-  for (;;) {
-    TL_ASSIGN(const bool row, list_denied_.step());
-    if (!row) break;
-    told.denied.push_back(read_denied(list_denied_));
-  }
-  list_denied_.reset();
+  TL_ASSIGN(told.denied, denied_.read());
   return told;
 }
 

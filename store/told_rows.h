@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "store/denied_blocks.h"
 #include "store/sqlite.h"
 #include "store/told.h"
 
@@ -15,10 +16,9 @@ class ToldRows {
 
  private:
   Result<void> write_connection(const ToldConnection& connection);
-  Result<void> write_denied(const ToldDenied& flow);
 
-  sqlite::Statement put_connection_, drop_connection_, put_denied_, drop_denied_;
-  sqlite::Statement list_connections_, list_denied_;
+  sqlite::Statement put_connection_, drop_connection_, list_connections_;
+  DeniedBlocks denied_;
 };
 
 }  // namespace tierlog::store

@@ -1,7 +1,12 @@
 #include "tests/store/packed.h"
 
 #include <stdexcept>
+#include <utility>
 #include <vector>
+
+#include "store/denied_blocks.h"
+#include "store/reference_uses.h"
+#include "store/told_address.h"
 
 namespace tierlog::store::sample {
 namespace {
@@ -43,7 +48,33 @@ void add_more_bytes(sqlite::Database& database) {
   sqlite3_create_function(database.handle(), "more_bytes", 2, SQLITE_UTF8, nullptr, more_bytes, nullptr, nullptr);
 }
 
+void undo_version_10(const std::string& path) {
+  auto database = need(sqlite::Database::open(path, SQLITE_OPEN_READWRITE));
+  const auto told = need(need(DeniedBlocks::open(database)).read());
+  need(database.execute(
+      "DROP TABLE denied_told; CREATE TABLE denied_told(handle INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL,"
+      " src BLOB NOT NULL, dst BLOB NOT NULL, proto INTEGER NOT NULL, port_or_icmp INTEGER NOT NULL,"
+      " packets INTEGER NOT NULL, bytes INTEGER NOT NULL, last_packet_ns INTEGER NOT NULL) STRICT"));
+  auto insert = need(database.prepare("INSERT INTO denied_told(handle, rule_id, proto, port_or_icmp, packets, bytes,"
+                                      " last_packet_ns, src, dst) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+  for (const ToldDenied& flow : told) {
+    insert.bind(flow.handle, number(flow.rule), flow.protocol + (flow.alone ? 256 : 0), flow.port_or_icmp, flow.packets,
+                flow.bytes, to_ns(flow.last_packet));
+    insert.bind_blob(8, address_bytes(flow.source));
+    insert.bind_blob(9, address_bytes(flow.destination));
+    need(insert.run());
+  }
+  for (const auto& [of, table] : {std::pair(Referred::Peer, std::string("peer")), std::pair(Referred::Text, std::string("text"))}) {
+    need(database.execute("ALTER TABLE " + table + " ADD COLUMN uses INTEGER NOT NULL DEFAULT 0; CREATE INDEX " + table +
+                          "_unused ON " + table + "(id) WHERE uses = 0"));
+    auto set = need(database.prepare("UPDATE " + table + " SET uses = ?2 WHERE id = ?1"));
+    for (const auto& [id, uses] : need(need(ReferenceUses::open(database)).read(of))) need(set.bind(id, uses).run());
+  }
+  need(database.execute("DROP TABLE reference_uses; PRAGMA user_version = 9"));
+}
+
 void undo_version_9(const std::string& path) {
+  undo_version_10(path);
   auto database = need(sqlite::Database::open(path, SQLITE_OPEN_READWRITE));
   for (const RollupTable& table : kRollupTables) {
     const std::string name = table.name, peer = table.peer == RollupPeer::None ? "" : "peer, ";

@@ -14,7 +14,9 @@ std::int64_t records_by_minute(sqlite::Database& database, const RollupTable& ta
 // An SQL function more_bytes(sums, by): the same sums with so many bytes_out more in each.
 void add_more_bytes(sqlite::Database& database);
 
-// Sums as version 8 had them, a row for each; what is there is otherwise left as it is.
+// Told flows and uses of dictionaries as version 9 had them, a row or a column for each.
+void undo_version_10(const std::string& path);
+// And sums as version 8 had them, a row for each; what is there is otherwise left as it is.
 void undo_version_9(const std::string& path);
 
 }  // namespace tierlog::store::sample

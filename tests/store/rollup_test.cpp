@@ -303,7 +303,9 @@ constexpr Tampering kTamperings[] = {
      "of peer, which is not there"},
     {"Rule", "DELETE FROM rule_revision", "more references find no row"},
     {"Text", "DELETE FROM text WHERE id = (SELECT max(logged_by) FROM flow)", "of text, which is not there"},
-    {"Uses", "UPDATE peer SET uses = uses + 1 WHERE id = 1", "row 1 of peer says that it is used"},
+    // Place 1, by itself, in the first part: used 5 times, folded.
+    {"Uses", "UPDATE reference_uses SET counts = CAST(X'010A' || substr(counts, 3) AS BLOB) WHERE of = 0 AND part = 0",
+     "row 1 of peer is said to be used 5 times"},
     {"Index",
      "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage ="
      " (SELECT rootpage FROM sqlite_schema WHERE name = 'flow_denied_end') WHERE name = 'flow_end'",

@@ -8,6 +8,7 @@
 
 #include "store/check.h"
 #include "store/query.h"
+#include "tests/store/packed.h"
 #include "tests/store/sample.h"
 
 namespace tierlog::store {
@@ -88,6 +89,32 @@ TEST(Told, IsWrittenWithItsRecordsOrNotAtAll) {
   ASSERT_TRUE(store.insert(std::vector{sample::denied()}, changes));
   EXPECT_EQ(store.read_after(0, 10)->size(), 1u);
   EXPECT_EQ(store.told()->denied.size(), 1u);
+}
+
+TEST(Told, IsThatOfAFileOfVersion9) {
+  const sample::Folder folder;
+  const std::string path = folder.file("flows.db");
+  Told before;
+  {
+    auto store = sample::open_store(path);
+    ToldChanges changes;
+    changes.connections = {connection(1, "10.0.0.2")};
+    changes.denied = {denied_flow(7, "10.0.0.3", 5), denied_flow(40, "fd00::3", 6)};
+    changes.denied[1].destination = *IpAddr::parse("fd00::1");
+    changes.denied[0].alone = true;
+    ASSERT_TRUE(store.insert(std::vector{sample::denied(), sample::allowed()}, changes));
+    before = *store.told();
+  }
+  sample::undo_version_10(path);
+  auto store = sample::open_store(path);
+  const auto told = store.told();
+  ASSERT_TRUE(told) << told.error().message;
+  EXPECT_EQ(told->denied, before.denied);
+  EXPECT_EQ(told->connections, before.connections);
+  EXPECT_EQ(told->denied.size(), 2u);
+  const auto report = check_flow_index(path, [](const std::string&, double) {});
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_TRUE(report->damage.empty()) << report->damage.front();
 }
 
 TEST(Told, CountedIsTheSumOfAllLivesOfACounter) {

@@ -1,4 +1,4 @@
-// logger/flat_map.h - a hash table for the event path: values lie dense, slots are integers, and a batch of
+// base/flat_map.h - a hash table for the event path: values lie dense, slots are integers, and a batch of
 // look-ups can have its memory on the way before it is needed.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace tierlog::logger {
+namespace tierlog {
 
 // Pointers to values hold until the next insert or erase.
 template <typename Key, typename Value, typename Hash>
@@ -44,6 +44,12 @@ class FlatMap {
   }
   Value* find(const Key& key) { return find(key, hash(key)); }
 
+  // What is there, else a new one.
+  Value& at(const Key& key) {
+    const std::size_t hash_of_key = hash(key);
+    Value* const found = find(key, hash_of_key);
+    return found != nullptr ? *found : insert(key, hash_of_key, {});
+  }
   // The key must not be there.
   Value& insert(const Key& key, std::size_t hash, Value value) {
     if ((entries_.size() + 1) * 2 > slots_.size()) grow();
@@ -58,9 +64,10 @@ class FlatMap {
     std::erase_if(entries_, [&](Entry& entry) { return unwanted(entry.key, entry.value); });
     if (entries_.size() != before) rebuild(slots_.size());
   }
+  // Keeps the room that it took.
   void clear() {
     entries_.clear();
-    slots_.clear();
+    slots_.assign(slots_.size(), {});
   }
 
  private:
@@ -88,4 +95,4 @@ class FlatMap {
   std::vector<Slot> slots_;  // a power of two, at most half full
 };
 
-}  // namespace tierlog::logger
+}  // namespace tierlog
