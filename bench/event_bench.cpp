@@ -31,6 +31,7 @@
 #include <thread>
 
 #include "bench/support.h"
+#include "daemon/commit_pace.h"
 #include "daemon/store_writer.h"
 #include "dataplane/nftables/nflog.h"
 #include "logger/flow_logger.h"
@@ -165,14 +166,15 @@ std::shared_ptr<const policy::Program> make_program() {
   return std::make_shared<const policy::Program>(std::move(*program));
 }
 
-void note_latencies(const std::vector<store::FlowEntry>& entries, WallTime now) {
-  for (std::size_t i = 0; i < entries.size(); i += 16) {
-    const auto ms = static_cast<std::size_t>((now - entries[i].start).count() / 1'000'000);
+void note_latencies(std::vector<WallTime>& starts, WallTime now) {
+  for (const WallTime start : starts) {
+    const auto ms = static_cast<std::size_t>((now - start).count() / 1'000'000);
     ++shared()->latency_ms[std::min(ms, shared()->latency_ms.size() - 1)];
   }
+  starts.clear();
 }
 
-// The daemon's event path: the same source, logger, room and writer, drained on the same timer.
+// The daemon's event path: the same source, logger, room and writer, drained and committed at the same pace.
 int run_ours(const fs::path& folder) {
   auto store = store::FlowStore::open_writer((folder / "flows.db").string(), {"bench", "bench"});
   auto source = dataplane::nftables::NflogSource::open(kGroup);
@@ -189,7 +191,8 @@ int run_ours(const fs::path& folder) {
   writer.start();
   std::vector<dataplane::VerdictEvent> events;
   auto told = Stopwatch::now();
-  std::vector<store::FlowEntry> in_hand;
+  std::vector<WallTime> in_hand;  // starts of some records that are being written
+  daemon::CommitPace pace;
   for (bool ended = false; !ended;) {
     events.clear();
     const bool more = (*source)->drain(events, 20'000).value_or(false);
@@ -198,10 +201,11 @@ int run_ours(const fs::path& folder) {
       told = Stopwatch::now();
       logger.on_denied_counts({}, clock.wall(), logger::FlowLogger::Reading::Regular);
     }
-    if (writer.idle()) {
-      if (!in_hand.empty()) note_latencies(in_hand, clock.wall());
-      in_hand = logger.take_entries();
-      if (!in_hand.empty()) writer.give({std::nullopt, {}, in_hand, logger.take_changes(), std::nullopt});
+    if (writer.idle()) note_latencies(in_hand, clock.wall());
+    if (pace.due(clock.boottime(), logger.has_records(), logger.pending().size()) && writer.idle()) {
+      auto entries = logger.take_entries();
+      for (std::size_t i = 0; i < entries.size(); i += 16) in_hand.push_back(entries[i].start);
+      writer.give({std::nullopt, {}, std::move(entries), logger.take_changes(), std::nullopt});
     }
     ended = shared()->stop && !more && events.empty();
     if (!more) std::this_thread::sleep_for(5ms);

@@ -16,10 +16,13 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <random>
 #include <thread>
+#include <tuple>
 
 #include "bench/support.h"
 #include "store/flow_store.h"
@@ -143,6 +146,49 @@ class Traffic {
   std::int64_t now_;
 };
 
+// As the daemon gives them: what records have in common is shared.
+class Entries {
+ public:
+  std::vector<FlowEntry> of(const std::vector<FlowRecord>& records) {
+    std::vector<FlowEntry> entries;
+    entries.reserve(records.size());
+    for (const FlowRecord& record : records) entries.push_back(entry_of(record));
+    return entries;
+  }
+
+ private:
+  FlowEntry entry_of(const FlowRecord& record) {
+    FlowEntry entry;
+    entry.like = like(record);
+    ++number_;
+    std::memcpy(entry.id.data(), &number_, sizeof number_);
+    entry.start = record.start;
+    entry.end = record.end;
+    entry.verdict_packets = record.verdict_packets;
+    entry.packets_out = record.packets_out.value_or(0);
+    entry.packets_in = record.packets_in.value_or(0);
+    entry.bytes_out = record.bytes_out.value_or(0);
+    entry.bytes_in = record.bytes_in.value_or(0);
+    entry.connections = record.connections;
+    entry.src_port = record.src_port;
+    entry.dst_port = record.dst_port;
+    entry.state = record.action == Verdict::Deny ? FlowState::New : FlowState::Established;
+    return entry;
+  }
+  std::shared_ptr<const FlowRecord> like(const FlowRecord& record) {
+    auto& made = likes_[{tierlog::number(record.rule), record.src.ip, record.dst.ip}];
+    if (made) return made;
+    FlowRecord shared = record;
+    shared.id.clear();
+    shared.connections.reset();
+    made = std::make_shared<const FlowRecord>(std::move(shared));
+    return made;
+  }
+
+  std::uint64_t number_ = 0;
+  std::map<std::tuple<std::uint32_t, IpAddr, IpAddr>, std::shared_ptr<const FlowRecord>> likes_;
+};
+
 struct Files {
   enum class Life : std::uint8_t { Removed, Kept };
   Files(std::string name, Life keep) : path(std::move(name)), life(keep) {
@@ -181,15 +227,15 @@ struct Speed {
   double rows_per_s = 0, cpu_us = 0, bytes_per_row = 0, worst_ms = 0;
 };
 
-// Only `write` is timed, not the making of records.
-Speed ingest(Traffic& traffic, std::size_t rows,
-             const std::function<void(const std::vector<FlowRecord>&)>& write) {
+// Only writing is timed, not the making of records.
+Speed ingest(FlowStore& store, Traffic& traffic, std::size_t rows) {
   double wall = 0, cpu = 0, worst = 0;
+  Entries entries;
   for (std::size_t done = 0; done < rows; done += kBatch) {
-    const auto records = traffic.batch();
+    const auto batch = entries.of(traffic.batch());
     const auto begun = Stopwatch::now();
     const double cpu_begun = process_cpu_ms();
-    write(records);
+    need(store.append(batch, {}));
     const double took = ms_since(begun);
     cpu += process_cpu_ms() - cpu_begun;
     wall += took;
@@ -399,10 +445,11 @@ void print_while_ingesting(FlowStore& store, Traffic& traffic, const Files& file
       }
   });
   double wall = 0;
+  Entries entries;
   for (std::size_t written = 0; written < kRows; written += kBatch) {
-    const auto records = traffic.batch();
+    const auto batch = entries.of(traffic.batch());
     const auto begun = Stopwatch::now();
-    need(store.insert(records));
+    need(store.append(batch, {}));
     wall += ms_since(begun);
   }
   done = true;
@@ -420,8 +467,7 @@ void print_while_ingesting(FlowStore& store, Traffic& traffic, const Files& file
 }
 
 Speed fill(FlowStore& store, Traffic& traffic, const Files& files, std::size_t millions) {
-  Speed speed =
-      ingest(traffic, millions * 1'000'000, [&](const auto& records) { need(store.insert(records)); });
+  Speed speed = ingest(store, traffic, millions * 1'000'000);
   while (need(store.maintain(from_ns(traffic.now()), std::chrono::seconds(10)))) {
   }
   speed.bytes_per_row = files.bytes() / (static_cast<double>(millions) * 1e6);

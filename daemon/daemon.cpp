@@ -24,7 +24,6 @@ using logger::FlowLogger;
 // The event path is drained on a timer: waking for each message costs the forwarding core more than the
 // message itself.
 constexpr std::chrono::milliseconds kDrainEvery{5};
-constexpr std::chrono::milliseconds kCommitWithin{20};
 constexpr std::chrono::seconds kCountsEvery{2};
 constexpr std::chrono::seconds kVerifyEvery{2};
 constexpr std::chrono::seconds kTryAgainAfter{10};
@@ -285,7 +284,7 @@ int Daemon::wait_ms(Nanoseconds now) const {
   until = std::min({until, next_verify_, next_flows_});
   if (living_ != nullptr) until = std::min(until, living_->due());
   if (balance_at_) until = std::min(until, *balance_at_);
-  if (commit_by_) until = std::min(until, *commit_by_);
+  if (const auto commit = commit_pace_.look_at(recorder_->waiting_records())) until = std::min(until, *commit);
   if (watch_->due()) until = std::min(until, *watch_->due());
   // While the drain rests, its descriptor is not polled: look again when the rest is over.
   if (now < next_drain_) until = std::min(until, next_drain_);
@@ -386,11 +385,7 @@ Result<void> Daemon::tick(Nanoseconds now) {
     tell_exports();
   }
   keep_answering(now);
-  if (recorder_->pending() && !commit_by_) commit_by_ = now + kCommitWithin;
-  if (commit_by_ && now >= *commit_by_) {
-    commit_by_.reset();
-    recorder_->commit();
-  }
+  if (commit_pace_.due(now, recorder_->pending(), recorder_->waiting_records())) recorder_->commit();
   keep_mismatches();
   keep_store(now);
   if (watch_->due() && now >= *watch_->due()) {

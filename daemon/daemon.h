@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "daemon/bridges.h"
+#include "daemon/commit_pace.h"
 #include "daemon/config.h"
 #include "daemon/control_server.h"
 #include "daemon/export_worker.h"
@@ -133,7 +134,7 @@ class Daemon {
   Nanoseconds next_trim_{};
   Nanoseconds next_drain_{}, next_denied_{}, next_counts_{}, next_flows_{};
   std::optional<Nanoseconds> balance_at_;
-  std::optional<Nanoseconds> commit_by_;
+  CommitPace commit_pace_;
 };
 
 }  // namespace tierlog::daemon

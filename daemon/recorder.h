@@ -77,6 +77,7 @@ class Recorder {
   // All that the kernel counted and reported until now is committed.
   Result<void> flush();
 
+  std::size_t waiting_records() const { return logger_.pending().size(); }
   bool pending() const { return logger_.has_records() || catalog_ || counts_ || !moments_.empty(); }
   // Events that evaluator and kernel decide differently, since the last call.
   std::vector<logger::Disagreement> take_disagreements() { return logger_.take_disagreements(); }
