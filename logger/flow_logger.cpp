@@ -36,21 +36,29 @@ VerdictEvent event_of(RuleId rule, const dataplane::ConnectionTuple& view, WallT
   return event;
 }
 
-VerdictEvent event_of(const DeniedCount& count, WallTime at) {
+// Of a denied flow.
+VerdictEvent event_like(RuleId rule, const IpAddr& source, const IpAddr& destination, std::uint8_t protocol,
+                        std::uint16_t port_or_icmp, WallTime at) {
   VerdictEvent event;
   event.kind = EventKind::Denied;
-  event.rule = count.rule;
+  event.rule = rule;
   event.time = at;
-  event.source = count.source;
-  event.destination = count.destination;
-  event.protocol = count.protocol;
-  event.alone = count.alone;
-  if (protocol::is_icmp(count.protocol)) {
-    event.icmp_type = static_cast<std::uint8_t>(count.port_or_icmp >> 8);
-    event.icmp_code = static_cast<std::uint8_t>(count.port_or_icmp & 0xff);
+  event.source = source;
+  event.destination = destination;
+  event.protocol = protocol;
+  if (protocol::is_icmp(protocol)) {
+    event.icmp_type = static_cast<std::uint8_t>(port_or_icmp >> 8);
+    event.icmp_code = static_cast<std::uint8_t>(port_or_icmp & 0xff);
   } else {
-    event.destination_port = count.port_or_icmp;
+    event.destination_port = port_or_icmp;
   }
+  return event;
+}
+
+VerdictEvent event_of(const DeniedCount& count, WallTime at) {
+  VerdictEvent event =
+      event_like(count.rule, count.source, count.destination, count.protocol, count.port_or_icmp, at);
+  event.alone = count.alone;
   return event;
 }
 
@@ -243,7 +251,7 @@ void FlowLogger::on_counted_flow(const VerdictEvent& event) {
     // The entry we knew had expired: this is the first packet of another, which counts from one.
     flow.recorded_packets = flow.recorded_bytes = 0;
     flow.last_packet = event.time;
-    if (flow.world != explainer_.world()) describe_anew(flow, event.time);
+    if (flow.world != explainer_.world()) describe_anew(key, flow, event.time);
     emit(key, flow, 1, event.length, event.time, event.time);
     changed(key, flow);
     return;
@@ -268,15 +276,26 @@ FlowLogger::DeniedFlow FlowLogger::describe(const VerdictEvent& event) {
 
 void FlowLogger::describe_by(DeniedFlow& flow, const VerdictEvent& event) {
   flow.what = explain(event);
-  flow.first = event;
+  flow.first = {event.kind, event.tcp_flags, event.source_port, event.in_interface, event.out_interface,
+                event.addressed ? std::make_unique<const dataplane::Addressed>(*event.addressed) : nullptr};
   flow.world = explainer_.world();
 }
 
 // The same deny rule, but another rule may let it leave now, and another pod may have the address.
-void FlowLogger::describe_anew(DeniedFlow& flow, WallTime at) {
-  VerdictEvent event = flow.first;
-  event.time = at;
-  describe_by(flow, event);
+void FlowLogger::describe_anew(const FlowKey& key, DeniedFlow& flow, WallTime at) {
+  describe_by(flow, first_event(key, flow.first, at));
+}
+
+VerdictEvent FlowLogger::first_event(const FlowKey& key, const FirstPacket& first, WallTime at) {
+  VerdictEvent event = event_like(key.rule, key.source, key.destination, key.protocol, key.port_or_icmp, at);
+  event.kind = first.kind;
+  event.source_port = first.source_port;
+  event.tcp_flags = first.tcp_flags;
+  event.in_interface = first.in_interface;
+  event.out_interface = first.out_interface;
+  event.alone = key.alone;
+  if (first.addressed) event.addressed = *first.addressed;
+  return event;
 }
 
 void FlowLogger::emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes,
@@ -293,9 +312,10 @@ void FlowLogger::emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packet
   const bool untracked = key.rule == RuleId::None ||
                          (flow.what.record && flow.what.record->action == store::Verdict::Allow);
   entry.state = untracked ? store::FlowState::Untracked : store::FlowState::New;
-  set_ports(entry, flow.first);
-  if (flow.first.source_port == 0) entry.src_port.reset();  // the kernel's counts do not tell it
-  entry.translation = translation_of(flow.first);
+  const VerdictEvent first = first_event(key, flow.first, start);
+  set_ports(entry, first);
+  if (first.source_port == 0) entry.src_port.reset();  // the kernel's counts do not tell it
+  entry.translation = translation_of(first);
   emit_denied(flow.what, std::move(entry));
 }
 
@@ -312,11 +332,13 @@ void FlowLogger::emit_sampled(const SampledFlow& flow) {
 }
 
 void FlowLogger::emit_denied(const Explained& what, FlowEntry entry) {
-  for (const Description* like : {&what.record, &what.egress_allow}) {
-    if (!*like) continue;
-    entry.like = *like;
-    push(entry);
+  if (what.record && what.egress_allow) {
+    FlowEntry first = entry;
+    first.like = what.record;
+    push(std::move(first));
   }
+  entry.like = what.egress_allow ? what.egress_allow : what.record;
+  if (entry.like) push(std::move(entry));
 }
 
 void FlowLogger::push(FlowEntry entry) {
@@ -432,7 +454,7 @@ void FlowLogger::on_denied_counts(std::span<const DeniedCount> counts, WallTime 
       flow.recorded_packets = flow.recorded_bytes = 0;
     flow.last_packet = std::max(flow.last_packet, last_packet);
     if (count.packets == flow.recorded_packets) continue;
-    if (flow.world != explainer_.world()) describe_anew(flow, at);
+    if (flow.world != explainer_.world()) describe_anew(key, flow, at);
     const std::uint64_t bytes = count.bytes >= flow.recorded_bytes ? count.bytes - flow.recorded_bytes : 0;
     emit(key, flow, count.packets - flow.recorded_packets, bytes, flow.last, at);
     changed(key, flow);

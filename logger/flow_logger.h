@@ -19,7 +19,7 @@
 #include "dataplane/events.h"
 #include "logger/connections.h"
 #include "logger/explainer.h"
-#include "logger/flat_map.h"
+#include "base/flat_map.h"
 #include "logger/flow_key.h"
 #include "logger/pending.h"
 #include "logger/record_ids.h"
@@ -98,6 +98,14 @@ class FlowLogger {
   const LoggerCounts& counts() const { return counts_; }
 
  private:
+  // What a flow's first packet tells beside the flow's key. Small: there is one for each flow.
+  struct FirstPacket {
+    dataplane::EventKind kind{};
+    std::uint8_t tcp_flags = 0;
+    std::uint16_t source_port = 0;
+    std::uint32_t in_interface = 0, out_interface = 0;
+    std::unique_ptr<const dataplane::Addressed> addressed;
+  };
   // What the kernel counts flow by flow: denied ones, and allowed ones without a connection.
   struct DeniedFlow {
     std::int64_t handle = 0;  // in store/told.h; 0: nothing was told yet
@@ -105,7 +113,7 @@ class FlowLogger {
     std::uint64_t recorded_packets = 0, recorded_bytes = 0;  // of the kernel's current entry
     WallTime last{};
     WallTime last_packet{};         // of the kernel's current entry, as far as we know
-    dataplane::VerdictEvent first;  // what describes it; described anew when the world has changed
+    FirstPacket first;              // describes it, with its key; described anew when the world has changed
     std::uint64_t world = 0;
     bool described = false;  // the first packet's message came
     std::uint64_t seen = 0;  // the latest reading it was in
@@ -121,7 +129,8 @@ class FlowLogger {
   Explained explain(const dataplane::VerdictEvent& event);
   DeniedFlow describe(const dataplane::VerdictEvent& event);
   void describe_by(DeniedFlow& flow, const dataplane::VerdictEvent& event);
-  void describe_anew(DeniedFlow& flow, WallTime at);
+  void describe_anew(const FlowKey& key, DeniedFlow& flow, WallTime at);
+  static dataplane::VerdictEvent first_event(const FlowKey& key, const FirstPacket& first, WallTime at);
   void emit(const FlowKey& key, DeniedFlow& flow, std::uint64_t packets, std::uint64_t bytes, WallTime start,
             WallTime end);
   void emit_sampled(const SampledFlow& flow);
