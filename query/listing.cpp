@@ -63,14 +63,15 @@ Result<std::string> reason_for_nothing(store::FlowReader& reader, const Listing&
     return std::string(
         "nothing has been recorded yet: records appear with the first connection from or to an "
         "enforced pod (`tierlog status` says whether the daemon sees traffic)");
-  store::FlowQuery whole_time = asked.query;
-  whole_time.since = whole_time.until = std::nullopt;
-  whole_time.limit = 1;
-  TL_ASSIGN(const auto newest, reader.flows(whole_time));
-  const std::string range = range_text(asked.range, asked.query);
-  if (!newest.empty())
-    return "no " + what + " matches" + range + "; the newest that does ended " +
-           format_for_people(newest.front().record.end) + " UTC (try another time range)";
+  if (asked.query.since || asked.query.until) {
+    store::FlowQuery whole_time = asked.query;
+    whole_time.since = whole_time.until = std::nullopt;
+    whole_time.limit = 1;
+    TL_ASSIGN(const auto newest, reader.flows(whole_time));
+    if (!newest.empty())
+      return "no " + what + " matches" + range_text(asked.range, asked.query) + "; the newest that does ended " +
+             format_for_people(newest.front().record.end) + " UTC (try another time range)";
+  }
   if (!listing.policies.empty()) {
     TL_ASSIGN(const auto hint, staged_hint(reader, listing));
     if (!hint.empty()) return hint;

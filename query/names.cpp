@@ -1,5 +1,6 @@
 #include "query/names.h"
 
+#include <algorithm>
 #include <set>
 
 #include "base/diagnostics.h"
@@ -91,10 +92,16 @@ Result<void> require_name(store::FlowReader& reader, Field field, const std::str
   TL_ASSIGN(const auto known, known_names(reader, kind));
   for (const std::string& one : known)
     if (one == name) return {};
-  // Gone from the node, but in its records.
+  // Gone from the node, but in its records. Services of all records are in the history; rows, which have no index by
+  // Service, are asked as far as that takes no time.
+  constexpr std::int64_t kFewRows = 100'000;
   store::FlowQuery any;
   any.filters.push_back({field, {name}, false});
   any.limit = 1;
+  if (field == Field::Service) {
+    TL_ASSIGN(const std::int64_t last, reader.last_sequence());
+    any.after_sequence = std::max<std::int64_t>(0, last - kFewRows);
+  }
   TL_ASSIGN(const auto recorded, reader.flows(any));
   if (!recorded.empty()) return {};
   const std::string close = has_namespace(kind) ? nearest_in_namespace(name, known) : nearest(name, known);

@@ -9,6 +9,7 @@
 #include "store/filter_sql.h"
 #include "store/reader.h"
 #include "store/schema.h"
+#include "store/sightings.h"
 
 namespace tierlog::store {
 namespace {
@@ -101,6 +102,10 @@ Result<std::optional<std::vector<StoredRecord>>> FlowReader::Impl::denied_page(c
   range.limit = query.limit;
   range.where = &where;
   TL_ASSIGN(const auto sequences, newest_denied(database, range));
+  return records_of(sequences);
+}
+
+Result<std::vector<StoredRecord>> FlowReader::Impl::records_of(const std::vector<std::int64_t>& sequences) {
   TL_ASSIGN(auto select,
             database.prepare(std::string("SELECT ") + kFlowColumns + " FROM flow AS f WHERE f.seq = ?1"));
   std::vector<StoredRecord> records;
@@ -113,9 +118,20 @@ Result<std::optional<std::vector<StoredRecord>>> FlowReader::Impl::denied_page(c
   return records;
 }
 
+// The newest records of some peers or rules: only the minutes are read in which there were any.
+Result<std::optional<std::vector<StoredRecord>>> FlowReader::Impl::sighted_page(const FlowQuery& query,
+                                                                                const Origin& here) {
+  TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(database, "DEFERRED"));
+  TL_ASSIGN(const auto sequences, newest_sighted(database, query, here));
+  if (!sequences) return std::nullopt;
+  return records_of(*sequences);
+}
+
 Result<std::vector<StoredRecord>> FlowReader::flows(const FlowQuery& query) {
   TL_ASSIGN(const Origin here, impl_->origin());
   TL_ASSIGN(auto page, impl_->denied_page(query, here));
+  if (page) return std::move(*page);
+  TL_ASSIGN(page, impl_->sighted_page(query, here));
   if (page) return std::move(*page);
   TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
   const std::string limit = where.add(limit_of(query));

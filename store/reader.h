@@ -22,6 +22,8 @@ struct FlowReader::Impl {
   Result<Origin> origin();
   // Nothing where the query is about something else.
   Result<std::optional<std::vector<StoredRecord>>> denied_page(const FlowQuery& query, const Origin& here);
+  Result<std::optional<std::vector<StoredRecord>>> sighted_page(const FlowQuery& query, const Origin& here);
+  Result<std::vector<StoredRecord>> records_of(const std::vector<std::int64_t>& sequences);
   Result<std::optional<std::vector<FlowGroup>>> denied_sums(const FlowQuery& query, const Origin& here);
   Result<std::vector<FlowGroup>> sums_of_rows(const FlowQuery& query, const Origin& here);
   // Rows of one text column.

@@ -1,0 +1,297 @@
+#include "store/sightings.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "store/filter_sql.h"
+
+namespace tierlog::store {
+namespace {
+
+using Field = FieldFilter::Field;
+
+// Days that are looked through at once; of narrower buckets as many.
+constexpr std::int64_t kBucketsAtOnce = 8;
+
+enum class About : std::uint8_t { Rule, From, To, Either, Other };
+
+About about(const FieldFilter& filter) {
+  switch (filter.field) {
+    case Field::Policy:
+    case Field::Tier:
+    case Field::PolicyKind:
+    case Field::Revision:
+      return About::Rule;
+    case Field::From:
+    case Field::FromNamespace:
+    case Field::FromLabel:
+    case Field::FromWorkload:
+      return About::From;
+    case Field::To:
+    case Field::ToNamespace:
+    case Field::ToLabel:
+    case Field::ToWorkload:
+      return About::To;
+    case Field::Pod:
+    case Field::Namespace:
+    case Field::Label:
+    case Field::Workload:
+    case Field::Ip:
+      return filter.negate ? About::Other : About::Either;
+    default:
+      return About::Other;
+  }
+}
+
+std::int64_t floor_to(std::int64_t ns, std::int64_t width) {
+  const std::int64_t rest = ns % width;
+  return ns - (rest < 0 ? rest + width : rest);
+}
+std::int64_t ceil_to(std::int64_t ns, std::int64_t width) {
+  const std::int64_t down = floor_to(ns, width);
+  return down == ns ? ns : down + width;
+}
+
+// What the filters leave of a dictionary; `of_all`: "SELECT f.src FROM (SELECT id AS src FROM peer) AS f
+// WHERE ".
+Result<std::unordered_set<std::int64_t>> left_of(sqlite::Database& database, std::vector<FieldFilter> filters,
+                                                 const Origin& origin, const char* of_all) {
+  FlowQuery part;
+  part.filters = std::move(filters);
+  TL_ASSIGN(const WhereClause where, WhereClause::of(part, origin));
+  TL_ASSIGN(auto select, database.prepare(of_all + where.sql()));
+  where.bind(select);
+  std::unordered_set<std::int64_t> left;
+  for (;;) {
+    TL_ASSIGN(const bool row, select.step());
+    if (!row) return left;
+    left.insert(select.integer(0));
+  }
+}
+
+}  // namespace
+
+Result<std::optional<Sightings>> Sightings::of(sqlite::Database& database, const FlowQuery& query,
+                                               const Origin& origin) {
+  Sightings made;
+  made.database_ = &database;
+  TL_TRY(made.choose(query, origin));
+  if (made.nobody_) return made;
+  if (made.looks_.empty()) return std::nullopt;
+  TL_ASSIGN(const std::int64_t first, database.integer("SELECT coalesce(min(end_ns), 0) FROM flow"));
+  TL_ASSIGN(const std::int64_t last, database.integer("SELECT coalesce(max(end_ns), 0) FROM flow"));
+  EndSpan all{query.since ? std::max(first, to_ns(*query.since)) : first,
+              query.until ? std::min(last, to_ns(*query.until)) : last};
+  if (query.behind) all.to = std::min(all.to, query.behind->end_ns);
+  if (all.from <= all.to)
+    made.cover({floor_to(all.from, kMinuteNs), floor_to(all.to, kMinuteNs) + kMinuteNs});
+  return made;
+}
+
+// Of what the filters ask for, what leaves the fewest peers; rules count beside any of them.
+Result<void> Sightings::choose(const FlowQuery& query, const Origin& origin) {
+  std::vector<FieldFilter> of_rule, of_from, of_to;
+  std::vector<std::vector<FieldFilter>> of_either;  // by field: those of one are ORed
+  for (const FieldFilter& filter : query.filters) {
+    switch (about(filter)) {
+      case About::Rule:
+        of_rule.push_back(filter);
+        break;
+      case About::From:
+        of_from.push_back(filter);
+        break;
+      case About::To:
+        of_to.push_back(filter);
+        break;
+      case About::Either: {
+        const auto same = std::find_if(of_either.begin(), of_either.end(),
+                                       [&](const auto& others) { return others[0].field == filter.field; });
+        (same == of_either.end() ? of_either.emplace_back() : *same).push_back(filter);
+        break;
+      }
+      case About::Other:
+        break;
+    }
+  }
+  if (const auto action = only_action(query)) actions_[*action == Verdict::Deny ? 0 : 1] = false;
+  if (!of_rule.empty()) {
+    TL_ASSIGN(rules_, left_of(*database_, of_rule, origin,
+                              "SELECT f.rule FROM (SELECT id AS rule FROM rule_revision) AS f WHERE "));
+    nobody_ = rules_->empty();
+  }
+  struct Choice {
+    References peers;
+    std::vector<RollupPeer> tables;
+  };
+  std::optional<Choice> best;
+  const auto offer = [&](References peers, std::vector<RollupPeer> tables) {
+    nobody_ = nobody_ || peers.empty();
+    if (!best || peers.size() < best->peers.size()) best = Choice{std::move(peers), std::move(tables)};
+  };
+  if (!of_from.empty()) {
+    TL_ASSIGN(auto peers, left_of(*database_, of_from, origin,
+                                  "SELECT f.src FROM (SELECT id AS src FROM peer) AS f WHERE "));
+    offer(std::move(peers), {RollupPeer::Source});
+  }
+  if (!of_to.empty()) {
+    TL_ASSIGN(auto peers, left_of(*database_, of_to, origin,
+                                  "SELECT f.dst FROM (SELECT id AS dst FROM peer) AS f WHERE "));
+    offer(std::move(peers), {RollupPeer::Target});
+  }
+  for (const auto& filters : of_either) {
+    TL_ASSIGN(auto peers, left_of(*database_, filters, origin,
+                                  "SELECT f.src FROM (SELECT id AS src, id AS dst FROM peer) AS f WHERE "));
+    offer(std::move(peers), {RollupPeer::Source, RollupPeer::Target});
+  }
+  if (nobody_) return {};
+  if (best) {
+    for (const RollupPeer table : best->tables) TL_TRY(look_in(table, best->peers));
+  } else if (rules_) {
+    TL_TRY(look_in(RollupPeer::None, std::nullopt));
+  }
+  return {};
+}
+
+Result<void> Sightings::look_in(RollupPeer table, std::optional<References> peers) {
+  for (const RollupTable& known : kRollupTables) {
+    if (known.peer != table) continue;
+    Look look;
+    TL_ASSIGN(look.scan, prepare_rollup_scan(*database_, known));
+    TL_ASSIGN(look.reach, read_rollup_reach(*database_, known));
+    look.peers = std::move(peers);
+    looks_.push_back(std::move(look));
+    return {};
+  }
+  return {};
+}
+
+// The widest buckets that all looks have whole, narrower ones beside them.
+void Sightings::cover(const EndSpan& span) {
+  const auto add = [this](const auto& self, const EndSpan& rest, std::size_t levels) -> void {
+    if (rest.from >= rest.to) return;
+    const std::size_t level = levels - 1;
+    const std::int64_t width = kRollupWidths[level];
+    std::int64_t to = rest.to;
+    if (level > 0)
+      for (const Look& look : looks_) to = std::min(to, look.reach[level]);
+    const EndSpan whole{ceil_to(rest.from, width), to < rest.from ? rest.from : floor_to(to, width)};
+    if (whole.from >= whole.to) return self(self, rest, level);
+    self(self, {rest.from, whole.from}, level);
+    pieces_.push_back({level, whole});
+    self(self, {whole.to, rest.to}, level);
+  };
+  add(add, span, kRollupLevels);
+}
+
+// Where the buckets begin, ascending.
+Result<std::vector<std::int64_t>> Sightings::seen_in(const Piece& piece) {
+  const std::int64_t width = kRollupWidths[piece.level];
+  std::vector<std::int64_t> seen;
+  for (Look& look : looks_)
+    for (const int action : {0, 1})
+      for (int view = 0; view < kRollupViews; ++view) {
+        if (!actions_[static_cast<std::size_t>(action)]) continue;
+        look.scan.bind(width / kRollupSecondNs, action, view, piece.span.from / width, piece.span.to / width);
+        TL_TRY(scan_rollups(look.scan, width, [&](std::int64_t begin, const KeySums& sums) {
+          if ((!seen.empty() && seen.back() == begin) || (look.peers && !look.peers->contains(sums.peer)) ||
+              (rules_ && !rules_->contains(sums.rule)))
+            return;
+          seen.push_back(begin);
+        }));
+      }
+  std::sort(seen.begin(), seen.end());
+  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+  return seen;
+}
+
+Result<std::optional<EndSpan>> Sightings::next() {
+  while (minutes_.empty()) {
+    if (pieces_.empty()) return std::nullopt;
+    Piece piece = pieces_.back();
+    pieces_.pop_back();
+    const std::int64_t width = kRollupWidths[piece.level];
+    const std::int64_t newest = std::max(piece.span.from, piece.span.to - kBucketsAtOnce * width);
+    if (newest > piece.span.from) pieces_.push_back({piece.level, {piece.span.from, newest}});
+    piece.span.from = newest;
+    TL_ASSIGN(const auto seen, seen_in(piece));
+    for (const std::int64_t begin : seen) {
+      if (piece.level == 0)
+        minutes_.push_back({begin, begin + width});
+      else
+        pieces_.push_back({piece.level - 1, {begin, begin + width}});
+    }
+  }
+  const EndSpan span = minutes_.back();
+  minutes_.pop_back();
+  return span;
+}
+
+Result<std::optional<std::vector<std::int64_t>>> newest_sighted(sqlite::Database& database,
+                                                                const FlowQuery& query,
+                                                                const Origin& origin) {
+  if (query.oldest_first || query.after_sequence > 0 || query.limit == 0) return std::nullopt;
+  TL_ASSIGN(auto sightings, Sightings::of(database, query, origin));
+  if (!sightings) return std::nullopt;
+  std::vector<std::int64_t> sequences;
+  if (sightings->nobody()) return sequences;
+  // Conditions on time are this function's: the planner must begin with the span.
+  FlowQuery timeless = query;
+  timeless.since = timeless.until = std::nullopt;
+  timeless.behind = std::nullopt;
+  TL_ASSIGN(WhereClause where, WhereClause::of(timeless, origin));
+  TL_ASSIGN(const std::int64_t rolled,
+            database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rolled_sequence'"));
+  const std::string last_rolled = where.add(rolled);
+  std::string also = " AND (" + where.sql() + ")";
+  if (query.since) also += " AND +f.end_ns >= " + where.add(to_ns(*query.since));
+  if (query.until) also += " AND +f.end_ns <= " + where.add(to_ns(*query.until));
+  if (query.behind) {
+    const std::string end = where.add(query.behind->end_ns);
+    also += " AND (+f.end_ns < " + end + " OR (+f.end_ns = " + end + " AND f.seq < " +
+            where.add(query.behind->sequence) + "))";
+  }
+  const int own = where.parameters();
+  const auto parameter = [own](int number) { return "?" + std::to_string(own + number); };
+  const std::string columns = "SELECT f.end_ns, f.seq FROM flow AS f ";
+  TL_ASSIGN(auto in_span,
+            database.prepare(columns + "INDEXED BY " +
+                             (only_action(query) == Verdict::Deny ? "flow_denied_end" : "flow_end") +
+                             " WHERE f.end_ns >= " + parameter(1) + " AND f.end_ns < " + parameter(2) +
+                             " AND +f.seq <= " + last_rolled + also +
+                             " ORDER BY f.end_ns DESC, f.seq DESC LIMIT " + parameter(3)));
+  TL_ASSIGN(auto unrolled, database.prepare(columns + "NOT INDEXED WHERE f.seq > " + last_rolled + also +
+                                            " ORDER BY +f.end_ns DESC, f.seq DESC LIMIT " + parameter(1)));
+  std::vector<std::pair<std::int64_t, std::int64_t>> found;  // end, sequence
+  const auto read = [&found](sqlite::Statement& select) -> Result<void> {
+    for (;;) {
+      TL_ASSIGN(const bool row, select.step());
+      if (!row) break;
+      found.emplace_back(select.integer(0), select.integer(1));
+    }
+    select.reset();
+    return {};
+  };
+  where.bind(unrolled);
+  unrolled.bind_at(own + 1, query.limit);
+  TL_TRY(read(unrolled));
+  // What was not rolled up may be older than what was.
+  const std::size_t enough = found.size() + query.limit;
+  where.bind(in_span);
+  while (found.size() < enough) {
+    TL_ASSIGN(const auto span, sightings->next());
+    if (!span) break;
+    in_span.bind_at(own + 1, span->from);
+    in_span.bind_at(own + 2, span->to);
+    in_span.bind_at(own + 3, enough - found.size());
+    TL_TRY(read(in_span));
+  }
+  std::sort(found.rbegin(), found.rend());
+  if (found.size() > query.limit) found.resize(query.limit);
+  sequences.reserve(found.size());
+  for (const auto& [end, sequence] : found) sequences.push_back(sequence);
+  return sequences;
+}
+
+}  // namespace tierlog::store
