@@ -187,8 +187,7 @@ Result<std::optional<std::vector<FlowGroup>>> FlowReader::Impl::denied_sums(cons
   return found;
 }
 
-Result<std::vector<FlowGroup>> FlowReader::Impl::sums_of_rows(const FlowQuery& query, const Origin& here) {
-  TL_ASSIGN(WhereClause where, WhereClause::of(query, here));
+Result<std::vector<FlowGroup>> FlowReader::Impl::sums_of_rows(const FlowQuery& query, WhereClause where) {
   const std::string limit = where.add(limit_of(query));
   TL_ASSIGN(auto groups,
             database.prepare(kGroups + where.sql() + kGroupBy + groups_order(query) + " LIMIT " + limit));
@@ -213,11 +212,18 @@ Result<std::vector<FlowGroup>> FlowReader::grouped_flows(const FlowQuery& query,
   // One snapshot: the newest records are read after the sums.
   TL_ASSIGN(auto snapshot, sqlite::Transaction::begin(impl_->database, "DEFERRED"));
   std::optional<std::vector<FlowGroup>> found;
-  if (!from_rows) {
+  std::optional<WhereClause> where;
+  if (!from_rows && names_peers(query)) {
+    TL_ASSIGN(where, where_if_rare(impl_->database, query, here));
+  }
+  if (!from_rows && !where) {
     TL_ASSIGN(found, impl_->denied_sums(query, here));
   }
   if (!found) {
-    TL_ASSIGN(found, impl_->sums_of_rows(query, here));
+    if (!where) {
+      TL_ASSIGN(where, from_rows ? WhereClause::of(query, here) : where_sighted(impl_->database, query, here));
+    }
+    TL_ASSIGN(found, impl_->sums_of_rows(query, std::move(*where)));
   }
   TL_ASSIGN(auto newest, impl_->database.prepare(std::string("SELECT ") + kFlowColumns +
                                                  " FROM flow AS f WHERE f.seq = ?1"));
@@ -257,7 +263,7 @@ Result<std::optional<FlowRecord>> FlowReader::record(const std::string& id) {
 
 Result<void> FlowReader::scan(const FlowQuery& query, const std::function<void(const ScannedFlow&)>& take) {
   TL_ASSIGN(const Origin here, impl_->origin());
-  TL_ASSIGN(const WhereClause where, WhereClause::of(query, here));
+  TL_ASSIGN(const WhereClause where, where_sighted(impl_->database, query, here));
   TL_ASSIGN(auto select,
             impl_->database.prepare(
                 "SELECT f.seq, f.start_ns, f.end_ns, f.reporter, f.direction, f.action, f.reason, f.rule,"

@@ -7,6 +7,7 @@
 #include "store/groups.h"
 #include "store/reader.h"
 #include "store/rollup_groups.h"
+#include "store/sightings.h"
 
 namespace tierlog::store {
 namespace {
@@ -151,7 +152,7 @@ WallTime bin_start(WallTime t, Nanoseconds width) {
 }
 
 Result<std::vector<GroupLine>> row_groups(sqlite::Database& database, const GroupQuery& query, const Origin& here) {
-  TL_ASSIGN(WhereClause where, WhereClause::of(query.flows, here));
+  TL_ASSIGN(WhereClause where, where_sighted(database, query.flows, here));
   const std::string width = query.bin ? where.add(query.bin->count()) : "";
   TL_ASSIGN(auto select,
             database.prepare(row_groups_sql(query, where.sql(), query.bin ? "f.end_ns / " + width : "0")));

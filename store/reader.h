@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "store/filter_sql.h"
 #include "store/flow_rows.h"
 #include "store/query.h"
 #include "store/sqlite.h"
@@ -25,7 +26,7 @@ struct FlowReader::Impl {
   Result<std::optional<std::vector<StoredRecord>>> sighted_page(const FlowQuery& query, const Origin& here);
   Result<std::vector<StoredRecord>> records_of(const std::vector<std::int64_t>& sequences);
   Result<std::optional<std::vector<FlowGroup>>> denied_sums(const FlowQuery& query, const Origin& here);
-  Result<std::vector<FlowGroup>> sums_of_rows(const FlowQuery& query, const Origin& here);
+  Result<std::vector<FlowGroup>> sums_of_rows(const FlowQuery& query, WhereClause where);
   // Rows of one text column.
   Result<std::vector<std::string>> texts(const std::string& sql);
 };

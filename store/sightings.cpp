@@ -5,8 +5,6 @@
 #include <string>
 #include <utility>
 
-#include "store/filter_sql.h"
-
 namespace tierlog::store {
 namespace {
 
@@ -70,6 +68,27 @@ Result<std::unordered_set<std::int64_t>> left_of(sqlite::Database& database, std
     left.insert(select.integer(0));
   }
 }
+
+// The conditions, of which none leads the planner by time.
+Result<WhereClause> where_by_hand(const FlowQuery& query, const Origin& origin) {
+  FlowQuery timeless = query;
+  timeless.since = timeless.until = std::nullopt;
+  timeless.behind = std::nullopt;
+  TL_ASSIGN(WhereClause where, WhereClause::of(timeless, origin));
+  std::string sql = "(" + where.sql() + ")";
+  if (query.since) sql += " AND +f.end_ns >= " + where.add(to_ns(*query.since));
+  if (query.until) sql += " AND +f.end_ns <= " + where.add(to_ns(*query.until));
+  if (query.behind) {
+    const std::string end = where.add(query.behind->end_ns);
+    sql += " AND (+f.end_ns < " + end + " OR (+f.end_ns = " + end + " AND f.seq < " +
+           where.add(query.behind->sequence) + "))";
+  }
+  where.set_sql(std::move(sql));
+  return where;
+}
+
+constexpr const char* kRolledSequence =
+    "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rolled_sequence'";
 
 }  // namespace
 
@@ -236,22 +255,10 @@ Result<std::optional<std::vector<std::int64_t>>> newest_sighted(sqlite::Database
   if (!sightings) return std::nullopt;
   std::vector<std::int64_t> sequences;
   if (sightings->nobody()) return sequences;
-  // Conditions on time are this function's: the planner must begin with the span.
-  FlowQuery timeless = query;
-  timeless.since = timeless.until = std::nullopt;
-  timeless.behind = std::nullopt;
-  TL_ASSIGN(WhereClause where, WhereClause::of(timeless, origin));
-  TL_ASSIGN(const std::int64_t rolled,
-            database.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rolled_sequence'"));
+  TL_ASSIGN(WhereClause where, where_by_hand(query, origin));
+  TL_ASSIGN(const std::int64_t rolled, database.integer(kRolledSequence));
   const std::string last_rolled = where.add(rolled);
-  std::string also = " AND (" + where.sql() + ")";
-  if (query.since) also += " AND +f.end_ns >= " + where.add(to_ns(*query.since));
-  if (query.until) also += " AND +f.end_ns <= " + where.add(to_ns(*query.until));
-  if (query.behind) {
-    const std::string end = where.add(query.behind->end_ns);
-    also += " AND (+f.end_ns < " + end + " OR (+f.end_ns = " + end + " AND f.seq < " +
-            where.add(query.behind->sequence) + "))";
-  }
+  const std::string also = " AND " + where.sql();
   const int own = where.parameters();
   const auto parameter = [own](int number) { return "?" + std::to_string(own + number); };
   const std::string columns = "SELECT f.end_ns, f.seq FROM flow AS f ";
@@ -292,6 +299,58 @@ Result<std::optional<std::vector<std::int64_t>>> newest_sighted(sqlite::Database
   sequences.reserve(found.size());
   for (const auto& [end, sequence] : found) sequences.push_back(sequence);
   return sequences;
+}
+
+bool names_peers(const FlowQuery& query) {
+  return std::any_of(query.filters.begin(), query.filters.end(), [](const FieldFilter& filter) {
+    const About what = about(filter);
+    return what != About::Rule && what != About::Other;
+  });
+}
+
+Result<std::optional<WhereClause>> where_if_rare(sqlite::Database& database, const FlowQuery& query,
+                                                 const Origin& origin) {
+  // Beyond this share of the minutes the table is read as quickly as it lies.
+  constexpr std::int64_t kFew = 4;
+  // Before the sums are looked at: what is rolled up meanwhile is among the later rows then.
+  TL_ASSIGN(const std::int64_t rolled, database.integer(kRolledSequence));
+  TL_ASSIGN(auto sightings, Sightings::of(database, query, origin));
+  if (!sightings) return std::nullopt;
+  std::string spans;
+  EndSpan span;
+  const auto put = [&] {
+    if (span.from < span.to)
+      spans += (spans.empty() ? "[" : ",[") + std::to_string(span.from) + "," + std::to_string(span.to) + "]";
+  };
+  for (std::int64_t minutes = 0;; ++minutes) {
+    TL_ASSIGN(const auto older, sightings->next());
+    if (!older) break;
+    if (minutes * kFew > sightings->minutes()) return std::nullopt;
+    if (older->to == span.from) {
+      span.from = older->from;
+      continue;
+    }
+    put();
+    span = *older;
+  }
+  put();
+  TL_ASSIGN(WhereClause where, where_by_hand(query, origin));
+  if (sightings->nobody()) {
+    where.set_sql("0 AND " + where.sql());
+    return where;
+  }
+  where.set_sql(
+      where.sql() + " AND f.seq IN (SELECT seen.seq FROM json_each(" + where.add("[" + spans + "]") +
+      ") AS span CROSS JOIN flow AS seen INDEXED BY flow_end WHERE seen.end_ns >= span.value ->> 0 AND"
+      " seen.end_ns < span.value ->> 1 UNION ALL SELECT later.seq FROM flow AS later WHERE later.seq > " +
+      where.add(rolled) + ")");
+  return where;
+}
+
+Result<WhereClause> where_sighted(sqlite::Database& database, const FlowQuery& query, const Origin& origin) {
+  TL_ASSIGN(auto rare, where_if_rare(database, query, origin));
+  if (rare) return std::move(*rare);
+  return WhereClause::of(query, origin);
 }
 
 }  // namespace tierlog::store

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "store/filter_sql.h"
 #include "store/query.h"
 #include "store/rollups.h"
 #include "store/sqlite.h"
@@ -33,6 +34,8 @@ class Sightings {
 
   // No peer or no rule is what the filters want: nothing matches, rolled up or not.
   bool nobody() const { return nobody_; }
+  // Whole minutes from the oldest to the newest record that the query's range has.
+  std::int64_t minutes() const { return all_minutes_; }
   // The next older span in which rolled-up records of them ended; other filters may leave nothing of it.
   // Nothing: that was the last. Spans begin and end with whole minutes, whatever the query's range is.
   Result<std::optional<EndSpan>> next();
@@ -60,6 +63,7 @@ class Sightings {
   std::array<bool, 2> actions_{true, true};
   std::optional<References> rules_;
   std::vector<Look> looks_;
+  std::int64_t all_minutes_ = 0;
   std::vector<Piece> pieces_;     // to look into; the newest last
   std::vector<EndSpan> minutes_;  // newer than all of them; the newest last
 };
@@ -69,5 +73,16 @@ class Sightings {
 // caller's transaction.
 Result<std::optional<std::vector<std::int64_t>>> newest_sighted(sqlite::Database& database,
                                                                 const FlowQuery& query, const Origin& origin);
+
+// A filter of the query chooses peers.
+bool names_peers(const FlowQuery& query);
+
+// For those who read all that match: the conditions, and that of all rows only those are looked at that ended
+// in a minute in which the peers or rules were seen. Nothing where these minutes are many, or no filter names
+// peers or rules.
+Result<std::optional<WhereClause>> where_if_rare(sqlite::Database& database, const FlowQuery& query,
+                                                 const Origin& origin);
+// That, or WhereClause::of(query).
+Result<WhereClause> where_sighted(sqlite::Database& database, const FlowQuery& query, const Origin& origin);
 
 }  // namespace tierlog::store

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "store/filter_sql.h"
+#include "store/groups.h"
 #include "tests/store/sample.h"
 
 namespace tierlog::store {
@@ -103,43 +104,51 @@ class SightingsOf : public testing::Test {
   std::unique_ptr<FlowStore> store_;
 };
 
+const FieldFilter kFilters[] = {
+    {Field::Pod, {"pod-91"}, false},
+    {Field::Pod, {"pod-90", "pod-93"}, false},
+    {Field::From, {"pod-92"}, false},
+    {Field::To, {"pod-94"}, false},
+    {Field::Namespace, {"ns-1"}, false},
+    {Field::FromNamespace, {"ns-*"}, false},
+    {Field::ToNamespace, {"ns-2"}, true},
+    {Field::Pod, {"pod-3"}, true},
+    {Field::Ip, {"10.1.0.92"}, false},
+    {Field::Workload, {"w-1"}, false},
+    {Field::Action, {"deny"}, false},
+    {Field::Action, {"allow"}, false},
+    {Field::Policy, {"tenant-01-restrict"}, false},
+    {Field::Policy, {"isolate"}, false},
+    {Field::Tier, {"platform"}, true},
+    {Field::Port, {"81"}, false},
+    {Field::Reporter, {"src"}, false},
+    {Field::Rule, {"1"}, false},
+    {Field::From, {"pod-1"}, false},
+};
+
+// One to three of them, often with a range of time; `told`: for people.
+FlowQuery any_query(std::mt19937_64& random, std::string& told) {
+  FlowQuery query;
+  told.clear();
+  for (std::uint64_t i = 0, count = 1 + random() % 3; i < count; ++i) {
+    query.filters.push_back(kFilters[random() % std::size(kFilters)]);
+    told += std::to_string(static_cast<int>(query.filters.back().field)) + " " +
+            query.filters.back().values[0] + (query.filters.back().negate ? " not, " : ", ");
+  }
+  if (random() % 3 == 0) query.since = sample::at(static_cast<int>(random() % (48 * 3600)));
+  if (random() % 3 == 0) query.until = sample::at(static_cast<int>(random() % (48 * 3600)));
+  return query;
+}
+
 TEST_F(SightingsOf, AnyFilterAreThePagesOfAllRows) {
-  const FieldFilter kFilters[] = {
-      {Field::Pod, {"pod-91"}, false},
-      {Field::Pod, {"pod-90", "pod-93"}, false},
-      {Field::From, {"pod-92"}, false},
-      {Field::To, {"pod-94"}, false},
-      {Field::Namespace, {"ns-1"}, false},
-      {Field::FromNamespace, {"ns-*"}, false},
-      {Field::ToNamespace, {"ns-2"}, true},
-      {Field::Pod, {"pod-3"}, true},
-      {Field::Ip, {"10.1.0.92"}, false},
-      {Field::Workload, {"w-1"}, false},
-      {Field::Action, {"deny"}, false},
-      {Field::Action, {"allow"}, false},
-      {Field::Policy, {"tenant-01-restrict"}, false},
-      {Field::Policy, {"isolate"}, false},
-      {Field::Tier, {"platform"}, true},
-      {Field::Port, {"81"}, false},
-      {Field::Reporter, {"src"}, false},
-      {Field::Rule, {"1"}, false},
-      {Field::From, {"pod-1"}, false},
-  };
   auto reader = FlowReader::open(path_);
   ASSERT_TRUE(reader) << reader.error().message;
   std::mt19937_64 random(12);
   std::size_t found = 0, pages = 0;
   for (int round = 0; round < 400; ++round) {
-    FlowQuery query;
     std::string told;
-    for (std::uint64_t i = 0, count = 1 + random() % 3; i < count; ++i) {
-      query.filters.push_back(kFilters[random() % std::size(kFilters)]);
-      told += std::to_string(static_cast<int>(query.filters.back().field)) + " " +
-              query.filters.back().values[0] + (query.filters.back().negate ? " not, " : ", ");
-    }
+    FlowQuery query = any_query(random, told);
     query.limit = 1 + random() % 30;
-    if (random() % 3 == 0) query.since = sample::at(static_cast<int>(random() % (48 * 3600)));
-    if (random() % 3 == 0) query.until = sample::at(static_cast<int>(random() % (48 * 3600)));
     const auto sequences = sequences_of(reader->flows(query));
     ASSERT_EQ(sequences, expected(*reader, query)) << told << "limit " << query.limit;
     found += sequences.size();
@@ -151,6 +160,56 @@ TEST_F(SightingsOf, AnyFilterAreThePagesOfAllRows) {
   }
   EXPECT_GT(found, 1000u);
   EXPECT_GT(pages, 50u);
+}
+
+TEST_F(SightingsOf, AllThatMatchIsWhatAllRowsHave) {
+  auto reader = FlowReader::open(path_);
+  auto database = sqlite::Database::open(path_, SQLITE_OPEN_READONLY);
+  ASSERT_TRUE(reader && database && register_functions(*database));
+  std::mt19937_64 random(13);
+  std::size_t found = 0;
+  int few = 0, many = 0;
+  for (int round = 0; round < 150; ++round) {
+    std::string told;
+    FlowQuery query = any_query(random, told);
+    query.limit = 0;
+    const auto where = where_sighted(*database, query, {});
+    ASSERT_TRUE(where) << where.error().message;
+    ++(where->sql().find("json_each") == std::string::npos ? many : few);
+    std::vector<std::pair<std::int64_t, std::int64_t>> ends;  // end, sequence
+    ASSERT_TRUE(
+        reader->scan(query, [&](const ScannedFlow& flow) { ends.emplace_back(flow.end_ns, flow.sequence); }));
+    std::sort(ends.rbegin(), ends.rend());
+    std::vector<std::int64_t> sequences;
+    for (const auto& [end, sequence] : ends) sequences.push_back(sequence);
+    query.limit = 1'000'000;
+    ASSERT_EQ(sequences, expected(*reader, query)) << told;
+    found += sequences.size();
+    query.limit = 100;
+    const auto sums = reader->grouped_flows(query);
+    const auto of_rows = reader->grouped_flows(query, true);
+    ASSERT_TRUE(sums && of_rows);
+    ASSERT_EQ(sums->size(), of_rows->size()) << told;
+    for (std::size_t i = 0; i < sums->size(); ++i) {
+      const FlowGroup &one = (*sums)[i], &other = (*of_rows)[i];
+      ASSERT_EQ(
+          std::tuple(one.sequence, one.records, one.packets, one.bytes, one.first, one.last),
+          std::tuple(other.sequence, other.records, other.packets, other.bytes, other.first, other.last))
+          << told;
+    }
+    GroupQuery groups;
+    groups.flows = query;
+    groups.fields = *parse_group_fields("port,from");
+    groups.from_rows = true;
+    const auto counted = reader->groups(groups);
+    ASSERT_TRUE(counted) << counted.error().message;
+    // Told by both ends counts once there, so not more than there are.
+    EXPECT_LE(counted->total.sums.records, sequences.size());
+    EXPECT_EQ(counted->total.sums.records == 0, sequences.empty()) << told;
+  }
+  EXPECT_GT(found, 1000u);
+  EXPECT_GT(few, 20);
+  EXPECT_GT(many, 20);
 }
 
 TEST_F(SightingsOf, ARarePodAreFewMinutes) {
