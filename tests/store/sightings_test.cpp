@@ -50,20 +50,20 @@ std::vector<FlowRecord> records_of_two_days(std::size_t count, std::uint64_t see
 class SightingsOf : public testing::Test {
  protected:
   void SetUp() override {
-    const auto records = records_of_two_days(6000, 11);
+    const auto records = records_of_two_days(4000, 11);
     const std::span<const FlowRecord> all(records);
     auto store = std::make_unique<FlowStore>(sample::open_store(path_));
-    for (std::size_t i = 0; i < 5700; i += 300) {
-      ASSERT_TRUE(store->insert(all.subspan(i, 300)));
+    for (std::size_t i = 0; i < 3800; i += 200) {
+      ASSERT_TRUE(store->insert(all.subspan(i, 200)));
       // Some are rolled up and folded into wider buckets, the last ones wait.
-      if (i % 1500 == 0) {
+      if (i % 1000 == 0) {
         store.reset();
         store = std::make_unique<FlowStore>(sample::open_store(path_));
         while (store->maintain(sample::at(0), std::chrono::seconds(10)).value()) {
         }
       }
     }
-    ASSERT_TRUE(store->insert(all.subspan(5700)));
+    ASSERT_TRUE(store->insert(all.subspan(3800)));
     store_ = std::move(store);
   }
 
@@ -145,7 +145,7 @@ TEST_F(SightingsOf, AnyFilterAreThePagesOfAllRows) {
   ASSERT_TRUE(reader) << reader.error().message;
   std::mt19937_64 random(12);
   std::size_t found = 0, pages = 0;
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 80; ++round) {
     std::string told;
     FlowQuery query = any_query(random, told);
     query.limit = 1 + random() % 30;
@@ -158,8 +158,8 @@ TEST_F(SightingsOf, AnyFilterAreThePagesOfAllRows) {
     ASSERT_EQ(sequences_of(reader->flows(query)), expected(*reader, query)) << told << "behind";
     ++pages;
   }
-  EXPECT_GT(found, 1000u);
-  EXPECT_GT(pages, 50u);
+  EXPECT_GT(found, 300u);
+  EXPECT_GT(pages, 10u);
 }
 
 TEST_F(SightingsOf, AllThatMatchIsWhatAllRowsHave) {
@@ -169,7 +169,7 @@ TEST_F(SightingsOf, AllThatMatchIsWhatAllRowsHave) {
   std::mt19937_64 random(13);
   std::size_t found = 0;
   int few = 0, many = 0;
-  for (int round = 0; round < 80; ++round) {
+  for (int round = 0; round < 50; ++round) {
     std::string told;
     FlowQuery query = any_query(random, told);
     query.limit = 0;
@@ -207,8 +207,8 @@ TEST_F(SightingsOf, AllThatMatchIsWhatAllRowsHave) {
     EXPECT_LE(counted->total.sums.records, sequences.size());
     EXPECT_EQ(counted->total.sums.records == 0, sequences.empty()) << told;
   }
-  EXPECT_GT(found, 1000u);
-  EXPECT_GT(few, 8);
+  EXPECT_GT(found, 300u);
+  EXPECT_GT(few, 5);
   EXPECT_GT(many, 20);
 }
 
@@ -235,7 +235,7 @@ TEST_F(SightingsOf, ARarePodAreFewMinutes) {
       "id FROM peer"
       " WHERE name = 'pod-91'))");
   ASSERT_TRUE(rows);
-  EXPECT_GT(spans, 3);
+  EXPECT_GT(spans, 1);
   EXPECT_EQ(spans, *rows) << "each minute that has a record of it, and no other";
 }
 
