@@ -71,7 +71,8 @@ std::string causes_text(const Json& books) {
   return text.empty() ? text : text + ")";
 }
 
-std::string books_text(const Json& books) {
+// `refused`: the flow index takes nothing at the moment, so what the kernel counted is told as it was before.
+std::string books_text(const Json& books, bool refused) {
   const auto kernel = get<std::uint64_t>(books, "kernel");
   const auto recorded = get<std::uint64_t>(books, "recorded");
   const auto missing = get<std::uint64_t>(books, "unattributed");
@@ -81,6 +82,7 @@ std::string books_text(const Json& books) {
                      causes_text(books) + "       ";
   if (balanced) return text + (missing == 0 ? "OK" : "MISSING: see `tierlog rules`");
   const auto difference = static_cast<std::int64_t>(kernel) - static_cast<std::int64_t>(recorded + missing);
+  if (difference < 0 && refused) return text + "the kernel's counts are older: the flow index refuses them";
   return text + (difference > 0 ? with_commas(static_cast<std::uint64_t>(difference)) + " on their way"
                                 : with_commas(static_cast<std::uint64_t>(-difference)) + " TOO MANY");
 }
@@ -194,7 +196,7 @@ std::string status_text(const Json& status) {
         line("audited", "namespaces " + audited + ": what policies deny there is recorded and not dropped");
   if (const auto apart = names(part(status, "host_network")); !apart.empty())
     text += line("host network", apart + ": have the node's address, their policies are not enforced");
-  text += line("books", books_text(part(status, "books")));
+  text += line("books", books_text(part(status, "books"), !get<std::string>(part(status, "store"), "problem").empty()));
   if (status.contains("kernel")) {
     text += line("connections", connections_text(part(status, "kernel")));
     text += line("repairs", repairs_text(part(status, "kernel")));

@@ -150,8 +150,8 @@ Result<void> EbpfBackend::take_older_maps() {
   TL_TRY(older_->copy(*programs_, options_.limits));
   taken_over_ = older_->told();
   adopted_ = adopted_ || older_->has_flows();
-  if (const std::uint64_t now = monotonic_now(); now > kMissedFor)
-    programs_->config().flows_missed_at = now - kMissedFor + kReplacing;
+  // Before the machine's sixth minute that is below zero; the programs' difference to it is right all the same.
+  programs_->config().flows_missed_at = monotonic_now() - kMissedFor + kReplacing;
   return {};
 }
 

@@ -137,6 +137,16 @@ TEST_F(Daemon, StatusSaysWhatIsWrong) {
     EXPECT_TRUE(has(outcome.out, part)) << part << "\n" << outcome.out;
 }
 
+TEST_F(Daemon, StatusSaysTooManyOnlyWhereCountsAreOfNow) {
+  Json status = good_status();
+  status["books"]["recorded"] = 1204400;
+  const auto told = [&] { return ask({"status"}, {{"v", 1}, {"ok", true}, {"status", status}}).out; };
+  EXPECT_TRUE(has(told(), "70 TOO MANY")) << told();
+  status["store"]["problem"] = "flows.db: database or disk is full";
+  EXPECT_FALSE(has(told(), "TOO MANY")) << told();
+  EXPECT_TRUE(has(told(), "the kernel's counts are older: the flow index refuses them")) << told();
+}
+
 TEST_F(Daemon, StatusAsJsonIsTheAnswer) {
   const Outcome outcome = ask({"status", "-o", "json"}, {{"v", 1}, {"ok", true}, {"status", good_status()}});
   EXPECT_EQ(Json::parse(outcome.out), good_status());
