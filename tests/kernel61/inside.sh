@@ -36,7 +36,7 @@ mount -t tmpfs shm /dev/shm
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
 # What the kernel would load one by one under the first test.
-modprobe -a br_netfilter veth bridge nf_tables nft_ct nft_log nft_limit nft_objref nft_counter nft_chain_nat nft_masq nf_conntrack_netlink nfnetlink_log nf_log_syslog 2>/dev/null
+modprobe -a br_netfilter veth bridge tun nf_tables nft_ct nft_log nft_limit nft_objref nft_counter nft_chain_nat nft_masq nf_conntrack_netlink nfnetlink_log nf_log_syslog 2>/dev/null
 echo "kernel $(uname -r)"
 code=0
 while IFS=: read -r program filter; do
