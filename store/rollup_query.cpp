@@ -17,15 +17,6 @@ struct Span {
   bool empty() const { return from >= to; }
 };
 
-std::int64_t floor_to(std::int64_t ns, std::int64_t width) {
-  const std::int64_t rest = ns % width;
-  return ns - (rest < 0 ? rest + width : rest);
-}
-std::int64_t ceil_to(std::int64_t ns, std::int64_t width) {
-  const std::int64_t down = floor_to(ns, width);
-  return down == ns ? ns : down + width;
-}
-
 // A range as buckets of some widths, and what is left for the rows themselves.
 struct Cover {
   struct Piece {

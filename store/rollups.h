@@ -41,6 +41,16 @@ inline constexpr std::int64_t kRollupWidths[] = {kMinuteNs, 10 * kMinuteNs, kHou
 inline constexpr std::size_t kRollupLevels = std::size(kRollupWidths);
 inline constexpr std::int64_t kRollupSecondNs = 1'000'000'000;
 
+// The instant at which a bucket of that width begins: the last one that is not after, the first that is not before.
+inline std::int64_t floor_to(std::int64_t ns, std::int64_t width) {
+  const std::int64_t rest = ns % width;
+  return ns - (rest < 0 ? rest + width : rest);
+}
+inline std::int64_t ceil_to(std::int64_t ns, std::int64_t width) {
+  const std::int64_t down = floor_to(ns, width);
+  return down == ns ? ns : down + width;
+}
+
 // Up to where the buckets of each width count, in ns; those of a minute always do.
 using RollupReach = std::array<std::int64_t, kRollupLevels>;
 Result<RollupReach> read_rollup_reach(sqlite::Database& database, const RollupTable& table);

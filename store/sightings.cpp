@@ -43,15 +43,6 @@ About about(const FieldFilter& filter) {
   }
 }
 
-std::int64_t floor_to(std::int64_t ns, std::int64_t width) {
-  const std::int64_t rest = ns % width;
-  return ns - (rest < 0 ? rest + width : rest);
-}
-std::int64_t ceil_to(std::int64_t ns, std::int64_t width) {
-  const std::int64_t down = floor_to(ns, width);
-  return down == ns ? ns : down + width;
-}
-
 // What the filters leave of a dictionary; `of_all`: "SELECT f.src FROM (SELECT id AS src FROM peer) AS f
 // WHERE ".
 Result<std::unordered_set<std::int64_t>> left_of(sqlite::Database& database, std::vector<FieldFilter> filters,
