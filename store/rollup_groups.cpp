@@ -19,45 +19,17 @@ using Field = FieldFilter::Field;
 
 constexpr int kLeftOut = -1;
 
-// What a filter is about; Row: what no sum knows.
-Of of(const FieldFilter& filter) {
-  switch (filter.field) {
-    case Field::Action:
-    case Field::Reporter:
-    case Field::Node:
-    case Field::Cluster:
-      return Of::Slice;
-    case Field::Policy:
-    case Field::Tier:
-    case Field::PolicyKind:
-    case Field::Revision:
-      return Of::Rule;
-    case Field::From:
-    case Field::FromNamespace:
-    case Field::FromLabel:
-    case Field::FromWorkload:
-      return Of::From;
-    case Field::To:
-    case Field::ToNamespace:
-    case Field::ToLabel:
-    case Field::ToWorkload:
-      return Of::To;
-    default:
-      return Of::Row;
-  }
-}
-
 bool asks(const GroupQuery& query, Of what) {
   return std::any_of(query.fields.begin(), query.fields.end(),
                      [what](const GroupField* field) { return field->of == what; }) ||
          std::any_of(query.flows.filters.begin(), query.flows.filters.end(),
-                     [what](const FieldFilter& filter) { return of(filter) == what; });
+                     [what](const FieldFilter& filter) { return told_by(filter) == what; });
 }
 
 Result<WhereClause> condition(const GroupQuery& query, Of what, const Origin& origin) {
   FlowQuery part;
   for (const FieldFilter& filter : query.flows.filters)
-    if (of(filter) == what) part.filters.push_back(filter);
+    if (told_by(filter) == what) part.filters.push_back(filter);
   return WhereClause::of(part, origin);
 }
 
@@ -100,7 +72,7 @@ class References {
                                  const Origin& origin, const char* of_all, const char* of_one) {
     References made;
     const bool is_filtered = std::any_of(query.flows.filters.begin(), query.flows.filters.end(),
-                                         [what](const FieldFilter& filter) { return of(filter) == what; });
+                                         [what](const FieldFilter& filter) { return told_by(filter) == what; });
     if (is_filtered) {
       TL_ASSIGN(const WhereClause where, condition(query, what, origin));
       TL_ASSIGN(auto select, database.prepare(of_all + where.sql()));
@@ -263,6 +235,33 @@ class Grouping {
 };
 
 }  // namespace
+
+GroupField::Of told_by(const FieldFilter& filter) {
+  switch (filter.field) {
+    case Field::Action:
+    case Field::Reporter:
+    case Field::Node:
+    case Field::Cluster:
+      return Of::Slice;
+    case Field::Policy:
+    case Field::Tier:
+    case Field::PolicyKind:
+    case Field::Revision:
+      return Of::Rule;
+    case Field::From:
+    case Field::FromNamespace:
+    case Field::FromLabel:
+    case Field::FromWorkload:
+      return Of::From;
+    case Field::To:
+    case Field::ToNamespace:
+    case Field::ToLabel:
+    case Field::ToWorkload:
+      return Of::To;
+    default:
+      return Of::Row;
+  }
+}
 
 bool counts_connections_once(const GroupQuery& query) {
   return std::none_of(query.fields.begin(), query.fields.end(),

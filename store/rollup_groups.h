@@ -19,6 +19,9 @@
 
 namespace tierlog::store {
 
+// Which part of a sum a filter is about; Row: what no sum knows.
+GroupField::Of told_by(const FieldFilter& filter);
+
 // Whether an allowed connection to a pod of this node counts once, by its destination's view.
 bool counts_connections_once(const GroupQuery& query);
 

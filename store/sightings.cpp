@@ -5,41 +5,29 @@
 #include <string>
 #include <utility>
 
+#include "store/groups.h"
+#include "store/rollup_groups.h"
+
 namespace tierlog::store {
 namespace {
 
 using Field = FieldFilter::Field;
+using Of = GroupField::Of;
 
 // Days that are looked through at once; of narrower buckets as many.
 constexpr std::int64_t kBucketsAtOnce = 8;
 
-enum class About : std::uint8_t { Rule, From, To, Either, Other };
-
-About about(const FieldFilter& filter) {
+// Of the filters that no sum tells by itself, those that choose peers of either side.
+bool is_either(const FieldFilter& filter) {
   switch (filter.field) {
-    case Field::Policy:
-    case Field::Tier:
-    case Field::PolicyKind:
-    case Field::Revision:
-      return About::Rule;
-    case Field::From:
-    case Field::FromNamespace:
-    case Field::FromLabel:
-    case Field::FromWorkload:
-      return About::From;
-    case Field::To:
-    case Field::ToNamespace:
-    case Field::ToLabel:
-    case Field::ToWorkload:
-      return About::To;
     case Field::Pod:
     case Field::Namespace:
     case Field::Label:
     case Field::Workload:
     case Field::Ip:
-      return filter.negate ? About::Other : About::Either;
+      return !filter.negate;
     default:
-      return About::Other;
+      return false;
   }
 }
 
@@ -105,24 +93,22 @@ Result<void> Sightings::choose(const FlowQuery& query, const Origin& origin) {
   std::vector<FieldFilter> of_rule, of_from, of_to;
   std::vector<std::vector<FieldFilter>> of_either;  // by field: those of one are ORed
   for (const FieldFilter& filter : query.filters) {
-    switch (about(filter)) {
-      case About::Rule:
+    switch (told_by(filter)) {
+      case Of::Rule:
         of_rule.push_back(filter);
         break;
-      case About::From:
+      case Of::From:
         of_from.push_back(filter);
         break;
-      case About::To:
+      case Of::To:
         of_to.push_back(filter);
         break;
-      case About::Either: {
+      default: {
+        if (!is_either(filter)) break;
         const auto same = std::find_if(of_either.begin(), of_either.end(),
                                        [&](const auto& others) { return others[0].field == filter.field; });
         (same == of_either.end() ? of_either.emplace_back() : *same).push_back(filter);
-        break;
       }
-      case About::Other:
-        break;
     }
   }
   if (const auto action = only_action(query)) actions_[*action == Verdict::Deny ? 0 : 1] = false;
@@ -294,8 +280,8 @@ Result<std::optional<std::vector<std::int64_t>>> newest_sighted(sqlite::Database
 
 bool names_peers(const FlowQuery& query) {
   return std::any_of(query.filters.begin(), query.filters.end(), [](const FieldFilter& filter) {
-    const About what = about(filter);
-    return what != About::Rule && what != About::Other;
+    const Of what = told_by(filter);
+    return what == Of::From || what == Of::To || is_either(filter);
   });
 }
 

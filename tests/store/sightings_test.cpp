@@ -239,6 +239,29 @@ TEST_F(SightingsOf, ARarePodAreFewMinutes) {
   EXPECT_EQ(spans, *rows) << "each minute that has a record of it, and no other";
 }
 
+TEST_F(SightingsOf, WhatCameLateIsOlderThanWhatIsRolledUp) {
+  const auto write = [&](std::initializer_list<int> seconds) {
+    std::vector<FlowRecord> records;
+    for (const int second : seconds) {
+      records.push_back(sample::allowed());
+      records.back().src = sample::pod("10.1.0.200", "ns-9", "pod-late", "w");
+      records.back().start = records.back().end = sample::at(second);
+    }
+    EXPECT_TRUE(store_->insert(records));
+  };
+  write({300'000, 300'100, 300'200});
+  store_.reset();  // rolls up
+  store_ = std::make_unique<FlowStore>(sample::open_store(path_));
+  write({299'000, 299'100, 299'200});
+  auto reader = FlowReader::open(path_);
+  FlowQuery query;
+  query.filters = {{Field::Pod, {"pod-late"}, false}};
+  query.limit = 3;
+  const auto sequences = sequences_of(reader->flows(query));
+  EXPECT_EQ(sequences, expected(*reader, query));
+  EXPECT_EQ(sequences, (std::vector<std::int64_t>{4003, 4002, 4001})) << "the newest, not the last that were written";
+}
+
 TEST_F(SightingsOf, NobodyIsNothingAtOnce) {
   auto database = sqlite::Database::open(path_, SQLITE_OPEN_READONLY);
   ASSERT_TRUE(database && register_functions(*database));
